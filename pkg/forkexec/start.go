@@ -1,0 +1,211 @@
+// Package forkexec carries a plan out.
+//
+// The parent's actions run as they come; at the clone3(2) step the process
+// forks, with a copy of its memory and one thread, and the child walks the
+// plan's calls one by one until the last, execveat(2), replaces it. Nothing
+// else runs in the child: no Go runtime, no allocation, no lock. This is the
+// only package that uses unsafe.
+package forkexec
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// deadline bounds the wait for a child that neither becomes its program nor
+// fails: no call of the wall takes long, but a dead network file system can
+// hold open(2) for ever.
+const deadline = 2 * time.Minute
+
+// A StepError is the failure of one step of a plan.
+type StepError struct {
+	Number  int // of the step, from 1
+	Section *plan.Section
+	Step    *plan.Step
+	Err     error // a unix.Errno where a system call of the child failed
+}
+
+func (e *StepError) Error() string {
+	text := e.Step.Call.String()
+	var errno unix.Errno
+	if e.Section.Where != plan.Parent && errors.As(e.Err, &errno) {
+		text += " → " + plan.ErrnoName(errno)
+	}
+	return fmt.Sprintf("step %d, %s: %s: %v", e.Number, e.Section.Brick, text, e.Err)
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// ErrKilled says that the child died before it became the program, and not by
+// a failing step.
+var ErrKilled = errors.New("forkexec: the child was killed before it became the program")
+
+// A Process is the child of one plan.
+type Process struct {
+	PID    int // in the caller's PID namespace
+	pidfd  int
+	report int // the read end
+	plan   *plan.Plan
+}
+
+// Start carries out all sections in order and returns while the child walks
+// its own; Started waits for the end of that. The descriptors in run.Fd are
+// closed. On failure no child is left, and the error is a *StepError if a
+// step is to blame.
+func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
+	proc = &Process{plan: p, pidfd: -1, report: -1}
+	defer func() {
+		for _, fd := range run.Fd {
+			_ = unix.Close(fd) // read, or only handed on: nothing can be lost
+		}
+		run.Fd = nil
+		if err != nil {
+			proc.Kill()
+			proc = nil
+		}
+	}()
+	number := 0
+	for _, s := range p.Sections {
+		for _, step := range s.Steps {
+			number++
+			if s.Where != plan.Parent {
+				continue
+			}
+			if step.Call.Number == unix.SYS_CLONE3 {
+				err = proc.clone(step, run)
+			} else {
+				err = step.Act(run)
+			}
+			if err != nil {
+				return proc, &StepError{number, s, step, err}
+			}
+		}
+	}
+	if proc.PID == 0 {
+		return proc, errors.New("forkexec: the plan has no clone3 step")
+	}
+	return proc, nil
+}
+
+// clone makes the report pipe, the stub and the child.
+func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe2: %w", err)
+	}
+	proc.report = pipe[0]
+	run.Fd[plan.Report] = pipe[1]
+	if err := seal(proc.plan, run.Fd); err != nil {
+		return err
+	}
+	w, err := lower(proc.plan, step, run.Fd)
+	if err != nil {
+		return err
+	}
+	proc.PID, proc.pidfd, err = w.fork()
+	if err != nil {
+		return err
+	}
+	run.PID = proc.PID
+	// EOF on the pipe must mean that the child's end is gone.
+	delete(run.Fd, plan.Report)
+	return unix.Close(pipe[1])
+}
+
+// Started waits until the child has become the program. It returns a
+// *StepError if a step failed, and ErrKilled if something else ended the
+// child, out of memory or a signal for instance.
+func (proc *Process) Started() error {
+	defer proc.closeReport()
+	end := time.Now().Add(deadline)
+	for ready := false; ; ready = true {
+		if err := pollIn(proc.report, end); err != nil {
+			return err
+		}
+		var r report
+		n, err := unix.Read(proc.report, r.bytes())
+		switch {
+		case err != nil:
+			return fmt.Errorf("read of the report pipe: %w", err)
+		case n == 0 && !ready:
+			return ErrKilled
+		case n == 0:
+			return nil
+		case r.step != 0:
+			return proc.stepError(r)
+		}
+	}
+}
+
+func (proc *Process) stepError(r report) error {
+	number := int(r.step)
+	for _, s := range proc.plan.Sections {
+		if number <= len(s.Steps) && number > 0 {
+			return &StepError{int(r.step), s, s.Steps[number-1], unix.Errno(r.errno)}
+		}
+		number -= len(s.Steps)
+	}
+	return fmt.Errorf("forkexec: the child reports step %d, which the plan does not have", r.step)
+}
+
+// Pidfd refers to the child until Wait has returned, pidfd_open(2).
+func (proc *Process) Pidfd() int { return proc.pidfd }
+
+// Signal sends a signal, pidfd_send_signal(2).
+func (proc *Process) Signal(sig unix.Signal) error {
+	return unix.PidfdSendSignal(proc.pidfd, sig, nil, 0)
+}
+
+// Wait reaps the child and returns how it ended, wait4(2).
+func (proc *Process) Wait() (unix.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(proc.PID, &ws, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		proc.closeReport()
+		closeFd(&proc.pidfd)
+		return ws, err
+	}
+}
+
+// Kill ends the child, if there is one, and reaps it.
+func (proc *Process) Kill() {
+	if proc.PID != 0 {
+		_ = proc.Signal(unix.SIGKILL) // ESRCH: it is dead, which is what we want
+		_, _ = proc.Wait()
+	}
+	proc.closeReport()
+}
+
+func (proc *Process) closeReport() { closeFd(&proc.report) }
+
+func closeFd(fd *int) {
+	if *fd >= 0 {
+		_ = unix.Close(*fd) // a pipe's or a pidfd's end: nothing can be lost
+		*fd = -1
+	}
+}
+
+// pollIn waits until fd can be read or has ended.
+func pollIn(fd int, end time.Time) error {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("poll: %w", err)
+		case n == 0:
+			return fmt.Errorf("forkexec: the child did not finish its wall within %v", deadline)
+		default:
+			return nil
+		}
+	}
+}

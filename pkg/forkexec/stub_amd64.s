@@ -1,0 +1,60 @@
+#include "textflag.h"
+
+// func code() (start *byte, size int)
+TEXT ·code(SB), NOSPLIT, $0-16
+	LEAQ stub<>(SB), AX
+	LEAQ stubEnd<>(SB), CX
+	SUBQ AX, CX
+	MOVQ AX, start+0(FP)
+	MOVQ CX, size+8(FP)
+	RET
+
+// The stub's whole program. It is copied into an ELF file and never runs
+// here. At its start SP points to argc, argv, NULL, envp.
+TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
+	MOVQ SP, R12
+	MOVQ $0x400200, BX             // stubBase + stubTable
+step:
+	MOVQ 0(BX), AX
+	TESTQ AX, AX
+	JS exec                        // endOfList
+	MOVQ 8(BX), DI
+	MOVQ 16(BX), SI
+	MOVQ 24(BX), DX
+	MOVQ 32(BX), R10
+	MOVQ 40(BX), R8
+	MOVQ 48(BX), R9
+	SYSCALL
+	CMPQ AX, $-4095
+	JAE failed
+next:
+	ADDQ $64, BX
+	JMP step
+exec:
+	MOVQ 0(R12), DX
+	MOVQ 8(R12), DI                // argv[0]: the path
+	LEAQ 16(R12), SI               // argv + 1
+	LEAQ 16(R12)(DX*8), DX          // envp
+	MOVQ $59, AX                   // execve
+	SYSCALL
+failed:
+	NEGQ AX
+	MOVWQZX 58(BX), CX             // the errno that is no failure
+	CMPQ AX, CX
+	JEQ next
+	SHLQ $32, AX
+	MOVWQZX 56(BX), CX
+	ORQ CX, AX                     // struct report {step, errno}
+	PUSHQ AX
+	MOVL 60(BX), DI                // the descriptor to report on
+	MOVQ SP, SI
+	MOVQ $8, DX
+	MOVQ $1, AX                    // write
+	SYSCALL
+	MOVQ $127, DI
+	MOVQ $231, AX                  // exit_group
+	SYSCALL
+	HLT
+
+TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
+	RET

@@ -1,0 +1,3 @@
+package forkexec
+
+const machine = 183 // EM_AARCH64

@@ -1,0 +1,207 @@
+package namespace
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// maxOption is the longest value that fsconfig(2) takes, in bytes.
+const maxOption = 255
+
+// Mounts gives the container its root and everything mounted below it.
+func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
+	m := &maker{Builder: b, fresh: make(map[string]plan.Reg)}
+	b.Section(plan.Child, "root", "another root file system")
+	b.At("/linux/rootfsPropagation")
+	b.Do("no mount made from here on shows on the host", plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE))
+	if len(s.Linux.MaskedPaths) > 0 {
+		b.At("/linux/maskedPaths")
+		m.fs(empty, "tmpfs", "tmpfs", options{one: attrs{set: unix.MOUNT_ATTR_RDONLY}, data: []string{"nr_blocks=1", "nr_inodes=1"}})
+		b.Do("an empty directory to hide others with, kept where the root will cover it", plan.MoveMountAt(empty, plan.AtFdcwd, h.Rootfs))
+	}
+	first := 0
+	if Layered(s) {
+		layers(b, s.Mounts[0], h)
+		first = 1
+	} else {
+		b.At("/root/path")
+		b.Get(root, "a copy of the root file system's mount", plan.OpenTree(plan.AtFdcwd, h.Rootfs, unix.AT_RECURSIVE))
+		b.Do("attached, since only then other mounts can go below it", plan.MoveMountAt(root, plan.AtFdcwd, h.Rootfs))
+	}
+	b.Section(plan.Child, "mounts", "file systems of its own: /proc, /dev, /sys")
+	for i, mount := range s.Mounts[first:] {
+		pointer := fmt.Sprintf("/mounts/%d", first+i)
+		b.At(pointer)
+		if err := m.mount(s, h, mount); err != nil {
+			return fmt.Errorf("%s/%w", pointer, err)
+		}
+	}
+	m.devices(s)
+	return nil
+}
+
+// Layered says whether the root is made by the first mount: the layers of an
+// image, stacked by overlayfs.
+func Layered(s *specs.Spec) bool {
+	return len(s.Mounts) > 0 && path.Clean(s.Mounts[0].Destination) == "/"
+}
+
+// layers mounts the layers of an image, one over the other, as the root. The
+// list of layers is relative to the bundle, to be short: mount(2) takes one
+// page of options, and fsconfig(2) 255 bytes of each.
+func layers(b *plan.Builder, mount specs.Mount, h Host) {
+	b.At("/mounts/0")
+	b.Do("the layers are named relative to the bundle", plan.Chdir(h.Bundle))
+	b.Do("the layers of the image, read-only, and one on top to write to",
+		plan.Mount(mount.Source, h.Rootfs, mount.Type, strings.Join(mount.Options, ",")))
+	b.Get(root, "from here on the root goes by this descriptor", plan.Openat(plan.AtFdcwd, h.Rootfs, unix.O_PATH|unix.O_DIRECTORY))
+}
+
+func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {
+	dest := path.Clean("/" + mount.Destination)
+	o := optionsOf(mount.Options)
+	for _, d := range o.data {
+		if len(d) > maxOption {
+			return fmt.Errorf("options: the kernel takes no option longer than %d bytes: %.20s…", maxOption, d)
+		}
+	}
+	switch {
+	case mount.Type == "cgroup" || mount.Type == "cgroup2":
+		m.cgroups(s, h, dest, o)
+		return nil
+	case o.bind || mount.Type == "bind":
+		m.bind("mount", Source(mount, h.Bundle), o)
+		m.attach("mount", dest, h.Files[Source(mount, h.Bundle)], inRoot)
+		m.propagate("mount", o)
+		return nil
+	}
+	reg, resolve := plan.Reg(dest), uint64(inRoot)
+	if mount.Type == "proc" || mount.Type == "sysfs" {
+		resolve |= unix.RESOLVE_NO_SYMLINKS // or an image could have another directory take their place
+	}
+	m.fs(reg, mount.Type, mount.Source, o)
+	m.attach(reg, dest, false, resolve)
+	m.propagate(reg, o)
+	if mount.Type == "tmpfs" {
+		m.fresh[dest] = reg
+	}
+	return nil
+}
+
+// Source is the absolute path of a bind mount's source.
+func Source(mount specs.Mount, bundle string) string {
+	if filepath.IsAbs(mount.Source) {
+		return filepath.Clean(mount.Source)
+	}
+	return filepath.Join(bundle, mount.Source)
+}
+
+// attach puts a mount where it belongs.
+func (m *maker) attach(mount plan.Reg, dest string, file bool, resolve uint64) {
+	if fs, rest, ok := m.within(dest); ok && !file {
+		m.directories(fs, rest+"/")
+		m.Do("mount it at "+dest, plan.MoveMountAt(mount, fs, rest))
+	} else {
+		m.Do("mount it at "+dest, plan.MoveMount(mount, m.open("at", dest, file, resolve)))
+	}
+	m.covered(dest)
+}
+
+// fs makes a file system instance and a mount of it, attached nowhere yet.
+func (m *maker) fs(reg plan.Reg, fstype, source string, o options) {
+	fs := m.Get("fs", "a new "+fstype, plan.Fsopen(fstype))
+	if source == "" {
+		source = fstype
+	}
+	m.Do("its name in the list of mounts", plan.FsconfigString(fs, "source", source))
+	for _, d := range o.data {
+		if key, value, ok := strings.Cut(d, "="); ok {
+			m.Do("with "+d, plan.FsconfigString(fs, key, value))
+		} else {
+			m.Do("with "+d, plan.FsconfigFlag(fs, d))
+		}
+	}
+	m.Do("make it", plan.FsconfigCreate(fs))
+	m.Get(reg, "a mount of it", plan.Fsmount(fs, o.one.set|o.all.set))
+}
+
+// bind copies the mount, or the part of it, that source is in.
+func (m *maker) bind(reg plan.Reg, source string, o options) {
+	var flag uint
+	if o.rbind {
+		flag = unix.AT_RECURSIVE
+	}
+	m.Get(reg, "the same files that the host has at "+source, plan.OpenTree(plan.AtFdcwd, source, flag))
+	m.setattr(reg, "as the options say", false, o.one)
+	m.setattr(reg, "and all mounts below it", true, o.all)
+}
+
+func (m *maker) setattr(reg plan.Reg, why string, recursive bool, a attrs) {
+	if k := a.kernel(); k != (attrs{}) {
+		m.Do(why, plan.MountSetattr(reg, recursive, k.set, k.clear, 0))
+	}
+}
+
+func (m *maker) propagate(reg plan.Reg, o options) {
+	if o.propagation != 0 {
+		m.Do("who else sees the mounts made below it", plan.MountSetattr(reg, o.propagationAll, 0, 0, o.propagation))
+	}
+}
+
+// cgroups shows the container its own cgroup, in each hierarchy of the host.
+func (m *maker) cgroups(s *specs.Spec, h Host, dest string, o options) {
+	if len(h.Cgroups) == 1 && h.Cgroups[0].V2 {
+		m.cgroup(plan.Reg(dest), s, h.Cgroups[0], o)
+		m.attach(plan.Reg(dest), dest, false, inRoot)
+		return
+	}
+	dir := plan.Reg(dest)
+	m.fs(dir, "tmpfs", "cgroup", options{one: attrs{set: o.one.set &^ unix.MOUNT_ATTR_RDONLY}, data: []string{"mode=755"}})
+	m.attach(dir, dest, false, inRoot)
+	for _, c := range h.Cgroups {
+		m.Do("a place for the hierarchy "+c.Name, plan.Mkdirat(dir, c.Name, 0o755))
+		m.cgroup("mount", s, c, o)
+		m.Do("mount it there", plan.MoveMountAt("mount", dir, c.Name))
+		m.links(dir, c.Name)
+	}
+	m.setattr(dir, "as the options say", false, attrs{set: o.one.set & unix.MOUNT_ATTR_RDONLY})
+}
+
+// cgroup makes a mount of one hierarchy: a new one where the container has a
+// cgroup namespace, whose root the kernel takes from there, and else a bind
+// mount of its own directory.
+func (m *maker) cgroup(reg plan.Reg, s *specs.Spec, c Cgroup, o options) {
+	if !Has(s, specs.CgroupNamespace) {
+		m.bind(reg, c.Source, o)
+		return
+	}
+	o.data = nil
+	switch {
+	case c.V2:
+		m.fs(reg, "cgroup2", "cgroup", o)
+		return
+	case c.Name == "systemd":
+		o.data = []string{"none", "name=systemd"}
+	default:
+		o.data = strings.Split(c.Name, ",")
+	}
+	m.fs(reg, "cgroup", "cgroup", o)
+}
+
+// links gives hierarchies of several controllers the names that programs look
+// for: cpu and cpuacct for "cpu,cpuacct".
+func (m *maker) links(dir plan.Reg, name string) {
+	controllers := strings.Split(name, ",")
+	for _, c := range controllers {
+		if len(controllers) > 1 {
+			m.Do("also known as "+c, plan.Symlinkat(name, dir, c))
+		}
+	}
+}

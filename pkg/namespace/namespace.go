@@ -1,0 +1,244 @@
+// Package namespace lays the bricks that decide what a container sees:
+// namespaces(7), its mounts, its devices and its root.
+//
+// Every function adds steps to a plan and does nothing else; the names of the
+// functions, in the order of package container's Compile, are the wall.
+package namespace
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// A Host is what compiling needs to know of the machine, so that compiling
+// itself asks the machine nothing.
+type Host struct {
+	Bundle  string          // absolute path of the bundle
+	Rootfs  string          // absolute path of the root file system, without symbolic links
+	Files   map[string]bool // sources of bind mounts, resolved: true if it is no directory
+	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
+}
+
+// A Cgroup is one cgroup hierarchy as a container may see it.
+type Cgroup struct {
+	Name   string // "memory", "cpu,cpuacct", "systemd"; "unified" for cgroup v2
+	Source string // the container's own cgroup, as a path on the host
+	V2     bool
+}
+
+// A kind is one type of namespace, namespaces(7).
+type kind struct {
+	name specs.LinuxNamespaceType
+	flag int
+	why  string
+}
+
+// kinds are in the order in which a process can join them: the user
+// namespace first, since it gives the right to join the others.
+var kinds = [...]kind{
+	{specs.UserNamespace, unix.CLONE_NEWUSER, "its user and group ids"},
+	{specs.PIDNamespace, unix.CLONE_NEWPID, "its process ids"},
+	{specs.NetworkNamespace, unix.CLONE_NEWNET, "its network devices, addresses and ports"},
+	{specs.IPCNamespace, unix.CLONE_NEWIPC, "its System V IPC and message queues"},
+	{specs.UTSNamespace, unix.CLONE_NEWUTS, "its host name"},
+	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP, "its view of the cgroup tree"},
+	{specs.TimeNamespace, unix.CLONE_NEWTIME, "its monotonic and boot clocks"},
+	{specs.MountNamespace, unix.CLONE_NEWNS, "its mounts"},
+}
+
+func kindOf(name specs.LinuxNamespaceType) (kind, bool) {
+	for _, k := range kinds {
+		if k.name == name {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+// find returns the namespace of one kind that the spec asks for, and its
+// index in the list; -1 is none.
+func find(s *specs.Spec, name specs.LinuxNamespaceType) (specs.LinuxNamespace, int) {
+	if s.Linux != nil {
+		for i, n := range s.Linux.Namespaces {
+			if n.Type == name {
+				return n, i
+			}
+		}
+	}
+	return specs.LinuxNamespace{}, -1
+}
+
+// Has says whether the container leaves the runtime's namespace of that kind.
+func Has(s *specs.Spec, name specs.LinuxNamespaceType) bool {
+	_, i := find(s, name)
+	return i >= 0
+}
+
+// isNew says whether the container gets a namespace of that kind of its own.
+func isNew(s *specs.Spec, name specs.LinuxNamespaceType) bool {
+	n, i := find(s, name)
+	return i >= 0 && n.Path == ""
+}
+
+func pointer(i int) string { return fmt.Sprintf("/linux/namespaces/%d", i) }
+
+// A shared namespace is one that the container joins by path.
+type shared struct {
+	kind
+	input   plan.Reg
+	path    string
+	pointer string
+}
+
+// sharedOf lists the namespaces that the container joins, in the order of kinds.
+func sharedOf(s *specs.Spec) (list []shared) {
+	for _, k := range kinds {
+		if n, i := find(s, k.name); i >= 0 && n.Path != "" {
+			list = append(list, shared{k, plan.Reg("ns/" + string(k.name)), n.Path, pointer(i)})
+		}
+	}
+	return list
+}
+
+// Open opens, in the parent, the namespaces that the container joins by path.
+func Open(b *plan.Builder, s *specs.Spec) {
+	list := sharedOf(s)
+	if len(list) == 0 {
+		return
+	}
+	b.Section(plan.Parent, "join", "open the namespaces to be shared")
+	for _, n := range list {
+		b.At(n.pointer + "/path")
+		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("open(%q, O_RDONLY|O_CLOEXEC)", n.path), open(n.input, n.path))
+		if n.flag == unix.CLONE_NEWPID {
+			b.Act("a process is born into its PID namespace and can't move later",
+				fmt.Sprintf("setns(%s, CLONE_NEWPID)", n.input), func(r *plan.Run) error {
+					return unix.Setns(r.Fd[n.input], unix.CLONE_NEWPID)
+				})
+		}
+	}
+}
+
+// open returns the action that opens a file as an input of the child.
+func open(input plan.Reg, path string) func(*plan.Run) error {
+	return func(r *plan.Run) error {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+		r.Fd[input] = fd
+		return nil
+	}
+}
+
+// Clone makes the child, in its new namespaces. The cgroup namespace comes
+// later, once the child is in its cgroup, and the time namespace once its
+// offsets are written. A cgroup, if not "", is the input that holds the
+// cgroup v2 directory the child is born in.
+func Clone(b *plan.Builder, s *specs.Spec, cgroup plan.Reg) {
+	var flags int
+	for _, k := range kinds {
+		if isNew(s, k.name) && k.flag&(unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME) == 0 {
+			flags |= k.flag
+		}
+	}
+	b.Section(plan.Parent, "clone", "make the process, in namespaces of its own")
+	b.At("/linux/namespaces")
+	b.Do("a container begins as an ordinary process that sees a world of its own", plan.Clone3(uint64(flags), cgroup))
+	if n, i := find(s, specs.PIDNamespace); n.Path != "" {
+		b.At(pointer(i) + "/path")
+		b.Act("the runtime's own children are born where they always were",
+			`setns(open("/proc/self/ns/pid"), CLONE_NEWPID)`, ownPIDNamespace)
+	}
+}
+
+func ownPIDNamespace(*plan.Run) error {
+	fd, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /proc/self/ns/pid: %w", err)
+	}
+	defer unix.Close(fd)
+	return unix.Setns(fd, unix.CLONE_NEWPID)
+}
+
+// Join moves the child into the namespaces that it shares with others, except
+// the PID namespace, which it was born in.
+func Join(b *plan.Builder, s *specs.Spec) {
+	list := sharedOf(s)
+	if len(list) == 0 {
+		return
+	}
+	b.Section(plan.Child, "join", "enter the namespaces that are shared")
+	for _, n := range list {
+		if n.flag != unix.CLONE_NEWPID {
+			b.At(n.pointer)
+			b.Do("share "+n.why, plan.Setns(n.input, n.flag))
+		}
+	}
+}
+
+// CgroupRoot makes the cgroup that the child is in the root of all it can see.
+func CgroupRoot(b *plan.Builder, s *specs.Spec) {
+	if _, i := find(s, specs.CgroupNamespace); isNew(s, specs.CgroupNamespace) {
+		b.At(pointer(i))
+		b.Do("the cgroup it is in looks like the root of all", plan.Unshare(unix.CLONE_NEWCGROUP))
+	}
+}
+
+// UTS gives the container its host name and NIS domain name.
+func UTS(b *plan.Builder, s *specs.Spec) {
+	if s.Hostname == "" && s.Domainname == "" {
+		return
+	}
+	b.Section(plan.Child, "hostname", "a name of its own")
+	if s.Hostname != "" {
+		b.At("/hostname")
+		b.Do("the name it believes the machine to have", plan.Sethostname(s.Hostname))
+	}
+	if s.Domainname != "" {
+		b.At("/domainname")
+		b.Do("the NIS domain it believes to be in", plan.Setdomainname(s.Domainname))
+	}
+}
+
+// Network brings the loopback interface of a new network namespace up; there
+// is no other.
+func Network(b *plan.Builder, s *specs.Spec) {
+	_, i := find(s, specs.NetworkNamespace)
+	if !isNew(s, specs.NetworkNamespace) {
+		return
+	}
+	b.Section(plan.Child, "network", "a network of its own, with only itself in it")
+	b.At(pointer(i))
+	fd := b.Get("net", "any socket reaches the network devices", plan.SocketInet())
+	b.Do("127.0.0.1 answers, and it is not the host's", plan.InterfaceUp(fd, "lo"))
+}
+
+// Time makes the time namespace, writes its offsets and enters it,
+// time_namespaces(7).
+func Time(b *plan.Builder, s *specs.Spec) {
+	_, i := find(s, specs.TimeNamespace)
+	if !isNew(s, specs.TimeNamespace) {
+		return
+	}
+	b.Section(plan.Child, "time", "monotonic and boot clocks of its own")
+	b.At(pointer(i))
+	b.Do("the next process to be born gets clocks of its own", plan.Unshare(unix.CLONE_NEWTIME))
+	for _, clock := range []string{"monotonic", "boottime"} {
+		offset, ok := s.Linux.TimeOffsets[clock]
+		if !ok {
+			continue
+		}
+		b.At("/linux/timeOffsets/" + clock)
+		fd := b.Get("file", "offsets can be set until someone is there",
+			plan.Openat(plan.AtFdcwd, "/proc/self/timens_offsets", unix.O_WRONLY))
+		b.Do("shift the "+clock+" clock", plan.Write(fd, fmt.Sprintf("%s %d %d", clock, offset.Secs, offset.Nanosecs)))
+	}
+	b.At(pointer(i))
+	ns := b.Get("file", "the namespace by name", plan.Openat(plan.AtFdcwd, "/proc/self/ns/time_for_children", unix.O_RDONLY))
+	b.Do("enter it without being born again", plan.Setns(ns, unix.CLONE_NEWTIME))
+}

@@ -1,0 +1,87 @@
+package namespace
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// sync is the input on which the child waits for its id maps.
+const sync plan.Reg = "sync"
+
+// Pipe makes the pipe over which the parent tells a child in a new user
+// namespace that its maps are written.
+func Pipe(b *plan.Builder, s *specs.Spec) {
+	if !isNew(s, specs.UserNamespace) {
+		return
+	}
+	b.Section(plan.Parent, "sync", "a way to tell the process to go on")
+	b.At("/linux/uidMappings")
+	b.Act("the process must wait until it is someone", "pipe2([$sync, $sync/write], O_CLOEXEC)", func(r *plan.Run) error {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("pipe2: %w", err)
+		}
+		r.Fd[sync], r.Fd[sync+"/write"] = fds[0], fds[1]
+		return nil
+	})
+}
+
+// User has the parent write the maps of a new user namespace,
+// user_namespaces(7), and makes the child its root.
+func User(b *plan.Builder, s *specs.Spec) {
+	if !isNew(s, specs.UserNamespace) {
+		return
+	}
+	b.Section(plan.Parent, "maps", "say who the users inside are outside")
+	writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+	writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	b.Act("the process may go on", `write($sync/write, "\1", 1)`, func(r *plan.Run) error {
+		_, err := unix.Write(r.Fd[sync+"/write"], []byte{1})
+		return err
+	})
+	b.Section(plan.Child, "user", "be root of the user namespace, and nobody outside")
+	b.At("/linux/uidMappings")
+	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
+	if mapped(s.Linux.GIDMappings, 0) {
+		b.Do("group 0 of the namespace", plan.Setresgid(0, 0, 0))
+	}
+	if mapped(s.Linux.UIDMappings, 0) {
+		b.Do("user 0 of the namespace", plan.Setresuid(0, 0, 0))
+	}
+}
+
+// Mapped says whether an id inside is someone outside.
+func mapped(maps []specs.LinuxIDMapping, id uint32) bool {
+	for _, m := range maps {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return true
+		}
+	}
+	return false
+}
+
+func writeMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {
+	lines := make([]string, len(maps))
+	for i, m := range maps {
+		lines[i] = fmt.Sprintf("%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	text := strings.Join(lines, "")
+	b.At(pointer)
+	b.Act("ids inside, ids outside, how many", fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
+		name := fmt.Sprintf("/proc/%d/%s", r.PID, file)
+		fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", name, err)
+		}
+		defer unix.Close(fd)
+		if _, err := unix.Write(fd, []byte(text)); err != nil { // one write, or the kernel refuses it
+			return fmt.Errorf("write of %q to %s: %w", text, name, err)
+		}
+		return nil
+	})
+}

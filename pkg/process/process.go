@@ -1,0 +1,61 @@
+// Package process lays the bricks that decide what a container may do: its
+// limits, its capabilities(7), its user and its system calls, and then makes
+// it the program, execve(2).
+package process
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// A Host is what compiling needs to know of the machine.
+type Host struct {
+	LastCap    int   // the highest capability of this kernel
+	OwnStdio   []int // descriptors among 0, 1 and 2 that the container's user must own to open again
+	Foreground bool  // the container must not outlive the runtime
+}
+
+// Session makes the process a leader: of a session without a terminal, and of
+// keys that nobody else has.
+func Session(b *plan.Builder, s *specs.Spec) {
+	b.Section(plan.Child, "session", "a session and keys of its own")
+	b.At("/process")
+	if adj := s.Process.OOMScoreAdj; adj != nil {
+		b.At("/process/oomScoreAdj")
+		fd := b.Get("file", "how readily the kernel kills it when memory runs out",
+			plan.Openat(plan.AtFdcwd, "/proc/self/oom_score_adj", unix.O_WRONLY))
+		b.Do("from -1000, never, to 1000, first", plan.Write(fd, fmt.Sprint(*adj)))
+		b.At("/process")
+	}
+	b.Do("nobody may look into this process while it still holds the runtime's memory", plan.NotDumpable())
+	b.Do("file modes are as given while the wall is built", plan.Umask(0))
+	b.Do("a session of its own, so no terminal of the runtime controls it", plan.Setsid())
+	b.Do("a keyring of its own: the runtime's keys stay outside", plan.JoinSessionKeyring()).Allow(plan.Next, unix.ENOSYS)
+}
+
+// Limits sets resource limits, setrlimit(2), and the file mode mask.
+func Limits(b *plan.Builder, s *specs.Spec) error {
+	b.Section(plan.Child, "rlimits", "limits of one process")
+	for i, l := range s.Process.Rlimits {
+		pointer := fmt.Sprintf("/process/rlimits/%d", i)
+		number := slices.Index(plan.RlimitNames[:], l.Type)
+		if number < 0 {
+			return fmt.Errorf("%s/type: unknown resource limit %q", pointer, l.Type)
+		}
+		b.At(pointer)
+		b.Do("it may raise its own limit up to the hard one", plan.Prlimit(number, l.Soft, l.Hard))
+	}
+	umask := uint32(0o22)
+	b.At("/process/user")
+	if u := s.Process.User.Umask; u != nil {
+		umask = *u
+		b.At("/process/user/umask")
+	}
+	b.Do("new files are not for others to write", plan.Umask(umask))
+	return nil
+}

@@ -1,0 +1,134 @@
+package process
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/seccomp"
+)
+
+// defaultPath is where programs are looked for without a PATH, execvp(3).
+const defaultPath = "/bin:/usr/bin"
+
+// Program drops the process's privileges and makes it the program.
+//
+// The child becomes the stub first, so that the program can never reach the
+// runtime's file through /proc/self/exe. A system call filter is loaded by
+// the stub, as late as can be: with no_new_privs after everything else, and
+// without it, which needs a privilege, before the privileges go; so then they
+// go in the stub.
+func Program(b *plan.Builder, s *specs.Spec, h Host) error {
+	filter, err := filterOf(s)
+	if err != nil {
+		return err
+	}
+	late := len(filter.Program) == 0 || s.Process.NoNewPrivileges
+	if late {
+		b.Section(plan.Child, "caps", "the parts of root's power that it may not have go")
+		if err := drop(b, s, h); err != nil {
+			return err
+		}
+	}
+	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
+	handOver(b, s)
+
+	if len(filter.Program) > 0 {
+		b.Section(plan.Stub, "seccomp", "only harmless system calls from here on")
+	} else {
+		b.Section(plan.Stub, "handover", "the last that is done for the program")
+	}
+	b.At("/process")
+	b.Do("nothing of the runtime stays open in the program", plan.SetCloexec(plan.Report, true))
+	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
+	if !late {
+		load(b, filter)
+		if err := drop(b, s, h); err != nil {
+			return err
+		}
+	}
+	if s.Process.NoNewPrivileges {
+		b.At("/process/noNewPrivileges")
+		b.Do("no program gives more privileges than this one has, not even a setuid one", plan.NoNewPrivs())
+	}
+	if h.Foreground {
+		b.At("/process")
+		b.Do("if the runtime is killed, this process is too", plan.DieWithParent())
+	}
+	if late && len(filter.Program) > 0 {
+		load(b, filter)
+	}
+	b.Section(plan.Stub, "program", "the process becomes your program")
+	b.At("/process/args")
+	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(s.Process.Args[0], s.Process.Args, s.Process.Env))
+	return nil
+}
+
+func filterOf(s *specs.Spec) (seccomp.Filter, error) {
+	if s.Linux.Seccomp == nil {
+		return seccomp.Filter{}, nil
+	}
+	return seccomp.Compile(s.Linux.Seccomp, seccomp.Native())
+}
+
+func load(b *plan.Builder, f seccomp.Filter) {
+	b.At("/linux/seccomp")
+	b.Do(fmt.Sprintf("every system call from here on passes a filter of %d instructions", len(f.Program)), plan.LoadFilter(f.Bytes(), f.Flags))
+}
+
+// handOver looks for the program as a shell would, execvp(3), and executes
+// the stub, with the path that was found before the program's own arguments.
+func handOver(b *plan.Builder, s *specs.Spec) {
+	args, env := s.Process.Args, s.Process.Env
+	b.At("/process")
+	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3))
+	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
+	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
+	b.At("/process/args")
+	paths := candidates(args[0], env)
+	for _, path := range paths {
+		next := b.Label()
+		if len(paths) > 1 {
+			b.Do("is it here, for this user", plan.MayExecute(path)).Allow(next, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+		} else {
+			b.Do("it must be there, for this user", plan.MayExecute(path))
+		}
+		b.Do("leave the runtime's file for a few bytes that only go on to "+path,
+			plan.Execveat(plan.Sealed, append([]string{path}, args...), env))
+		b.Place(next)
+	}
+	if len(paths) == 1 {
+		return
+	}
+	// It is nowhere: find out why, in the words of the kernel. A file that
+	// may not be executed counts for more than the lack of one.
+	for i, path := range paths {
+		step := b.Do("it is nowhere; is it here, but not for this user", plan.MayExecute(path))
+		if i < len(paths)-1 {
+			step.Allow(plan.Next, unix.ENOENT, unix.ENOTDIR)
+		}
+	}
+}
+
+// candidates are the paths by which a program may be found.
+func candidates(name string, env []string) (paths []string) {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	path := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "." // an empty element is the working directory, execvp(3)
+		}
+		paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+name)
+	}
+	return paths
+}

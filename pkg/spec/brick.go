@@ -1,0 +1,86 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Unlimited is the annotation of a container that has no cgroup of its own.
+const Unlimited = "org.minictr.unlimited"
+
+// A Brick is a part of the wall that can be left out, to see what leaks.
+type Brick struct {
+	Name  string
+	Leaks string // what the container sees or can do without it
+	leave func(*specs.Spec)
+}
+
+// Bricks are all that can be left out. The mount namespace can't: without it
+// the container's mounts, and its pivot_root(2), would be the host's.
+func Bricks() []Brick {
+	return []Brick{
+		{"pid", "it sees the host's processes, and root in it can signal them", withoutNamespace(specs.PIDNamespace)},
+		{"net", "it uses the host's network devices, addresses and ports", withoutNamespace(specs.NetworkNamespace)},
+		{"ipc", "it sees the host's System V shared memory and message queues", withoutNamespace(specs.IPCNamespace)},
+		{"uts", "it has the host's name", func(s *specs.Spec) {
+			withoutNamespace(specs.UTSNamespace)(s)
+			s.Hostname, s.Domainname = "", ""
+		}},
+		{"user", "root in it is the host's root, as far as its capabilities reach", func(s *specs.Spec) {
+			withoutNamespace(specs.UserNamespace)(s)
+			s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		}},
+		{"cgroup", "nothing limits what it takes of memory, CPU and processes, or guards devices", withoutCgroup},
+		{"seccomp", "it may try every system call of the kernel", func(s *specs.Spec) { s.Linux.Seccomp = nil }},
+		{"caps", "root in it can also send raw packets, make device nodes and trace processes", withoutCaps},
+		{"masks", "it sees, and can partly write, what the kernel shows to all in /proc and /sys", func(s *specs.Spec) {
+			s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
+		}},
+		{"root", "it reads the host's files: its root is the host's, made read-only", withoutRoot},
+		{"nnp", "a setuid program in it can give privileges", func(s *specs.Spec) { s.Process.NoNewPrivileges = false }},
+	}
+}
+
+// Without leaves the brick with that name out, and returns it.
+func Without(s *specs.Spec, name string) (Brick, error) {
+	var names []string
+	for _, b := range Bricks() {
+		if b.Name == name {
+			b.leave(s)
+			return b, nil
+		}
+		names = append(names, b.Name)
+	}
+	return Brick{}, fmt.Errorf("no brick %q can be left out; there are %s", name, strings.Join(names, ", "))
+}
+
+func withoutNamespace(t specs.LinuxNamespaceType) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
+	}
+}
+
+func withoutCgroup(s *specs.Spec) {
+	withoutNamespace(specs.CgroupNamespace)(s)
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
+	s.Linux.Resources = nil
+	s.Annotations = map[string]string{Unlimited: "true"}
+}
+
+// withoutCaps gives back capabilities, but none of those whose effect no
+// namespace holds: kernel modules, the clock, reboot, mount escapes.
+func withoutCaps(s *specs.Spec) {
+	all := append(Capabilities[:len(Capabilities):len(Capabilities)],
+		"CAP_AUDIT_WRITE", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE", "CAP_MKNOD", "CAP_NET_ADMIN",
+		"CAP_NET_BROADCAST", "CAP_NET_RAW", "CAP_SYS_NICE", "CAP_SYS_PTRACE", "CAP_SYS_TTY_CONFIG")
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+}
+
+func withoutRoot(s *specs.Spec) {
+	s.Root = &specs.Root{Path: "/", Readonly: true}
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == "/" })
+}

@@ -1,0 +1,186 @@
+package spec
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A FileReader reads a small file of an image, by its path in the image.
+type FileReader func(path string) ([]byte, error)
+
+// SetImage makes the spec run what an image says, conversion.md of the image
+// specification: its command, environment, working directory, user, labels
+// and stop signal. Args, if any, take the place of Cmd; entrypoint, if not
+// nil, that of Entrypoint and Cmd.
+func SetImage(s *specs.Spec, c ispec.ImageConfig, entrypoint, args []string, read FileReader) error {
+	switch {
+	case entrypoint != nil:
+		s.Process.Args = slices.Concat(entrypoint, args)
+	case len(args) > 0:
+		s.Process.Args = slices.Concat(c.Entrypoint, args)
+	default:
+		s.Process.Args = slices.Concat(c.Entrypoint, c.Cmd)
+	}
+	if len(s.Process.Args) == 0 {
+		return errors.New("the image names no command to run: add one after the image")
+	}
+	for _, e := range c.Env {
+		SetEnv(s, e)
+	}
+	if c.WorkingDir != "" {
+		s.Process.Cwd = "/" + strings.TrimPrefix(c.WorkingDir, "/")
+	}
+	for name, value := range c.Labels {
+		annotate(s, name, value)
+	}
+	if c.StopSignal != "" {
+		annotate(s, "org.opencontainers.image.stopSignal", c.StopSignal)
+	}
+	return SetUser(s, c.User, read)
+}
+
+func annotate(s *specs.Spec, name, value string) {
+	if s.Annotations == nil {
+		s.Annotations = make(map[string]string)
+	}
+	s.Annotations[name] = value
+}
+
+// SetEnv sets NAME=VALUE in the program's environment. A text that isn't of
+// that form is left out: images may hold anything.
+func SetEnv(s *specs.Spec, e string) {
+	name, _, ok := strings.Cut(e, "=")
+	if !ok || name == "" {
+		return
+	}
+	i := slices.IndexFunc(s.Process.Env, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+	if i < 0 {
+		s.Process.Env = append(s.Process.Env, e)
+	} else {
+		s.Process.Env[i] = e
+	}
+}
+
+// SetUser sets the user from USER[:GROUP], each a name or a number, with the
+// group, the groups and the home directory of the image's own /etc/passwd and
+// /etc/group, passwd(5). A number is never looked up as a name.
+func SetUser(s *specs.Spec, user string, read FileReader) error {
+	name, group, hasGroup := strings.Cut(user, ":")
+	if name == "" {
+		name = "0"
+	}
+	u := specs.User{}
+	passwd, err := entries(read, "/etc/passwd", 7)
+	if err != nil {
+		return err
+	}
+	groups, err := entries(read, "/etc/group", 4)
+	if err != nil {
+		return err
+	}
+	var home, login string
+	uid, numeric, err := number(name)
+	if err != nil {
+		return fmt.Errorf("user %q: %w", user, err)
+	}
+	i := slices.IndexFunc(passwd, func(f []string) bool {
+		if numeric {
+			return f[2] == strconv.FormatUint(uint64(uid), 10)
+		}
+		return f[0] == name
+	})
+	switch {
+	case i >= 0:
+		login, home = passwd[i][0], passwd[i][5]
+		if u.UID, _, err = number(passwd[i][2]); err != nil {
+			return fmt.Errorf("user %q in the image's /etc/passwd: %w", user, err)
+		}
+		if u.GID, _, err = number(passwd[i][3]); err != nil {
+			return fmt.Errorf("user %q in the image's /etc/passwd: %w", user, err)
+		}
+	case numeric:
+		u.UID = uid
+	default:
+		return fmt.Errorf("user %q: no such user in the image's /etc/passwd", name)
+	}
+	if hasGroup {
+		if u.GID, err = groupOf(group, groups); err != nil {
+			return fmt.Errorf("user %q: %w", user, err)
+		}
+	} else if login != "" {
+		u.AdditionalGids = membership(login, u.GID, groups)
+	}
+	s.Process.User = u
+	if home == "" {
+		home = "/"
+	}
+	if !slices.ContainsFunc(s.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		SetEnv(s, "HOME="+home)
+	}
+	return nil
+}
+
+func groupOf(group string, groups [][]string) (uint32, error) {
+	gid, numeric, err := number(group)
+	if numeric || err != nil {
+		return gid, err
+	}
+	for _, f := range groups {
+		if f[0] == group {
+			gid, _, err = number(f[2])
+			return gid, err
+		}
+	}
+	return 0, fmt.Errorf("no such group %q in the image's /etc/group", group)
+}
+
+// membership lists the groups that name the user, besides its first one.
+func membership(login string, first uint32, groups [][]string) (gids []uint32) {
+	for _, f := range groups {
+		gid, numeric, err := number(f[2])
+		if err == nil && numeric && gid != first && slices.Contains(strings.Split(f[3], ","), login) {
+			gids = append(gids, gid)
+		}
+	}
+	return gids
+}
+
+// number reads an id. What looks like a number but is none that an id can be
+// is an error, never a name.
+func number(s string) (id uint32, numeric bool, err error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err == nil && n >= 0 && n <= maxID:
+		return uint32(n), true, nil
+	case err == nil || errors.Is(err, strconv.ErrRange):
+		return 0, true, fmt.Errorf("%s is no id from 0 to %d", s, maxID)
+	}
+	return 0, false, nil
+}
+
+// entries reads a file of lines with fields between colons. A missing file
+// has none, and lines with fewer fields are passed over.
+func entries(read FileReader, path string, fields int) (list [][]string, err error) {
+	data, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s of the image: %w", path, err)
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		if f := strings.Split(lines.Text(), ":"); len(f) >= fields {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,321 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxID is the highest user or group id: above it, numbers turn negative in
+// programs that count with 32 bits, and -1 means "leave as it is".
+const maxID = math.MaxInt32
+
+// Validate checks a spec as a whole: that each field makes sense, with the
+// others, and that nothing is asked for that this runtime does not do. A
+// brick that was asked for and can't be laid is an error, never a weaker wall.
+// An error begins with the JSON pointer of the field.
+func Validate(s *specs.Spec) error {
+	if major, _, _ := strings.Cut(s.Version, "."); major != "1" {
+		return fmt.Errorf("/ociVersion: this runtime knows versions 1.x, not %q", s.Version)
+	}
+	if s.Linux == nil {
+		return errors.New("/linux: missing; this runtime makes Linux containers")
+	}
+	for _, check := range [...]func(*specs.Spec) error{
+		validateProcess, validateUser, validateRlimits, validateRoot, validateNames, validateNamespaces,
+		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, unsupported,
+	} {
+		if err := check(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateProcess(s *specs.Spec) error {
+	p := s.Process
+	switch {
+	case p == nil:
+		return errors.New("/process: missing")
+	case len(p.Args) == 0 || p.Args[0] == "":
+		return errors.New("/process/args: must name a program")
+	case !path.IsAbs(p.Cwd):
+		return fmt.Errorf("/process/cwd: Cwd must be an absolute path, not %q", p.Cwd)
+	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
+		return fmt.Errorf("/process/oomScoreAdj: %d is not from -1000 to 1000", *p.OOMScoreAdj)
+	case p.ConsoleSize != nil && (p.ConsoleSize.Height > math.MaxUint16 || p.ConsoleSize.Width > math.MaxUint16):
+		return errors.New("/process/consoleSize: a terminal has at most 65535 rows and columns")
+	}
+	for i, e := range p.Env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+			return fmt.Errorf("/process/env/%d: %q is not NAME=VALUE", i, e)
+		}
+	}
+	return nil
+}
+
+func validateUser(s *specs.Spec) error {
+	u := s.Process.User
+	if u.UID > maxID {
+		return fmt.Errorf("/process/user/uid: %d is above %d", u.UID, maxID)
+	}
+	if u.GID > maxID {
+		return fmt.Errorf("/process/user/gid: %d is above %d", u.GID, maxID)
+	}
+	for i, g := range u.AdditionalGids {
+		if g > maxID {
+			return fmt.Errorf("/process/user/additionalGids/%d: %d is above %d", i, g, maxID)
+		}
+	}
+	if u.Umask != nil && *u.Umask > 0o777 {
+		return fmt.Errorf("/process/user/umask: %#o is above 0777", *u.Umask)
+	}
+	return nil
+}
+
+func validateRlimits(s *specs.Spec) error {
+	seen := make(map[string]bool)
+	for i, l := range s.Process.Rlimits {
+		switch {
+		case seen[l.Type]:
+			return fmt.Errorf("/process/rlimits/%d/type: a second %s", i, l.Type)
+		case l.Soft > l.Hard:
+			return fmt.Errorf("/process/rlimits/%d/soft: wrong rlimit value: %s: %d is above the hard limit %d", i, l.Type, l.Soft, l.Hard)
+		}
+		seen[l.Type] = true
+	}
+	return nil
+}
+
+func validateRoot(s *specs.Spec) error {
+	if s.Root == nil || s.Root.Path == "" {
+		return errors.New("/root/path: missing")
+	}
+	switch s.Linux.RootfsPropagation {
+	case "", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable":
+		return nil
+	}
+	return fmt.Errorf("/linux/rootfsPropagation: unknown propagation %q", s.Linux.RootfsPropagation)
+}
+
+func validateNames(s *specs.Spec) error {
+	const longest = 64 // __NEW_UTS_LEN
+	for _, n := range [...]struct{ pointer, name string }{{"/hostname", s.Hostname}, {"/domainname", s.Domainname}} {
+		switch {
+		case len(n.name) > longest:
+			return fmt.Errorf("%s: %q is longer than %d bytes", n.pointer, n.name, longest)
+		case n.name != "" && !hasNamespace(s, specs.UTSNamespace):
+			return fmt.Errorf("%s: without a uts namespace it would be the host's", n.pointer)
+		}
+	}
+	return nil
+}
+
+func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
+}
+
+var namespaceTypes = [...]specs.LinuxNamespaceType{
+	specs.PIDNamespace, specs.NetworkNamespace, specs.MountNamespace, specs.IPCNamespace, specs.UTSNamespace,
+	specs.UserNamespace, specs.CgroupNamespace, specs.TimeNamespace,
+}
+
+func validateNamespaces(s *specs.Spec) error {
+	seen := make(map[specs.LinuxNamespaceType]bool)
+	for i, n := range s.Linux.Namespaces {
+		switch {
+		case !slices.Contains(namespaceTypes[:], n.Type):
+			return fmt.Errorf("/linux/namespaces/%d/type: unknown namespace %q", i, n.Type)
+		case seen[n.Type]:
+			return fmt.Errorf("/linux/namespaces/%d/type: a second namespace %q", i, n.Type)
+		case n.Path != "" && !path.IsAbs(n.Path):
+			return fmt.Errorf("/linux/namespaces/%d/path: %q is not absolute", i, n.Path)
+		case n.Path != "" && n.Type == specs.MountNamespace:
+			return fmt.Errorf("/linux/namespaces/%d/path: a container needs a mount namespace of its own; to enter another's is exec", i)
+		}
+		seen[n.Type] = true
+	}
+	if !seen[specs.MountNamespace] {
+		return errors.New("/linux/namespaces: no mount namespace: the container's mounts would be the host's")
+	}
+	if len(s.Linux.TimeOffsets) > 0 && !seen[specs.TimeNamespace] {
+		return errors.New("/linux/timeOffsets: without a time namespace there is no clock to shift")
+	}
+	for clock := range s.Linux.TimeOffsets {
+		if clock != "monotonic" && clock != "boottime" {
+			return fmt.Errorf("/linux/timeOffsets/%s: only the clocks monotonic and boottime can be shifted", clock)
+		}
+	}
+	return nil
+}
+
+func validateMaps(s *specs.Spec) error {
+	for _, m := range [...]struct {
+		field string
+		maps  []specs.LinuxIDMapping
+	}{{"uidMappings", s.Linux.UIDMappings}, {"gidMappings", s.Linux.GIDMappings}} {
+		own := hasNamespace(s, specs.UserNamespace)
+		if !own && len(m.maps) > 0 {
+			return fmt.Errorf("/linux/%s: without a user namespace nothing is mapped", m.field)
+		}
+		i := slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+		if own && s.Linux.Namespaces[i].Path == "" && len(m.maps) == 0 {
+			return fmt.Errorf("/linux/%s: a user namespace without it has nobody in it", m.field)
+		}
+		for i, l := range m.maps {
+			if l.Size == 0 || uint64(l.ContainerID)+uint64(l.Size) > math.MaxUint32 || uint64(l.HostID)+uint64(l.Size) > math.MaxUint32 {
+				return fmt.Errorf("/linux/%s/%d: %d ids from %d on, as %d on the host, is no range of ids", m.field, i, l.Size, l.ContainerID, l.HostID)
+			}
+		}
+	}
+	return nil
+}
+
+func validateMounts(s *specs.Spec) error {
+	for i, m := range s.Mounts {
+		bind := m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+		switch {
+		case m.Destination == "":
+			return fmt.Errorf("/mounts/%d/destination: missing", i)
+		case path.Clean(m.Destination) == "/" && (i > 0 || m.Type != "overlay"):
+			return fmt.Errorf("/mounts/%d/destination: only the first mount can be the root, and only an overlay", i)
+		case bind && m.Source == "":
+			return fmt.Errorf("/mounts/%d/source: missing for a bind mount", i)
+		case !bind && m.Type == "":
+			return fmt.Errorf("/mounts/%d/type: missing", i)
+		case len(m.UIDMappings)+len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap"):
+			return fmt.Errorf("/mounts/%d: idmapped mounts are not supported yet", i)
+		case slices.Contains(m.Options, "tmpcopyup"):
+			return fmt.Errorf("/mounts/%d/options: tmpcopyup is not supported yet", i)
+		}
+	}
+	return nil
+}
+
+func validateDevices(s *specs.Spec) error {
+	for i, d := range s.Linux.Devices {
+		switch {
+		case !path.IsAbs(d.Path) || path.Clean(d.Path) == "/":
+			return fmt.Errorf("/linux/devices/%d/path: %q is not the absolute path of a device", i, d.Path)
+		case !slices.Contains([]string{"c", "u", "b", "p"}, d.Type):
+			return fmt.Errorf("/linux/devices/%d/type: %q is none of c, u, b and p", i, d.Type)
+		case d.Type != "p" && (d.Major < 0 || d.Minor < 0 || d.Major > 1<<12-1 || d.Minor > 1<<20-1):
+			return fmt.Errorf("/linux/devices/%d: no device has the numbers %d:%d", i, d.Major, d.Minor)
+		case d.UID != nil && *d.UID > maxID || d.GID != nil && *d.GID > maxID:
+			return fmt.Errorf("/linux/devices/%d: its owner is above %d", i, maxID)
+		}
+	}
+	return nil
+}
+
+func validatePaths(s *specs.Spec) error {
+	for _, list := range [...]struct {
+		field string
+		paths []string
+	}{{"maskedPaths", s.Linux.MaskedPaths}, {"readonlyPaths", s.Linux.ReadonlyPaths}} {
+		for i, p := range list.paths {
+			if !path.IsAbs(p) {
+				return fmt.Errorf("/linux/%s/%d: %q is not absolute", list.field, i, p)
+			}
+		}
+	}
+	return nil
+}
+
+// validateSysctl lets parameters through that belong to a namespace of the
+// container; the others are one for all, and writing them changes the host.
+func validateSysctl(s *specs.Spec) error {
+	if len(s.Linux.Sysctl) > 0 && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
+		return m.Type == "proc" && path.Clean(m.Destination) == "/proc"
+	}) {
+		return errors.New("/linux/sysctl: parameters are written through /proc, and no proc is mounted there")
+	}
+	for key := range s.Linux.Sysctl {
+		name := strings.ReplaceAll(key, "/", ".")
+		var owner specs.LinuxNamespaceType
+		switch {
+		case strings.Contains(key, ".."):
+			return fmt.Errorf("/linux/sysctl: %q is no parameter", key)
+		case strings.HasPrefix(name, "net."):
+			owner = specs.NetworkNamespace
+		case strings.HasPrefix(name, "fs.mqueue."), name == "kernel.sem", strings.HasPrefix(name, "kernel.shm"), strings.HasPrefix(name, "kernel.msg"):
+			owner = specs.IPCNamespace
+		case name == "kernel.domainname":
+			owner = specs.UTSNamespace
+		default:
+			return fmt.Errorf("/linux/sysctl: %q belongs to no namespace: it would change the host", key)
+		}
+		if !hasNamespace(s, owner) {
+			return fmt.Errorf("/linux/sysctl: %q belongs to the %s namespace, which is the host's here", key, owner)
+		}
+	}
+	return nil
+}
+
+// unsupported refuses what a later version of this runtime will do.
+func unsupported(s *specs.Spec) error {
+	l, p := s.Linux, s.Process
+	for _, f := range [...]struct {
+		pointer string
+		asked   bool
+	}{
+		{"/hooks", s.Hooks != nil && !reflect.ValueOf(*s.Hooks).IsZero()},
+		{"/linux/intelRdt", l.IntelRdt != nil},
+		{"/linux/personality", l.Personality != nil},
+		{"/linux/memoryPolicy", l.MemoryPolicy != nil},
+		{"/linux/netDevices", len(l.NetDevices) > 0},
+		{"/linux/mountLabel", l.MountLabel != ""},
+		{"/linux/seccomp/listenerPath", l.Seccomp != nil && l.Seccomp.ListenerPath != ""},
+		{"/process/apparmorProfile", p.ApparmorProfile != ""},
+		{"/process/selinuxLabel", p.SelinuxLabel != ""},
+		{"/process/scheduler", p.Scheduler != nil},
+		{"/process/ioPriority", p.IOPriority != nil},
+		{"/process/execCPUAffinity", p.ExecCPUAffinity != nil},
+	} {
+		if f.asked {
+			return fmt.Errorf("%s: not supported yet", f.pointer)
+		}
+	}
+	return nil
+}
+
+// noNUL refuses strings that the kernel would take for shorter ones.
+func noNUL(pointer string, v reflect.Value) error {
+	switch v.Kind() {
+	case reflect.String:
+		if strings.ContainsRune(v.String(), 0) {
+			return fmt.Errorf("%s: a NUL byte ends every string of the kernel", pointer)
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return noNUL(pointer, v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			if err := noNUL(fmt.Sprintf("%s/%d", pointer, i), v.Index(i)); err != nil {
+				return err
+			}
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			if err := noNUL(pointer+"/"+key.String(), v.MapIndex(key)); err != nil {
+				return err
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			if err := noNUL(pointer+"/"+name, v.Field(i)); err != nil {
+				return err
+			}
+		}
+	default: // numbers and booleans
+	}
+	return nil
+}
