@@ -32,7 +32,7 @@ var defaults = [...]device{
 // devices fills /dev: the default devices and links, and those of the spec.
 func (m *maker) devices(s *specs.Spec) {
 	for _, mount := range s.Mounts {
-		if path.Clean("/"+mount.Destination) == "/dev" && (mount.Type == "bind" || optionsOf(mount.Options).bind) {
+		if path.Clean("/"+mount.Destination) == "/dev" && IsBind(mount) {
 			return // the host's own: not ours to fill
 		}
 	}

@@ -76,7 +76,7 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {
 	case mount.Type == "cgroup" || mount.Type == "cgroup2":
 		m.cgroups(s, h, dest, o)
 		return nil
-	case o.bind || mount.Type == "bind":
+	case IsBind(mount):
 		m.bind("mount", Source(mount, h.Bundle), o)
 		m.attach("mount", dest, h.Files[Source(mount, h.Bundle)], inRoot)
 		m.propagate("mount", o)
@@ -93,6 +93,11 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {
 		m.fresh[dest] = reg
 	}
 	return nil
+}
+
+// IsBind says whether a mount shows files that are there already.
+func IsBind(mount specs.Mount) bool {
+	return mount.Type == "bind" || optionsOf(mount.Options).bind
 }
 
 // Source is the absolute path of a bind mount's source.

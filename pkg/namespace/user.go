@@ -31,9 +31,9 @@ func Pipe(b *plan.Builder, s *specs.Spec) {
 	})
 }
 
-// User has the parent write the maps of a new user namespace,
-// user_namespaces(7), and makes the child its root.
-func User(b *plan.Builder, s *specs.Spec) {
+// Maps has the parent write the maps of a new user namespace,
+// user_namespaces(7).
+func Maps(b *plan.Builder, s *specs.Spec) {
 	if !isNew(s, specs.UserNamespace) {
 		return
 	}
@@ -44,6 +44,13 @@ func User(b *plan.Builder, s *specs.Spec) {
 		_, err := unix.Write(r.Fd[sync+"/write"], []byte{1})
 		return err
 	})
+}
+
+// User makes the child root of its new user namespace.
+func User(b *plan.Builder, s *specs.Spec) {
+	if !isNew(s, specs.UserNamespace) {
+		return
+	}
 	b.Section(plan.Child, "user", "be root of the user namespace, and nobody outside")
 	b.At("/linux/uidMappings")
 	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
@@ -55,7 +62,7 @@ func User(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
-// Mapped says whether an id inside is someone outside.
+// mapped says whether an id inside is someone outside.
 func mapped(maps []specs.LinuxIDMapping, id uint32) bool {
 	for _, m := range maps {
 		if id >= m.ContainerID && id-m.ContainerID < m.Size {

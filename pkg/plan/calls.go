@@ -348,7 +348,7 @@ func rlim(v uint64) string {
 // DropBounding takes a capability out of the bounding set for ever,
 // PR_CAPBSET_DROP of prctl(2).
 func DropBounding(capability int) Call {
-	return prctl(Num{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"}, Num{uint64(capability), CapNames[capability]})
+	return prctl(Num{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"}, Num{uint64(capability), capName(capability)})
 }
 
 // KeepCaps keeps the permitted set over the next change of user,
@@ -376,7 +376,7 @@ func DieWithParent() Call {
 // prctl(2).
 func RaiseAmbient(capability int) Call {
 	return prctl(Num{unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"}, Num{unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"},
-		Num{uint64(capability), CapNames[capability]}, zero, zero)
+		Num{uint64(capability), capName(capability)}, zero, zero)
 }
 
 func prctl(args ...Arg) Call { return call("prctl", unix.SYS_PRCTL, args...) }

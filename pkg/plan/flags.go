@@ -171,6 +171,15 @@ var CapNames = [...]string{
 	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
+// capName is a capability as strace prints it; a kernel can be younger than
+// the list.
+func capName(capability int) string {
+	if capability < len(CapNames) {
+		return CapNames[capability]
+	}
+	return "0x" + strconv.FormatUint(uint64(capability), 16) + " /* CAP_??? */"
+}
+
 // capString is a capability set as strace prints it.
 func capString(set uint64) string {
 	if set == 0 {

@@ -14,7 +14,7 @@ import (
 // access(2) answers for the user while the process is still root.
 func User(b *plan.Builder, s *specs.Spec, h Host) {
 	u := s.Process.User
-	b.Section(plan.Child, "user", "another user")
+	b.Section(plan.Child, "ids", "the user and groups it runs as")
 	b.At("/process/user")
 	for _, fd := range h.OwnStdio {
 		b.Do("the user can open its own standard streams again", plan.FchownStdio(fd, int64(u.UID))).

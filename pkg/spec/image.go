@@ -10,9 +10,24 @@ import (
 	"strconv"
 	"strings"
 
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
+
+// An Image is how an image says that its containers run: the ImageConfig of
+// the image specification, config.md. The Go type there can be converted; it
+// isn't used, because its package compiles regular expressions at start.
+type Image struct {
+	User         string
+	ExposedPorts map[string]struct{}
+	Env          []string
+	Entrypoint   []string
+	Cmd          []string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Labels       map[string]string
+	StopSignal   string
+	ArgsEscaped  bool
+}
 
 // A FileReader reads a small file of an image, by its path in the image.
 type FileReader func(path string) ([]byte, error)
@@ -21,7 +36,7 @@ type FileReader func(path string) ([]byte, error)
 // specification: its command, environment, working directory, user, labels
 // and stop signal. Args, if any, take the place of Cmd; entrypoint, if not
 // nil, that of Entrypoint and Cmd.
-func SetImage(s *specs.Spec, c ispec.ImageConfig, entrypoint, args []string, read FileReader) error {
+func SetImage(s *specs.Spec, c Image, entrypoint, args []string, read FileReader) error {
 	switch {
 	case entrypoint != nil:
 		s.Process.Args = slices.Concat(entrypoint, args)

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/rootfs"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "say what this host has and lacks, and what to do about it", OnUsageError: usageError,
+		Action: func(c *cli.Context) error {
+			if err := exactly(c, 0, ""); err != nil {
+				return err
+			}
+			missing := 0
+			for _, check := range checks {
+				f := check.find(c)
+				if f.state == lacks {
+					missing++
+				}
+				report(c.App.Writer, check.name, f)
+			}
+			if missing > 0 {
+				return fmt.Errorf("%d thing(s) that containers need are missing here", missing)
+			}
+			return nil
+		},
+	}
+}
+
+// A state is what a check found.
+type state string
+
+const (
+	has     state = "ok"
+	limited state = "limited" // containers run, with less
+	lacks   state = "missing" // containers don't run
+)
+
+// A finding is the outcome of a check, and what to do about it.
+type finding struct {
+	state  state
+	text   string
+	advice string
+}
+
+func report(w io.Writer, name string, f finding) {
+	fmt.Fprintf(w, "%-8s %-12s %s\n", f.state, name, f.text)
+	if f.advice != "" {
+		fmt.Fprintf(w, "%-8s %-12s -> %s\n", "", "", f.advice)
+	}
+}
+
+var checks = [...]struct {
+	name string
+	find func(*cli.Context) finding
+}{
+	{"kernel", checkKernel},
+	{"privilege", checkPrivilege},
+	{"namespaces", checkNamespaces},
+	{"cgroups", checkCgroups},
+	{"overlayfs", checkOverlay},
+	{"seccomp", checkSeccomp},
+	{"program", checkProgram},
+	{"images", checkImages},
+}
+
+// minKernel has openat2, clone3 into a cgroup, close_range, mount_setattr,
+// cgroup.kill and overlayfs in user namespaces.
+const minMajor, minMinor = 5, 15
+
+func checkKernel(*cli.Context) finding {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return finding{lacks, err.Error(), ""}
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err == nil && (major < minMajor || major == minMajor && minor < minMinor) {
+		return finding{lacks, "Linux " + release, fmt.Sprintf("minictr needs Linux %d.%d or newer", minMajor, minMinor)}
+	}
+	return finding{has, "Linux " + release + ": the one that all containers here share", ""}
+}
+
+func checkPrivilege(*cli.Context) finding {
+	if os.Geteuid() != 0 {
+		return finding{lacks, "this is not root", "run containers with sudo; minictr plan needs no root"}
+	}
+	return finding{has, "this is root", ""}
+}
+
+func checkNamespaces(*cli.Context) finding {
+	var absent []string
+	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
+			absent = append(absent, ns)
+		}
+	}
+	switch {
+	case len(absent) == 0:
+		return finding{has, "all eight types", ""}
+	case len(absent) == 1 && (absent[0] == "time" || absent[0] == "user"):
+		return finding{limited, "no " + absent[0] + " namespaces", "the default wall does without"}
+	}
+	return finding{lacks, "no " + strings.Join(absent, ", ") + " namespaces", "the kernel must be built with them, or --without leaves the brick out"}
+}
+
+func checkCgroups(*cli.Context) finding {
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return finding{lacks, err.Error(), ""}
+	}
+	var controllers []string
+	for _, h := range layout.Hierarchies {
+		controllers = append(controllers, h.Controllers...)
+	}
+	text := layout.Version().String() + ": " + strings.Join(controllers, " ")
+	for _, needed := range []string{"memory", "pids", "cpu"} {
+		if !strings.Contains(" "+text+" ", " "+needed+" ") {
+			return finding{limited, text, "the controller " + needed + " is not there: such limits are refused"}
+		}
+	}
+	return finding{has, text, ""}
+}
+
+func checkOverlay(*cli.Context) finding {
+	text, err := os.ReadFile("/proc/filesystems")
+	if err == nil && strings.Contains(string(text), "\toverlay\n") {
+		return finding{has, "layers of images can be stacked", ""}
+	}
+	return finding{limited, "not loaded yet", "sudo modprobe overlay, if the first run does not load it"}
+}
+
+func checkSeccomp(*cli.Context) finding {
+	text, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
+	if err != nil {
+		return finding{lacks, "this kernel has no system call filters", "--without seccomp leaves that brick out"}
+	}
+	return finding{has, "filters can " + strings.ReplaceAll(strings.TrimSpace(string(text)), "_", " "), ""}
+}
+
+func checkProgram(*cli.Context) finding {
+	if _, err := rootfs.ID(); err != nil {
+		return finding{limited, err.Error(), "the built-in image can't be made of this program"}
+	}
+	return finding{has, "static: it can be the built-in image, " + rootfs.Short, ""}
+}
+
+func checkImages(c *cli.Context) finding {
+	e, err := theEngine(c)
+	if err != nil {
+		return finding{lacks, err.Error(), ""}
+	}
+	if _, err := os.Stat(e.Root); err != nil {
+		return finding{has, e.Root + " will be made", ""}
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.Root, &st); err != nil {
+		return finding{limited, err.Error(), ""}
+	}
+	free := int64(st.Bavail) * st.Bsize
+	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, size(free)), ""}
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --root chooses another file system"}
+	}
+	return f
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/forkexec"
+	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/rootfs"
+)
+
+// Exit statuses of the engine's commands, as those of docker run: 125 for an
+// error of ours, 126 and 127 for a program that can't be run or isn't there.
+const (
+	statusError    = 125
+	statusNoExec   = 126
+	statusNotFound = 127
+)
+
+// explain makes a message of an error: what happened, in the library's words,
+// and the likely cause and the next command, where this table knows them.
+func explain(err error) (message string, status int) {
+	var step *forkexec.StepError
+	if errors.As(err, &step) {
+		if message, status, ok := program(step); ok {
+			return message, status
+		}
+		return err.Error() + because(cause(step)), statusError
+	}
+	return err.Error() + because(hint(err)), statusError
+}
+
+func because(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return ": " + hint
+}
+
+// program says why the container's program can't be run, in the words that
+// callers of runtimes look for.
+func program(step *forkexec.StepError) (message string, status int, ok bool) {
+	call := step.Step.Call
+	if step.Step.Spec != "/process/args" || call.Name != "faccessat2" && call.Name != "execve" {
+		return "", 0, false
+	}
+	path := call.Args[1].String()
+	if call.Name == "execve" {
+		path = call.Args[0].String()
+	}
+	path = strings.Trim(path, `"`)
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	switch {
+	case errors.Is(step.Err, unix.ENOENT) && strings.HasPrefix(step.Step.Why, "it is nowhere"):
+		return `exec: "` + name + `": executable file not found in $PATH: is it in the image? try: minictr run IMAGE ls /bin`, statusNotFound, true
+	case errors.Is(step.Err, unix.ENOENT):
+		return `exec: "` + path + `": no such file or directory: the file, or the interpreter or loader that it names, is not in the container`, statusNotFound, true
+	case errors.Is(step.Err, unix.ENOTDIR):
+		return `exec: "` + path + `": not a directory`, statusNotFound, true
+	case errors.Is(step.Err, unix.EACCES):
+		return `exec: "` + path + `": permission denied: it is a directory, or the container's user may not execute it`, statusNoExec, true
+	case errors.Is(step.Err, unix.ENOEXEC):
+		return `exec: "` + path + `": exec format error: it is made for another machine, or is a script without #!`, statusNoExec, true
+	}
+	return "", 0, false
+}
+
+// causes are the likely causes of a call's failure, and what to do next.
+var causes = [...]struct {
+	call  string // or the beginning of an action
+	errno unix.Errno
+	hint  string
+}{
+	{"clone3", unix.EPERM, "making namespaces needs root: try sudo"},
+	{"clone3", unix.ENOSPC, "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
+	{"clone3", unix.EINVAL, "this kernel lacks a namespace: minictr doctor says which"},
+	{"clone3", unix.EAGAIN, "the limit of processes is reached: see ulimit -u and the pids cgroup"},
+	{"mkdir", unix.EACCES, "making a cgroup needs root: try sudo"},
+	{"mkdir", unix.EPERM, "making a cgroup needs root: try sudo"},
+	{"mkdir", unix.EROFS, "the cgroup file system is read-only here: is this a container itself?"},
+	{"mount", unix.EINVAL, "overlayfs refused the layers: minictr doctor tests it"},
+	{"mount", unix.ENODEV, "this kernel has no overlayfs: minictr doctor"},
+	{"fsopen", unix.ENODEV, "this kernel lacks that file system: minictr doctor"},
+	{"openat2", unix.ELOOP, "there is a symbolic link where an ordinary directory must be: must be mounted on ordinary directory"},
+	{"openat2", unix.ENOTDIR, "a part of the path is a file: a directory can't be mounted on a file, nor a file on a directory"},
+	{"move_mount", unix.EINVAL, "a file can't be mounted on a directory, nor a directory on a file"},
+	{"open_tree", unix.ENOENT, "the source is not there"},
+	{"mkdirat", unix.EROFS, "the place for it is missing, and the file system is read-only: make the directory in the image"},
+	{"capset", unix.EPERM, "the runtime itself lacks a capability that was asked for: see CapBnd in /proc/self/status"},
+	{"prlimit64", unix.EPERM, "the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less"},
+	{"write", unix.EACCES, "the kernel refuses this value: lowering oom_score_adj needs CAP_SYS_RESOURCE"},
+	{"write(\"/sys/fs/cgroup", unix.EINVAL, "the kernel refuses this value for the limit"},
+	{"write(\"/sys/fs/cgroup", unix.EBUSY, "the limit is below what is used already"},
+	{"seccomp", unix.EINVAL, "this kernel refuses the filter: is CONFIG_SECCOMP_FILTER set? minictr doctor"},
+}
+
+func cause(step *forkexec.StepError) string {
+	text := step.Step.Call.String()
+	for _, c := range causes {
+		if errors.Is(step.Err, c.errno) && (step.Step.Call.Name == c.call || step.Step.Call.Name == "" && strings.HasPrefix(text, c.call)) {
+			return c.hint
+		}
+	}
+	return "minictr plan -vv says what this step is for"
+}
+
+// hint is what to do about an error that is no step's.
+func hint(err error) string {
+	var pull *image.PullError
+	var missing *image.NotFoundError
+	var bare *image.NotImageError
+	switch {
+	case errors.As(err, &pull) && pull.Offline():
+		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
+	case errors.As(err, &pull):
+		return "is the name right? minictr images lists what is here"
+	case errors.As(err, &missing):
+		return "minictr images lists what is here; minictr pull fetches more"
+	case errors.As(err, &bare) && bare.Entry != "":
+		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
+	case errors.Is(err, container.ErrExist):
+		return "minictr ps -a lists them"
+	case errors.Is(err, container.ErrNotExist):
+		return "minictr ps lists them"
+	case errors.Is(err, container.ErrRunning):
+		return "minictr rm -f kills it first"
+	case errors.Is(err, forkexec.ErrKilled):
+		return "out of memory? a limit may be too low for the wall itself"
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return "this needs root: try sudo"
+	case errors.Is(err, unix.ENOSPC):
+		return "the disk is full: minictr rmi removes images"
+	case errors.Is(err, unix.EROFS):
+		return "the file system is read-only: --root and --run-root choose other directories"
+	}
+	return ""
+}

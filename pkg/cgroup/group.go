@@ -1,0 +1,309 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// A Group is one container's place in every hierarchy. It is plain data: kept
+// as JSON in a container's state, it serves later commands without another
+// look at what the host has mounted.
+type Group struct {
+	Path   string // cgroupsPath of config.json
+	Places []Place
+}
+
+// A Place is one directory of a Group.
+type Place struct {
+	Hierarchy
+	Base string // what of Dir is the host's: never made or removed here
+	Dir  string // "/sys/fs/cgroup/memory/minictr/web"
+}
+
+// Descriptor is the register that holds the descriptor of the version 2
+// cgroup, for clone3(2) with CLONE_INTO_CGROUP. It is set by Create and Open
+// if CloneInto says so.
+const Descriptor plan.Reg = "cgroup"
+
+// tasks is the register for the file by which the child enters a version 1
+// hierarchy.
+func (p Place) tasks() plan.Reg { return plan.Reg(p.Name + "/tasks") }
+
+// ErrNotEmpty is wrapped by the error of Create for a cgroup in which there
+// are processes already: limits for two containers would be mixed up.
+var ErrNotEmpty = errors.New("container's cgroup is not empty")
+
+// pathPointer is who asks for a container's cgroup at all.
+const pathPointer = "/linux/cgroupsPath"
+
+// Create adds the parent's section: it makes the directories, sets the limits
+// and the device rules in r, which may be nil, and opens what the child needs
+// to enter. An error names the field of config.json that cannot be had on
+// this host; it is a *MissingError if a controller is not mounted.
+func (g Group) Create(b *plan.Builder, r *specs.LinuxResources) error {
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	limits, err := g.settings(r)
+	if err != nil {
+		return err
+	}
+	rules, err := parseRules(r.Devices)
+	if err != nil {
+		return err
+	}
+	b.Section(plan.Parent, "cgroup", "make the cgroup and set its limits")
+	b.At(pathPointer)
+	for _, p := range g.Places {
+		act(b, "a directory here is a cgroup: the kernel fills it with files", callText("mkdir", p.Dir),
+			func(*plan.Run) error { return p.mkdir() })
+		switch {
+		case p.V2:
+			p.delegate(b, limits)
+		case slices.Contains(p.Controllers, "cpuset"):
+			p.inheritAll(b, limits)
+		}
+	}
+	for _, s := range limits {
+		b.At(s.pointer)
+		act(b, s.why, s.String(), func(*plan.Run) error { return s.apply() })
+	}
+	if err := g.devices(b, rules); err != nil {
+		return err
+	}
+	g.open(b)
+	return nil
+}
+
+// act adds an action whose error does not repeat the action's text.
+func act(b *plan.Builder, why, text string, do func(*plan.Run) error) {
+	b.Act(why, text, func(r *plan.Run) error {
+		err := do(r)
+		var f *FileError
+		if errors.As(err, &f) && f.call() == text {
+			return f.Err
+		}
+		return err
+	})
+}
+
+// CloneInto tells whether the child is born in its version 2 cgroup: then
+// clone3(2) takes CLONE_INTO_CGROUP and the register Descriptor.
+func (g Group) CloneInto() bool { return g.unifiedPlace() != nil }
+
+// unifiedPlace is the place in the version 2 hierarchy, nil without one.
+func (g Group) unifiedPlace() *Place {
+	for i, p := range g.Places {
+		if p.V2 {
+			return &g.Places[i]
+		}
+	}
+	return nil
+}
+
+// Open adds the parent's section by which one more process will enter a
+// cgroup that is there already, as exec does.
+func (g Group) Open(b *plan.Builder) {
+	b.Section(plan.Parent, "cgroup", "open the container's cgroup")
+	g.open(b)
+}
+
+func (g Group) open(b *plan.Builder) {
+	b.At(pathPointer)
+	for _, p := range g.Places {
+		path, flags, r, text := p.Dir+"/tasks", unix.O_WRONLY, p.tasks(), "O_WRONLY"
+		why := "the child will enter through this file"
+		if p.V2 {
+			path, flags, r, text = p.Dir, unix.O_PATH|unix.O_DIRECTORY, Descriptor, "O_PATH|O_DIRECTORY"
+			why = "the child will be born in this cgroup"
+		}
+		b.Act(why, r.String()+" = open("+quote(path)+", "+text+"|O_CLOEXEC)", func(run *plan.Run) error {
+			fd, err := open(path, flags)
+			if err != nil {
+				return errno(err)
+			}
+			run.Fd[r] = fd
+			return nil
+		})
+	}
+}
+
+// Enter adds the child's section: it moves itself into each version 1
+// hierarchy. "0" is whoever writes; a single-threaded process that moves
+// itself through tasks waits for nothing, while a parent that writes a pid
+// waits some 10 ms for an RCU grace period. Where there is version 2 only,
+// clone3(2) has done it, and nothing is added.
+func (g Group) Enter(b *plan.Builder) {
+	if !slices.ContainsFunc(g.Places, func(p Place) bool { return !p.V2 }) {
+		return
+	}
+	b.Section(plan.Child, "cgroup", "enter the cgroup")
+	b.At(pathPointer)
+	for _, p := range g.Places {
+		if !p.V2 {
+			b.Do(p.subject()+" for this process and all that it starts", plan.Write(p.tasks(), "0"))
+		}
+	}
+}
+
+// subject says in words what a version 1 hierarchy does.
+func (p Place) subject() string {
+	words := make([]string, len(p.Controllers))
+	for i, c := range p.Controllers {
+		switch c {
+		case "cpu":
+			words[i] = "processor time is shared out and limited"
+		case "cpuacct":
+			words[i] = "processor time is counted"
+		case "cpuset":
+			words[i] = "processors and memory nodes are chosen"
+		case "memory":
+			words[i] = "memory is counted and limited"
+		case "pids":
+			words[i] = "processes and threads are counted and limited"
+		case "blkio":
+			words[i] = "disk traffic is counted and limited"
+		case "devices":
+			words[i] = "rules say which devices may be used"
+		case "freezer":
+			words[i] = "stopping and going on is one write"
+		case "name=systemd":
+			words[i] = "there is a place in systemd's tree"
+		default:
+			words[i] = "the " + c + " controller has a group"
+		}
+	}
+	return strings.Join(words, ", and ")
+}
+
+// mkdir makes the directory, with its parents if the first try shows that
+// they are missing. A directory that is there is taken if it is empty. Others
+// may prune the same parents meanwhile, so there are some tries.
+func (p Place) mkdir() error {
+	for try := 0; ; try++ {
+		err := unix.Mkdir(p.Dir, 0o755)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EEXIST):
+			return p.checkEmpty()
+		case !errors.Is(err, unix.ENOENT) || try == 10:
+			return &FileError{Op: "mkdir", Path: p.Dir, Err: err}
+		}
+		if err := p.mkdirParents(); err != nil {
+			return err
+		}
+	}
+}
+
+// mkdirParents makes what is missing between Base and Dir, and fills the
+// cpusets among it: an empty one would let no process into its children.
+func (p Place) mkdirParents() error {
+	for _, dir := range p.parents() {
+		err := unix.Mkdir(dir, 0o755)
+		switch {
+		case errors.Is(err, unix.EEXIST):
+			continue
+		case gone(err):
+			return nil // the next try will tell
+		case err != nil:
+			return &FileError{Op: "mkdir", Path: dir, Err: err}
+		}
+		if p.V2 || !slices.Contains(p.Controllers, "cpuset") {
+			continue
+		}
+		err = errors.Join(inherit(dir, "cpuset.cpus"), inherit(dir, "cpuset.mems"))
+		if err != nil && !gone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// parents lists the directories between Base and Dir, topmost first.
+func (p Place) parents() []string {
+	var dirs []string
+	for i := len(p.Base) + 1; ; {
+		next := strings.IndexByte(p.Dir[i:], '/')
+		if next < 0 {
+			return dirs
+		}
+		i += next
+		dirs = append(dirs, p.Dir[:i])
+		i++
+	}
+}
+
+func (p Place) checkEmpty() error {
+	pids, err := p.procs()
+	if err == nil && len(pids) > 0 {
+		err = fmt.Errorf("%w: %s: %d processes", ErrNotEmpty, p.Dir, len(pids))
+	}
+	return err
+}
+
+// inheritAll adds what a version 1 cpuset needs that no limit will set.
+func (p Place) inheritAll(b *plan.Builder, limits []setting) {
+	for _, file := range [...]string{"cpuset.cpus", "cpuset.mems"} {
+		path := p.Dir + "/" + file
+		if slices.ContainsFunc(limits, func(s setting) bool { return s.file == path }) {
+			continue
+		}
+		b.Act("a cpuset is born empty and lets nobody in: take the parent's value",
+			callText("copy", p.Dir[:strings.LastIndexByte(p.Dir, '/')]+"/"+file, path),
+			func(*plan.Run) error { return inherit(p.Dir, file) })
+	}
+}
+
+// delegate adds what gives a version 2 cgroup its controllers: each of its
+// ancestors must hand them on, topmost first. Those that a limit needs must
+// come; the ones that count for statistics come if they can.
+func (p Place) delegate(b *plan.Builder, limits []setting) {
+	var want []string
+	need := make(map[string]bool)
+	for _, s := range limits {
+		if c := controllerOf(s.file); strings.HasPrefix(s.file, p.Dir+"/") && c != "cgroup" {
+			need[c] = true
+		}
+	}
+	for _, c := range p.Controllers {
+		if need[c] || slices.Contains([]string{"cpu", "io", "memory", "pids"}, c) {
+			want = append(want, c)
+		}
+	}
+	if len(want) == 0 {
+		return
+	}
+	for _, dir := range append([]string{p.Base}, p.parents()...) {
+		path := dir + "/cgroup.subtree_control"
+		b.Act("the cgroups below get these controllers only from above",
+			callText("write", path, "+"+strings.Join(want, " +")),
+			func(*plan.Run) error { return handOn(path, want, need) })
+	}
+}
+
+// handOn enables the controllers that are not enabled yet, one by one:
+// cgroupfs takes all names of one write(2) or none.
+func handOn(path string, want []string, need map[string]bool) error {
+	text, err := read(path)
+	if err != nil {
+		return err
+	}
+	enabled := strings.Fields(text)
+	for _, c := range want {
+		if slices.Contains(enabled, c) {
+			continue
+		}
+		if err := write(path, "+"+c); err != nil && need[c] {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package cgroup
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Procs lists the processes of the cgroup and of all cgroups below it, in
+// ascending order, by their ids in the caller's PID namespace. A cgroup that
+// is gone has none.
+func (g Group) Procs() ([]int, error) {
+	if len(g.Places) == 0 {
+		return nil, nil
+	}
+	p := g.Places[0]
+	if u := g.unifiedPlace(); u != nil {
+		p = *u
+	}
+	var all []int
+	err := walk(p.Dir, func(dir string) error {
+		pids, err := Place{Dir: dir}.procs()
+		all = append(all, pids...)
+		return err
+	})
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
+// procs reads cgroup.procs. A process outside the caller's PID namespace
+// stands there as 0 and is left out.
+func (p Place) procs() ([]int, error) {
+	text, err := read(p.Dir + "/cgroup.procs")
+	switch {
+	case gone(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	var pids []int
+	for line := range strings.Lines(text) {
+		if pid, err := strconv.Atoi(strings.TrimSuffix(line, "\n")); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// Kill ends every process of the cgroup and of those below it by SIGKILL,
+// frozen or not, and returns when none is left; zombies do not count. The
+// error wraps ErrTimeout if some process does not die. Version 2 does it in
+// one write to cgroup.kill, so that no fork escapes; in version 1 the
+// processes are frozen first.
+func (g Group) Kill() error {
+	if p := g.unifiedPlace(); p != nil {
+		err := write(p.Dir+"/cgroup.kill", "1")
+		if gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return wait(g.Path+" still has processes", func() (bool, error) {
+			pids, err := g.Procs()
+			return len(pids) == 0, err
+		})
+	}
+	return wait(g.Path+" still has processes", g.killRound)
+}
+
+// killRound sends SIGKILL to all that are there, and tells whether there was
+// nobody. Frozen processes cannot fork, nor end and leave their ids to others;
+// they die when they are thawed.
+func (g Group) killRound() (bool, error) {
+	f, _ := g.freezer() // without one, the rounds alone must do
+	if f != nil {
+		if err := write(f.control, f.freeze); gone(err) {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	pids, err := g.Procs()
+	for _, pid := range pids {
+		if e := unix.Kill(pid, unix.SIGKILL); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, e)
+		}
+	}
+	if f != nil {
+		err = errors.Join(err, write(f.control, f.thaw))
+	}
+	return len(pids) == 0, err
+}

@@ -1,0 +1,97 @@
+// Package container does what the OCI runtime specification calls operations:
+// it makes, runs and removes containers from bundles, and keeps their state.
+package container
+
+import (
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/process"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// A Host is all that compiling needs to know of the machine. With it,
+// compiling is a pure function: the same spec and host give the same plan.
+type Host struct {
+	namespace.Host
+	Process process.Host
+	Cgroup  cgroup.Group // the container's place; without hierarchies it has none
+}
+
+// Compile turns a spec into the wall. It is the table of contents of this
+// program: the order of the bricks is fixed here, and nowhere else.
+func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
+	b := plan.New()
+
+	// The runtime, outside the wall.
+	if err := h.Cgroup.Create(b, resources(s)); err != nil {
+		return nil, err
+	}
+	namespace.Open(b, s)
+	namespace.Pipe(b, s)
+	namespace.Clone(b, s, h.born())
+	namespace.Maps(b, s)
+
+	// The child, in new namespaces, with all privileges.
+	namespace.User(b, s)
+	h.Cgroup.Enter(b)
+	namespace.CgroupRoot(b, s)
+	namespace.Join(b, s)
+	namespace.Time(b, s)
+	namespace.Network(b, s)
+	namespace.UTS(b, s)
+	process.Session(b, s)
+	if err := namespace.Mounts(b, s, h.Host); err != nil {
+		return nil, err
+	}
+	namespace.Terminal(b, s)
+	namespace.Sysctl(b, s)
+	namespace.Masks(b, s)
+
+	// The child, with its own root, giving up its privileges.
+	namespace.Enter(b, s)
+	if err := process.Limits(b, s); err != nil {
+		return nil, err
+	}
+	process.User(b, s, h.Process)
+	if err := process.Program(b, s, h.Process); err != nil {
+		return nil, err
+	}
+	return b.Plan(), nil
+}
+
+// Plan compiles the wall that Start would build for a bundle's spec, and the
+// cgroup that it would be in. It changes nothing and needs no privilege.
+func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s)
+	if err != nil {
+		return nil, cgroup.Group{}, err
+	}
+	host.Process.Foreground = true
+	p, err := Compile(s, host)
+	return p, host.Cgroup, err
+}
+
+// born is the register of the cgroup that the child is born in; "" if it
+// enters its cgroups by itself, or has none.
+func (h Host) born() plan.Reg {
+	if h.Cgroup.CloneInto() {
+		return cgroup.Descriptor
+	}
+	return ""
+}
+
+// resources are the limits of the spec, with the devices allowed that every
+// container has.
+func resources(s *specs.Spec) *specs.LinuxResources {
+	if s.Linux.Resources == nil {
+		return nil
+	}
+	r := *s.Linux.Resources
+	r.Devices = slices.Concat(r.Devices, spec.DefaultDevices(s))
+	return &r
+}

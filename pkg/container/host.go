@@ -1,0 +1,113 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/process"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Inspect finds out what Compile needs to know of this machine for a bundle.
+// It changes nothing and needs no privilege.
+func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
+	if h.Bundle, err = filepath.Abs(bundle); err != nil {
+		return h, err
+	}
+	if h.Rootfs, err = rootfs(h.Bundle, s); err != nil {
+		return h, err
+	}
+	if h.Files, err = sources(h.Bundle, s); err != nil {
+		return h, err
+	}
+	h.Process = process.Host{LastCap: lastCap(), OwnStdio: ownStdio(s)}
+	if s.Annotations[spec.Unlimited] != "" {
+		return h, nil
+	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return h, err
+	}
+	path := s.Linux.CgroupsPath
+	if path == "" {
+		path = id
+	}
+	if h.Cgroup, err = layout.Group(path); err != nil {
+		return h, fmt.Errorf("/linux/cgroupsPath: %w", err)
+	}
+	for _, p := range h.Cgroup.Places {
+		h.Cgroups = append(h.Cgroups, namespace.Cgroup{Name: p.Name, Source: p.Dir, V2: p.V2})
+	}
+	return h, nil
+}
+
+// rootfs is the root's directory, without symbolic links: move_mount(2)
+// follows none at the end of a path.
+func rootfs(bundle string, s *specs.Spec) (string, error) {
+	path := s.Root.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(bundle, path)
+	}
+	if namespace.Layered(s) {
+		return path, nil // it is made with the bundle
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("/root/path: %w", err)
+	}
+	if fi, err := os.Stat(resolved); err != nil || !fi.IsDir() {
+		return "", fmt.Errorf("/root/path: %s is not a directory", path)
+	}
+	return resolved, nil
+}
+
+// sources tells which bind mounts are of files.
+func sources(bundle string, s *specs.Spec) (map[string]bool, error) {
+	files := make(map[string]bool)
+	for i, m := range s.Mounts {
+		if !namespace.IsBind(m) {
+			continue
+		}
+		source := namespace.Source(m, bundle)
+		var st unix.Stat_t
+		if err := unix.Stat(source, &st); err != nil {
+			return nil, fmt.Errorf("/mounts/%d/source: %s: %w", i, source, err)
+		}
+		files[source] = st.Mode&unix.S_IFMT != unix.S_IFDIR
+	}
+	return files, nil
+}
+
+// lastCap is the highest capability that this kernel knows.
+func lastCap() int {
+	last := unix.CAP_LAST_CAP
+	for unix.Prctl(unix.PR_CAPBSET_READ, uintptr(last+1), 0, 0, 0) == nil {
+		last++
+	}
+	for last > 0 && unix.Prctl(unix.PR_CAPBSET_READ, uintptr(last), 0, 0, 0) != nil {
+		last--
+	}
+	return last
+}
+
+// ownStdio lists the standard streams that are pipes, if the container's user
+// is not root: it could not open /dev/stdout otherwise, since a pipe belongs
+// to whoever made it. A terminal's owner is not ours to change.
+func ownStdio(s *specs.Spec) (fds []int) {
+	if s.Process.User.UID == 0 || s.Process.Terminal {
+		return nil
+	}
+	for fd := range 3 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}

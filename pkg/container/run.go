@@ -1,0 +1,238 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/forkexec"
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// A Config says which container to make.
+type Config struct {
+	ID, Name string
+	Image    string // for people
+	Bundle   string // absolute path
+	Owned    bool   // the bundle is made for this container, and removed with it
+}
+
+// A Container is one that this process runs.
+type Container struct {
+	State
+	runtime *Runtime
+	process *forkexec.Process
+	lock    *os.File
+	ownPIDs bool // it has a PID namespace: the kernel ends it as a whole
+}
+
+// New takes an ID and its place in the list of containers. The bundle may be
+// made after that: from here on whatever is left of it is known. The caller
+// calls Delete in the end.
+func (r *Runtime) New(c Config) (*Container, error) {
+	if err := ValidateID(c.ID); err != nil {
+		return nil, err
+	}
+	ctr := &Container{runtime: r, State: State{
+		ID: c.ID, Name: c.Name, Image: c.Image, Created: time.Now(), Bundle: c.Bundle, Owned: c.Owned,
+	}}
+	var err error
+	ctr.lock, err = r.claim(&ctr.State)
+	return ctr, err
+}
+
+// Options are those of one start.
+type Options struct {
+	// Console is a connected Unix socket that takes the terminal's master,
+	// where config.json asks for a terminal. Start closes it.
+	Console int
+	// Edit, if not nil, changes the plan before it is carried out: tests make
+	// steps fail, and a profile adds clocks.
+	Edit func(*plan.Plan)
+}
+
+// Start builds the wall and starts the program in it: the specification's
+// create and start in one. The container ends with this process; the caller
+// calls Wait. The error is a *forkexec.StepError if a step of the plan is to
+// blame.
+func (c *Container) Start(o Options) error {
+	s, err := spec.Load(c.Bundle)
+	if err != nil {
+		return err
+	}
+	p, cgroup, err := Plan(c.ID, c.Bundle, s)
+	if err != nil {
+		return err
+	}
+	if o.Edit != nil {
+		o.Edit(p)
+	}
+	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.Has(s, specs.PIDNamespace)
+	if err := c.runtime.write(&c.State); err != nil {
+		return err
+	}
+	run := &plan.Run{Fd: make(map[plan.Reg]int)}
+	if o.Console > 0 {
+		run.Fd[namespace.Console] = o.Console
+	}
+	// The kernel kills the container when the thread that made it ends.
+	runtime.LockOSThread()
+	if c.process, err = forkexec.Start(p, run); err != nil {
+		return err
+	}
+	c.PID = c.process.PID
+	if c.Birth, err = birth(c.PID); err == nil {
+		err = c.runtime.write(&c.State)
+	}
+	if err == nil {
+		err = c.process.Started()
+	}
+	if err != nil {
+		c.process.Kill()
+		c.PID = 0
+	}
+	return err
+}
+
+// Signal sends a signal to the container's first process.
+func (c *Container) Signal(sig unix.Signal) error { return c.process.Signal(sig) }
+
+// Wait waits for the program to end. A container without a PID namespace of
+// its own may leave processes behind; they are killed.
+func (c *Container) Wait() (unix.WaitStatus, error) {
+	ws, err := c.process.Wait()
+	c.PID = 0
+	if !c.ownPIDs {
+		err = errors.Join(err, c.Cgroup.Kill())
+	}
+	return ws, err
+}
+
+// OOMKilled says whether the kernel killed a process of the container because
+// memory ran out.
+func (c *Container) OOMKilled() bool {
+	n, err := c.Cgroup.OOMKills()
+	return err == nil && n > 0
+}
+
+// Delete removes all that was made for the container. Its process has ended.
+func (c *Container) Delete() error {
+	err := c.runtime.remove(&c.State)
+	return errors.Join(err, c.lock.Close())
+}
+
+// remove takes away what a state tells of, the state last: what can't be
+// removed now is known to the next command.
+func (r *Runtime) remove(s *State) error {
+	if err := s.Cgroup.Delete(); err != nil {
+		return fmt.Errorf("container %s: %w", s.ID, err)
+	}
+	if s.Owned {
+		if err := s.Cgroup.Prune(); err != nil {
+			return fmt.Errorf("container %s: %w", s.ID, err)
+		}
+		if err := os.RemoveAll(s.Bundle); err != nil {
+			return fmt.Errorf("container %s: %w", s.ID, err)
+		}
+	}
+	all, err := r.lock()
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	dir := r.dir(s.ID)
+	for _, name := range []string{stateFile, stateFile + ".tmp"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Remove(dir)
+}
+
+// Sweep takes away what containers have left whose runtime was killed, and
+// returns their states: their processes, cgroups, bundles.
+func (r *Runtime) Sweep() (swept []*State, err error) {
+	dirs, err := os.ReadDir(r.Root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, d := range dirs {
+		s, e := r.sweep(d.Name())
+		if s != nil {
+			swept = append(swept, s)
+		}
+		err = errors.Join(err, e)
+	}
+	return swept, err
+}
+
+// sweep removes one container if nobody runs it.
+func (r *Runtime) sweep(id string) (*State, error) {
+	all, err := r.lock() // no directory is half made while we hold it
+	if err != nil {
+		return nil, err
+	}
+	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+	err = errors.Join(err, all.Close())
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+		return nil, nil // it is alive, or gone already
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	s, err := r.read(id)
+	if errors.Is(err, os.ErrNotExist) { // killed before it wrote its first state
+		return nil, os.Remove(r.dir(id))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, errors.Join(s.kill(), r.remove(s))
+}
+
+// kill ends the processes of a container that nobody waits for.
+func (s *State) kill() error {
+	if s.PID != 0 {
+		pidfd, err := unix.PidfdOpen(s.PID, 0)
+		if err == nil {
+			defer unix.Close(pidfd)
+			// The pidfd is of whoever has this PID now; its birth tells who it is.
+			if b, err := birth(s.PID); err == nil && b == s.Birth {
+				_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is dead
+			}
+		}
+	}
+	return s.Cgroup.Kill()
+}
+
+// Delete removes a container by its ID or name. One that runs is killed if
+// force says so, and then the process that runs it removes it.
+func (r *Runtime) Delete(id string, force bool) error {
+	s, err := r.Load(id)
+	if err != nil {
+		return err
+	}
+	if !force {
+		return fmt.Errorf("%w: %s", ErrRunning, id)
+	}
+	if err := s.kill(); err != nil {
+		return err
+	}
+	own, err := flock(r.dir(s.ID), unix.LOCK_EX) // free once that process has done so
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return own.Close()
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/rootfs"
+)
+
+// Plan compiles the wall that Run would build, and does nothing else: it
+// needs no privilege, and for the built-in image no store.
+func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
+	img, err := e.template(o.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	id := o.Name
+	if id == "" {
+		id = "ID"
+	}
+	s, bricks, err := Spec(id, img, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, _, err := container.Plan(id, e.bundle(id), s)
+	return p, bricks, err
+}
+
+// template describes an image without making or fetching one.
+func (e *Engine) template(name string) (Template, error) {
+	if name == rootfs.Short || name == rootfs.Name {
+		return Template{}, nil
+	}
+	store, err := e.Images()
+	if err != nil {
+		return Template{}, err
+	}
+	img, err := store.Get(name)
+	if err != nil {
+		return Template{}, err
+	}
+	return templateOf(img), nil
+}
+
+// PlanBundle compiles the wall of a bundle.
+func PlanBundle(id, bundle string) (*plan.Plan, error) {
+	s, err := spec.Load(bundle)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := container.Plan(id, bundle, s)
+	return p, err
+}

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// A terminalRelay connects our terminal with the container's. The container
+// makes its own, from its own devpts, and sends us the master end.
+type terminalRelay struct {
+	container int // the socket's end for the container
+	ours      int
+	master    *os.File
+	fd        int         // of master; File.Fd would make it blocking
+	restore   *term.State // of our terminal; nil if our input is none
+	output    chan error
+}
+
+func newTerminal() (*terminalRelay, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair for the terminal: %w", err)
+	}
+	return &terminalRelay{container: pair[0], ours: pair[1], output: make(chan error, 1)}, nil
+}
+
+// relay receives the master end and begins to copy.
+func (t *terminalRelay) relay() error {
+	fd, err := receive(t.ours)
+	if err != nil {
+		return fmt.Errorf("the container's terminal did not come: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // so that closing the file ends a read
+		return err
+	}
+	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
+	if err := clearOnlcr(fd); err != nil {
+		return err
+	}
+	t.resize()
+	if term.IsTerminal(0) {
+		if t.restore, err = term.MakeRaw(0); err != nil {
+			return fmt.Errorf("raw mode of the terminal: %w", err)
+		}
+	}
+	go func() { _, _ = io.Copy(t.master, os.Stdin) }() // it ends with us: a read of stdin can't be called off
+	go func() {
+		_, err := io.Copy(os.Stdout, t.master)
+		if errors.Is(err, unix.EIO) { // the last process of the container has closed its end, pty(7)
+			err = nil
+		}
+		t.output <- err
+	}()
+	return nil
+}
+
+// clearOnlcr leaves the ends of lines as the program writes them: our own
+// terminal, in front of a person, adds the carriage return if there is one.
+func clearOnlcr(fd int) error {
+	mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err == nil && !term.IsTerminal(1) {
+		mode.Oflag &^= unix.ONLCR
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+	}
+	return err
+}
+
+// resize gives the container's terminal the size of ours.
+func (t *terminalRelay) resize() {
+	for fd := range 3 {
+		if size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
+			_ = unix.IoctlSetWinsize(t.fd, unix.TIOCSWINSZ, size) // only for show
+			return
+		}
+	}
+}
+
+// close waits for the container's last output and gives our terminal back.
+func (t *terminalRelay) close() error {
+	err := unix.Close(t.ours)
+	if t.master != nil {
+		err = errors.Join(err, <-t.output, t.master.Close())
+	}
+	if t.restore != nil {
+		err = errors.Join(err, term.Restore(0, t.restore))
+	}
+	return err
+}
+
+// receive takes one descriptor from a socket, unix(7).
+func receive(socket int) (int, error) {
+	text, control := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, text, control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) != 1 {
+		return -1, errors.Join(errors.New("no descriptor came"), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errors.Join(errors.New("no descriptor came"), err)
+	}
+	return fds[0], nil
+}

@@ -1,0 +1,105 @@
+package image
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Limits on what comes from outside. Beyond them an image is refused with a
+// LimitError. MaxLayers keeps overlayfs's option string far below the page
+// that mount(2) takes.
+const (
+	MaxLayers       = 128       // layers of an image
+	MaxDocument     = 4 << 20   // bytes of an index, a manifest or a configuration
+	MaxLayerBytes   = 64 << 30  // bytes of a layer, uncompressed
+	MaxLayerEntries = 2_000_000 // entries of a layer
+	MaxArchiveBytes = 128 << 30 // bytes of an archive, uncompressed
+	MaxArchiveFiles = 10_000    // files in an archive
+	MaxPath         = 4095      // bytes of a path in a layer
+	maxWindow       = 128 << 20 // bytes of zstd's window
+	maxReadFile     = 1 << 20   // bytes that Image.ReadFile reads
+)
+
+// annotate says of the error of a public function where it comes from.
+func annotate(err *error, doing string) {
+	if *err != nil {
+		*err = fmt.Errorf("image: %s: %w", doing, *err)
+	}
+}
+
+// LimitError says that something from outside is larger than it may be.
+type LimitError struct {
+	What  string // what is limited, such as "layers"
+	Limit int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("more than %d %s", e.Limit, e.What)
+}
+
+// NotFoundError says that the store has no image of that name or ID.
+type NotFoundError struct {
+	Name  string
+	Other []string // names in the same repository that the store has
+}
+
+func (e *NotFoundError) Error() string {
+	msg := fmt.Sprintf("%s is not in the store", e.Name)
+	if len(e.Other) > 0 {
+		msg += ", which has " + strings.Join(e.Other, ", ")
+	}
+	return msg
+}
+
+// PlatformError says that an image is not for the platform that was wanted.
+type PlatformError struct {
+	Want Platform
+	Have []Platform
+}
+
+func (e *PlatformError) Error() string {
+	have := make([]string, len(e.Have))
+	for i, p := range e.Have {
+		have[i] = p.String()
+	}
+	return fmt.Sprintf("not for platform %s, only for %s", e.Want, strings.Join(have, ", "))
+}
+
+// MismatchError says that a blob is not the one that was announced.
+type MismatchError struct {
+	Blob      Digest // as announced; zero for a manifest that was named by a tag
+	What      string // "size", "digest" or "diffID"
+	Want, Got string
+}
+
+func (e *MismatchError) Error() string {
+	blob := "manifest"
+	if !e.Blob.IsZero() {
+		blob = "blob " + e.Blob.String()
+	}
+	return fmt.Sprintf("%s: %s is %s, want %s", blob, e.What, e.Got, e.Want)
+}
+
+// NotImageError says that an archive is no image: neither an image layout nor
+// what docker save writes.
+type NotImageError struct {
+	Entry string // the first entry; empty if there is none
+}
+
+func (e *NotImageError) Error() string {
+	if e.Entry == "" {
+		return "the archive is empty"
+	}
+	return fmt.Sprintf("the archive is no image: it has neither index.json nor manifest.json, but %.200q", e.Entry)
+}
+
+// EntryError says which entry of a layer can't be unpacked, and why.
+type EntryError struct {
+	Name string
+	Err  error
+}
+
+func (e *EntryError) Error() string { return fmt.Sprintf("layer entry %.300q: %v", e.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *EntryError) Unwrap() error { return e.Err }

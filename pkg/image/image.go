@@ -1,0 +1,119 @@
+// Package image keeps container images: it reads references and archives,
+// pulls from registries, verifies everything by digest, and unpacks layers
+// into directories that overlayfs stacks.
+//
+// The formats are those of the OCI image-spec (image layout, index, manifest,
+// configuration, layer) and of docker save; the protocol is the OCI
+// distribution-spec. What the kernel does with the layers is in its
+// Documentation/filesystems/overlayfs.rst.
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+)
+
+// Image is an image in a store.
+type Image struct {
+	ID       Digest       // of the configuration
+	Manifest Descriptor   // as it came, or as made for docker save's archives
+	Names    []string     // in full, such as docker.io/library/alpine:latest
+	Config   Config       // how to run it
+	Layers   []Descriptor // blobs, the lowest layer first
+	Size     int64        // bytes of all blobs, as they came
+
+	store *Store
+}
+
+// image reads the image of an entry of index.json.
+func (s *Store) image(entry Descriptor, x *index) (*Image, error) {
+	text, err := readDocument(s.blobPath(entry.Digest), entry)
+	if err != nil {
+		return nil, err
+	}
+	m, _, err := parseManifest(text, entry.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return nil, fmt.Errorf("store: %s is an index", entry.Digest)
+	}
+	if text, err = readDocument(s.blobPath(m.Config.Digest), m.Config); err != nil {
+		return nil, err
+	}
+	config, err := parseConfig(text, len(m.Layers))
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{ID: m.Config.Digest, Config: *config, Layers: m.Layers, store: s}
+	img.Manifest = Descriptor{MediaType: entry.MediaType, Digest: entry.Digest, Size: entry.Size}
+	img.Size = entry.Size + m.Config.Size
+	for _, layer := range m.Layers {
+		img.Size += layer.Size
+	}
+	for _, other := range x.Manifests {
+		if name := nameOf(other); other.Digest == entry.Digest && name != "" {
+			img.Names = append(img.Names, name)
+		}
+	}
+	return img, nil
+}
+
+// readDocument reads a blob that is held in memory and checks it against its
+// descriptor, so that a damaged store is noticed.
+func readDocument(path string, d Descriptor) ([]byte, error) {
+	if d.Size > MaxDocument {
+		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: MaxDocument}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("blob: %w", err)
+	}
+	defer f.Close()
+	var text bytes.Buffer
+	if _, err := io.Copy(&text, newVerifier(f, d)); err != nil {
+		return nil, err
+	}
+	return text.Bytes(), nil
+}
+
+// Lower returns what overlayfs stacks for the image: the paths of its layers,
+// the top one first, relative to the directory dir. They are so short that
+// those of MaxLayers layers fit into mount(2)'s options several times:
+// lowerdir=l/0:l/1:l/2. The process that mounts has dir as its working
+// directory, or has a link named l to dir/l in its own. A layer that the image
+// has twice is there once, on the upper of its two places, for overlayfs
+// refuses the same directory twice and the lower one would add nothing.
+func (i *Image) Lower() (dir string, lower []string) {
+	for n := range max(1, len(i.stack())) {
+		lower = append(lower, "l/"+strconv.Itoa(n))
+	}
+	return i.store.imagePath(i.ID), lower
+}
+
+// LayerDirs returns the directories of the layers, the top one first.
+func (i *Image) LayerDirs() []string {
+	dir, dirs := i.Lower()
+	for n := range dirs {
+		dirs[n] = filepath.Join(dir, dirs[n])
+	}
+	return dirs
+}
+
+// stack returns the image's layers without repetition, the top one first.
+func (i *Image) stack() []Digest { return stackOf(i.Config.RootFS.DiffIDs) }
+
+func stackOf(diffIDs []Digest) []Digest {
+	var stack []Digest
+	for _, d := range slices.Backward(diffIDs) {
+		if !slices.Contains(stack, d) {
+			stack = append(stack, d)
+		}
+	}
+	return stack
+}

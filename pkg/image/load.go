@@ -1,0 +1,190 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// Load adds the images of a file or directory: an OCI image layout, the tar of
+// one, or the tar that docker save writes. A tar may be compressed by gzip,
+// zstd, bzip2 or xz. An image that names itself gets its names. All images are
+// added, or none.
+//
+// A tar that is no image, such as one of a root file system, gives a
+// NotImageError; Import makes an image of it.
+func (s *Store) Load(ctx context.Context, path string, opts Options) (images []*Image, err error) {
+	defer annotate(&err, "load "+path)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return s.loadLayout(ctx, path, opts)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return s.loadArchive(ctx, f, opts)
+}
+
+// LoadStream is Load of an archive that arrives as a stream.
+func (s *Store) LoadStream(ctx context.Context, r io.Reader, opts Options) (images []*Image, err error) {
+	defer annotate(&err, "load")
+	return s.loadArchive(ctx, r, opts)
+}
+
+func (s *Store) loadArchive(ctx context.Context, r io.Reader, opts Options) (images []*Image, err error) {
+	err = s.write(func(st *stage) error {
+		a, err := st.spool(ctx, r)
+		if err != nil {
+			return err
+		}
+		additions, err := st.addArchive(ctx, a, opts)
+		if err != nil {
+			return err
+		}
+		images, err = st.commit(additions)
+		return err
+	})
+	return images, err
+}
+
+func (st *stage) addArchive(ctx context.Context, a *archive, opts Options) ([]*addition, error) {
+	if layout, found := a.find("oci-layout"); found {
+		text, err := st.document(ctx, a, layout)
+		if err == nil {
+			err = checkLayout(text)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if list, found := a.find("index.json"); found {
+		text, err := st.document(ctx, a, list)
+		if err != nil {
+			return nil, err
+		}
+		return st.addIndex(ctx, a, text, opts)
+	}
+	if list, found := a.find("manifest.json"); found {
+		text, err := st.document(ctx, a, list)
+		if err != nil {
+			return nil, err
+		}
+		return st.addDocker(ctx, a, text, opts)
+	}
+	return nil, a.notImage()
+}
+
+func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (images []*Image, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	layout := layoutDir{root}
+	text, err := layout.read("oci-layout")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("the directory is no OCI image layout: it has no file oci-layout")
+	}
+	if err == nil {
+		err = checkLayout(text)
+	}
+	if err == nil {
+		text, err = layout.read("index.json")
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.write(func(st *stage) error {
+		additions, err := st.addIndex(ctx, layout, text, opts)
+		if err != nil {
+			return err
+		}
+		images, err = st.commit(additions)
+		return err
+	})
+	return images, err
+}
+
+// Import makes an image of one layer out of the tar of a root file system,
+// which may be compressed, and names it. config says how to run it; its
+// platform is that of opts unless it has one.
+func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Config, opts Options) (img *Image, err error) {
+	defer annotate(&err, "import")
+	ref, err := ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	err = s.write(func(st *stage) error {
+		a, err := st.importLayer(ctx, r, config, opts)
+		if err != nil {
+			return err
+		}
+		a.names = []string{ref.String()}
+		images, err := st.commit([]*addition{a})
+		if err == nil {
+			img = images[0]
+		}
+		return err
+	})
+	return img, err
+}
+
+func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, opts Options) (*addition, error) {
+	var diffID Digest
+	unnamed := st.path("layers", "imported")
+	blob, err := st.putStream(r, func(r io.Reader) (err error) {
+		diffID, err = unpackArchive(ctx, r, unnamed)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(unnamed, st.path("layers", diffID.Hex())); err != nil {
+		return nil, fmt.Errorf("layer: %w", err)
+	}
+	if config.Platform.OS == "" {
+		config.Platform = opts.platform()
+	}
+	config.RootFS = RootFS{Type: "layers", DiffIDs: []Digest{diffID}}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	configBlob, err := st.putDocument(mediaTypeConfig, text)
+	if err != nil {
+		return nil, err
+	}
+	opts.Platform = config.Platform
+	return st.addMade(ctx, configBlob, []Descriptor{blob}, opts)
+}
+
+// addMade makes the manifest of an image whose blobs are in the stage, and
+// adds the image.
+func (st *stage) addMade(ctx context.Context, config Descriptor, layers []Descriptor, opts Options, names ...string) (*addition, error) {
+	for i, blob := range layers {
+		mediaType, err := st.layerMediaType(blob)
+		if err != nil {
+			return nil, err
+		}
+		layers[i] = Descriptor{MediaType: mediaType, Digest: blob.Digest, Size: blob.Size}
+	}
+	config.MediaType = mediaTypeConfig
+	text, err := json.Marshal(manifest{SchemaVersion: 2, MediaType: mediaTypeManifest, Config: config, Layers: layers})
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	d, err := st.putDocument(mediaTypeManifest, text)
+	if err != nil {
+		return nil, err
+	}
+	return st.add(ctx, nowhere{}, d, opts, names...)
+}

@@ -1,0 +1,65 @@
+package image
+
+import (
+	"io"
+	"runtime"
+)
+
+// Options are those of the operations that add images.
+type Options struct {
+	// Platform chooses among the images of an index; the zero Platform is this
+	// machine's.
+	Platform Platform
+	// Progress, if not nil, is called as the bytes of layers arrive.
+	Progress func(Progress)
+}
+
+// Progress says how many of a layer's bytes have arrived.
+type Progress struct {
+	Layer       Digest // of the blob
+	Done, Total int64
+}
+
+func (o Options) progress(p Progress) {
+	if o.Progress != nil {
+		o.Progress(p)
+	}
+}
+
+func (o Options) platform() Platform {
+	if o.Platform.OS == "" && o.Platform.Architecture == "" {
+		return Platform{OS: "linux", Architecture: runtime.GOARCH}
+	}
+	return o.Platform
+}
+
+// accept refuses an image that says it is for another platform. One that says
+// nothing may be for any.
+func (o Options) accept(p Platform) error {
+	want := o.platform()
+	if p.Architecture == "" && p.OS == "" || want.runs(p) {
+		return nil
+	}
+	return &PlatformError{Want: want, Have: []Platform{p}}
+}
+
+// runs tells whether an image for other serves who wants p. A variant counts
+// only if both have one.
+func (p Platform) runs(other Platform) bool {
+	return p.OS == other.OS && p.Architecture == other.Architecture &&
+		(p.Variant == "" || other.Variant == "" || p.Variant == other.Variant)
+}
+
+type progressReader struct {
+	r    io.Reader
+	opts Options
+	p    Progress
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if r.p.Done += int64(n); n > 0 {
+		r.opts.progress(r.p)
+	}
+	return n, err
+}

@@ -1,0 +1,207 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// formatVersion is the content of the file version. A store with another is
+// refused and left as it is.
+const formatVersion = "minictr image store 1\n"
+
+// Store keeps images in one directory, which is an OCI image layout with
+// unpacked layers beside the blobs:
+//
+//	version             the format of this directory
+//	oci-layout          the version of the image layout
+//	index.json          the images and their names; the only list there is
+//	blobs/sha256/HEX    manifests, configurations and layers as they came
+//	layers/HEX/         the files of a layer, by the digest of its plain tar
+//	images/HEX/l/N      links to an image's layers, 0 on top, by its ID
+//	tmp/                what is being made; nothing in it survives its maker
+//	lock, index.lock    held by flock(2), see write and editIndex
+//
+// Blobs are kept as they came, because their digests, and so the manifest's,
+// could not be had again from the files. Everything in the directories comes
+// there by rename(2) from tmp, verified and synced, and is gone when nothing
+// in index.json leads to it. Readers take no lock.
+type Store struct {
+	root string
+}
+
+// Open opens the store in the directory root, and makes it if it is missing.
+func Open(root string) (*Store, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("image: open store: %w", err)
+	}
+	s := &Store{root: root}
+	version, err := os.ReadFile(s.path("version"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = s.create()
+	case err == nil && string(version) != formatVersion:
+		err = fmt.Errorf("format %.60q is unknown, want %q", strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image: open store %s: %w", root, err)
+	}
+	return s, nil
+}
+
+// create makes an empty store. Only the root can be searched by others: a
+// layer may hold set-user-ID programs with known holes. The file version
+// comes last, so that an interrupted create is begun anew; and one that was
+// done by another process meanwhile, too, which changes nothing.
+func (s *Store) create() (err error) {
+	if err := os.MkdirAll(s.root, 0o711); err != nil {
+		return err
+	}
+	lock, err := s.lock("lock", unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	for _, dir := range []string{"blobs", "blobs/sha256", "layers", "images", "tmp"} {
+		if err := os.Mkdir(s.path(dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	layout := []byte(`{"imageLayoutVersion":"` + layoutVersion + `"}`)
+	if err := s.replaceFile("oci-layout", layout); err != nil {
+		return err
+	}
+	return s.replaceFile("version", []byte(formatVersion))
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.root}, elem...)...)
+}
+
+func (s *Store) blobPath(d Digest) string  { return s.path("blobs", "sha256", d.Hex()) }
+func (s *Store) layerPath(d Digest) string { return s.path("layers", d.Hex()) }
+func (s *Store) imagePath(d Digest) string { return s.path("images", d.Hex()) }
+
+// replaceFile gives the file name of the root new content: after a crash it
+// has the old or the new, never part of one.
+func (s *Store) replaceFile(name string, content []byte) (err error) {
+	f, err := os.CreateTemp(s.path("tmp"), name+"-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), s.path(name)); err != nil {
+		return err
+	}
+	return syncDir(s.root)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// lock takes a flock(2) on a file of the root, until the file is closed.
+func (s *Store) lock(name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := flock(f, how); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	return f, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// write runs one operation that adds to the store. Any number may run at
+// once, each in a stage of its own, under a shared lock; who finds itself
+// alone first removes what killed operations have left.
+func (s *Store) write(do func(*stage) error) (err error) {
+	lock, err := s.lock("lock", unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := s.sweepIfAlone(lock); err != nil {
+		return err
+	}
+	st, err := newStage(s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.remove()) }()
+	return do(st)
+}
+
+// sweepIfAlone sweeps if no other operation holds the lock, and holds it
+// shared afterwards. A conversion by flock(2) that fails loses the lock; so
+// it is taken again.
+func (s *Store) sweepIfAlone(lock *os.File) error {
+	err := flock(lock, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		err = s.sweep()
+	} else if errors.Is(err, unix.EWOULDBLOCK) {
+		err = nil
+	}
+	return errors.Join(err, flock(lock, unix.LOCK_SH))
+}
+
+// sweep removes everything that index.json does not lead to. It runs under
+// the exclusive lock.
+func (s *Store) sweep() error {
+	images, err := s.list()
+	if err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	for _, img := range images {
+		keep[s.blobPath(img.Manifest.Digest)] = true
+		keep[s.blobPath(img.ID)] = true
+		keep[s.imagePath(img.ID)] = true
+		for i, layer := range img.Layers {
+			keep[s.blobPath(layer.Digest)] = true
+			keep[s.layerPath(img.Config.RootFS.DiffIDs[i])] = true
+		}
+	}
+	for _, dir := range []string{s.path("tmp"), s.path("images"), s.path("layers"), s.path("blobs", "sha256")} {
+		entries, readErr := os.ReadDir(dir)
+		err = errors.Join(err, readErr)
+		for _, entry := range entries {
+			if name := filepath.Join(dir, entry.Name()); !keep[name] {
+				err = errors.Join(err, os.RemoveAll(name))
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	return nil
+}
