@@ -113,7 +113,8 @@ func TestLoadSharedImages(t *testing.T) {
 			opts    Options
 			names   string
 			wantErr string
-		}) bool {
+		},
+		) bool {
 			return tt.file == f.Name()
 		}) {
 			t.Errorf("no outcome is stated for %s", f.Name())

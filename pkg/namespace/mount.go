@@ -21,19 +21,21 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.Section(plan.Child, "root", "another root file system")
 	b.At("/linux/rootfsPropagation")
 	b.Do("no mount made from here on shows on the host", plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE))
-	if len(s.Linux.MaskedPaths) > 0 {
-		b.At("/linux/maskedPaths")
-		m.fs(empty, "tmpfs", "tmpfs", options{one: attrs{set: unix.MOUNT_ATTR_RDONLY}, data: []string{"nr_blocks=1", "nr_inodes=1"}})
-		b.Do("an empty directory to hide others with, kept where the root will cover it", plan.MoveMountAt(empty, plan.AtFdcwd, h.Rootfs))
-	}
 	first := 0
 	if Layered(s) {
+		m.empty(s, h)
 		layers(b, s.Mounts[0], h)
 		first = 1
 	} else {
 		b.At("/root/path")
 		b.Get(root, "a copy of the root file system's mount", plan.OpenTree(plan.AtFdcwd, h.Rootfs, unix.AT_RECURSIVE))
+		m.empty(s, h)
+		b.At("/root/path")
 		b.Do("attached, since only then other mounts can go below it", plan.MoveMountAt(root, plan.AtFdcwd, h.Rootfs))
+		if h.Rootfs == "/" {
+			b.Do("the host's own files: none of them, on whatever disk, can be written to",
+				plan.MountSetattr(root, true, unix.MOUNT_ATTR_RDONLY, 0, 0))
+		}
 	}
 	b.Section(plan.Child, "mounts", "file systems of its own: /proc, /dev, /sys")
 	for i, mount := range s.Mounts[first:] {
@@ -45,6 +47,18 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	m.devices(s)
 	return nil
+}
+
+// empty makes an empty directory to hide others with. A mount that is attached
+// nowhere costs a wait for all processors when it is closed, so this one is
+// kept where the root is about to cover it.
+func (m *maker) empty(s *specs.Spec, h Host) {
+	if len(s.Linux.MaskedPaths) == 0 {
+		return
+	}
+	m.At("/linux/maskedPaths")
+	m.fs(empty, "tmpfs", "tmpfs", options{one: attrs{set: unix.MOUNT_ATTR_RDONLY}, data: []string{"nr_blocks=1", "nr_inodes=1"}})
+	m.Do("an empty directory to hide others with, kept where the root will cover it", plan.MoveMountAt(empty, plan.AtFdcwd, h.Rootfs))
 }
 
 // Layered says whether the root is made by the first mount: the layers of an

@@ -85,5 +85,7 @@ func setsOf(c *specs.LinuxCapabilities) (s sets, err error) {
 			*set.bits |= 1 << number
 		}
 	}
+	// The kernel raises nothing else, and runc's own example asks for more.
+	s.ambient &= s.permitted & s.inheritable
 	return s, nil
 }
