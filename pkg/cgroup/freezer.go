@@ -51,7 +51,7 @@ func (g Group) freezer() (*freezer, error) {
 		file := p.Dir + "/freezer.state"
 		return &freezer{file, "FROZEN", "THAWED", file, "FROZEN"}, nil
 	}
-	return nil, &MissingError{pathPointer, "freezer", g.version()}
+	return nil, &MissingError{g.Pointer, "freezer", g.version()}
 }
 
 // Freeze stops all threads of the cgroup, and returns when they stand still.

@@ -18,6 +18,8 @@ import (
 type Group struct {
 	Path   string // cgroupsPath of config.json
 	Places []Place
+	// Pointer is what in config.json asks for the cgroup, as a JSON pointer.
+	Pointer string
 }
 
 // A Place is one directory of a Group.
@@ -40,8 +42,6 @@ func (p Place) tasks() plan.Reg { return plan.Reg(p.Name + "/tasks") }
 // are processes already: limits for two containers would be mixed up.
 var ErrNotEmpty = errors.New("container's cgroup is not empty")
 
-// pathPointer is who asks for a container's cgroup at all.
-const pathPointer = "/linux/cgroupsPath"
 
 // Create adds the parent's section: it makes the directories, sets the limits
 // and the device rules in r, which may be nil, and opens what the child needs
@@ -60,7 +60,7 @@ func (g Group) Create(b *plan.Builder, r *specs.LinuxResources) error {
 		return err
 	}
 	b.Section(plan.Parent, "cgroup", "make the cgroup and set its limits")
-	b.At(pathPointer)
+	b.At(g.Pointer)
 	for _, p := range g.Places {
 		act(b, "a directory here is a cgroup: the kernel fills it with files", callText("mkdir", p.Dir),
 			func(*plan.Run) error { return p.mkdir() })
@@ -116,7 +116,7 @@ func (g Group) Open(b *plan.Builder) {
 }
 
 func (g Group) open(b *plan.Builder) {
-	b.At(pathPointer)
+	b.At(g.Pointer)
 	for _, p := range g.Places {
 		path, flags, r, text := p.Dir+"/tasks", unix.O_WRONLY, p.tasks(), "O_WRONLY"
 		why := "the child will enter through this file"
@@ -145,7 +145,7 @@ func (g Group) Enter(b *plan.Builder) {
 		return
 	}
 	b.Section(plan.Child, "cgroup", "enter the cgroup")
-	b.At(pathPointer)
+	b.At(g.Pointer)
 	for _, p := range g.Places {
 		if !p.V2 {
 			b.Do(p.subject()+" for this process and all that it starts", plan.Write(p.tasks(), "0"))

@@ -206,7 +206,7 @@ func (l Layout) Group(path string) (Group, error) {
 			return Group{}, fmt.Errorf("%w %q: element %q", ErrPath, path, element)
 		}
 	}
-	g := Group{Path: path}
+	g := Group{Path: path, Pointer: "/linux/cgroupsPath"}
 	for _, h := range l.Hierarchies {
 		base := h.Mount
 		if !absolute {

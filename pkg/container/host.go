@@ -41,6 +41,9 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 	if h.Cgroup, err = layout.Group(path); err != nil {
 		return h, fmt.Errorf("/linux/cgroupsPath: %w", err)
 	}
+	if s.Linux.CgroupsPath == "" {
+		h.Cgroup.Pointer = "/linux"
+	}
 	for _, p := range h.Cgroup.Places {
 		h.Cgroups = append(h.Cgroups, namespace.Cgroup{Name: p.Name, Source: p.Dir, V2: p.V2})
 	}

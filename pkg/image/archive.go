@@ -160,9 +160,9 @@ func (st *stage) layerMediaType(blob Descriptor) (string, error) {
 		return mediaTypeLayer + "+gzip", nil
 	case zstandard:
 		return mediaTypeLayer + "+zstd", nil
-	default:
-		return mediaTypeLayer, nil
+	case uncompressed, bzipped, xzipped:
 	}
+	return mediaTypeLayer, nil
 }
 
 // dockerImage is an entry of the manifest.json that docker save writes.

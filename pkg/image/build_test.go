@@ -13,6 +13,13 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// What the comment of Config promises.
+var (
+	_ = ispec.ImageConfig(ContainerConfig{})
+	_ = ispec.Platform(Platform{})
 )
 
 var testTime = time.Unix(1234567890, 123456789)

@@ -43,30 +43,29 @@ func (u *unpacker) create(e entry) error {
 	case tar.TypeLink:
 		return u.link(e)
 	default:
-		if err := u.createNode(e); err == unix.EEXIST {
-			if err := u.clear(e); err != nil {
-				return err
+		err := u.createNode(e)
+		if errors.Is(err, unix.EEXIST) {
+			if err = u.clear(e); err == nil {
+				err = u.createNode(e)
 			}
-			if err := u.createNode(e); err != nil {
-				return err
-			}
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return u.finish(e)
 }
 
-// createNode makes everything that is no directory and no hard link. It
-// returns EEXIST bare, and then nothing has been read of the content.
+// createNode makes everything that is no directory and no hard link. When the
+// error is EEXIST, nothing has been read of the content.
 func (u *unpacker) createNode(e entry) error {
 	switch e.hdr.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return u.writeFile(e)
 	case tar.TypeSymlink:
-		return sysError("symlinkat", unix.Symlinkat(e.hdr.Linkname, e.parent, e.base))
+		return os.NewSyscallError("symlinkat", unix.Symlinkat(e.hdr.Linkname, e.parent, e.base))
 	case tar.TypeFifo:
-		return sysError("mknodat", unix.Mknodat(e.parent, e.base, unix.S_IFIFO|0o600, 0))
+		return os.NewSyscallError("mknodat", unix.Mknodat(e.parent, e.base, unix.S_IFIFO|0o600, 0))
 	case tar.TypeChar, tar.TypeBlock:
 		return mknod(e)
 	}
@@ -85,14 +84,7 @@ func mknod(e entry) error {
 	if major == 0 && minor == 0 {
 		return errors.New("device 0:0 belongs to overlayfs")
 	}
-	return sysError("mknodat", unix.Mknodat(e.parent, e.base, mode|0o600, int(unix.Mkdev(uint32(major), uint32(minor)))))
-}
-
-func sysError(call string, err error) error {
-	if err == unix.EEXIST {
-		return err
-	}
-	return os.NewSyscallError(call, err)
+	return os.NewSyscallError("mknodat", unix.Mknodat(e.parent, e.base, mode|0o600, int(unix.Mkdev(uint32(major), uint32(minor)))))
 }
 
 // clear removes what has the entry's name. The descriptor of the parent stays
@@ -149,7 +141,7 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	if err != nil {
 		return os.NewSyscallError("openat2", err)
 	}
-	defer unix.Close(dir)
+	defer unix.Close(dir) // O_PATH: nothing to lose
 	err = unix.Linkat(dir, path.Base(target), e.parent, e.base, 0)
 	if err != unix.EEXIST {
 		return os.NewSyscallError("linkat", err)
@@ -178,7 +170,7 @@ func (u *unpacker) writeFile(e entry) (err error) {
 	}
 	fd, err := unix.Openat(e.parent, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return sysError("openat", err)
+		return os.NewSyscallError("openat", err)
 	}
 	f := os.NewFile(uintptr(fd), e.name)
 	defer func() { err = errors.Join(err, f.Close()) }()
@@ -191,18 +183,14 @@ func (u *unpacker) writeFile(e entry) (err error) {
 		}
 		size += int64(n)
 		written = max(written, end)
-		switch readErr {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
-			if size != e.hdr.Size {
-				return io.ErrUnexpectedEOF
-			}
-			if written == size {
-				return nil
-			}
+		switch {
+		case readErr == nil:
+		case size != e.hdr.Size, readErr != io.EOF && readErr != io.ErrUnexpectedEOF:
+			return readErr
+		case written < size: // it ends with a hole
 			return f.Truncate(size)
 		default:
-			return readErr
+			return nil
 		}
 	}
 }
@@ -259,8 +247,8 @@ func (u *unpacker) finish(e entry) error {
 	return setTimes(e.parent, e.base, atime, hdr.ModTime)
 }
 
-// finishEntry gives a directory that the archive doesn't list its attributes.
-func (u *unpacker) finishEntry(e entry) error {
+// finishImplicit gives a directory that the archive does not list its attributes.
+func (u *unpacker) finishImplicit(e entry) error {
 	e.hdr = &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
 	return u.finish(e)
 }

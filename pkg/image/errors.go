@@ -99,7 +99,7 @@ type EntryError struct {
 	Err  error
 }
 
-func (e *EntryError) Error() string { return fmt.Sprintf("layer entry %.300q: %v", e.Name, e.Err) }
+func (e *EntryError) Error() string { return fmt.Sprintf("entry %.300q: %v", e.Name, e.Err) }
 
 // Unwrap returns the cause.
 func (e *EntryError) Unwrap() error { return e.Err }

@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"io"
 )
 
@@ -38,7 +37,7 @@ func unpackArchive(ctx context.Context, blob io.Reader, dir string) (diffID Dige
 	// digests.
 	for _, rest := range []io.Reader{r, blob} {
 		if err := drain(rest); err != nil {
-			return Digest{}, fmt.Errorf("layer: %w", err)
+			return Digest{}, err
 		}
 	}
 	return digestOf(sum), nil

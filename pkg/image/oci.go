@@ -73,9 +73,9 @@ type manifest struct {
 }
 
 // Config is the document that an image's ID is the digest of (image-spec,
-// config.md). Its parts have the fields of the Go types of image-spec, in the
-// same order, and can be converted to them; those types are not used here
-// because their package compiles regular expressions at start.
+// config.md). Its Config and Platform can be converted to the types ImageConfig
+// and Platform of image-spec's Go package, which is not used itself because it
+// compiles regular expressions at every start of the program.
 type Config struct {
 	Created *time.Time `json:"created,omitempty"`
 	Author  string     `json:"author,omitempty"`

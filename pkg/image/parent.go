@@ -35,7 +35,7 @@ func (u *unpacker) openParent(dir string) (int, error) {
 	}
 	u.forgetParent()
 	fd, err := openInRoot(u.root, dir, unix.O_PATH|unix.O_DIRECTORY)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
+	if isMissing(err) {
 		fd, err = u.makeParents(dir)
 	}
 	if err != nil {
@@ -52,6 +52,10 @@ func (u *unpacker) forgetParent() {
 	u.parent, u.parentDir = -1, "-"
 }
 
+// isMissing tells whether a directory must be made, or takes the place of a
+// whiteout.
+func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
+
 // makeParents makes each missing directory of dir as root's, mode 0755, of the
 // time zero; an archive need not list them.
 func (u *unpacker) makeParents(dir string) (int, error) {
@@ -63,7 +67,7 @@ func (u *unpacker) makeParents(dir string) (int, error) {
 	for component := range strings.SplitSeq(dir, "/") {
 		done = path.Join(done, component)
 		next, err := openInRoot(u.root, done, unix.O_PATH|unix.O_DIRECTORY)
-		if err == unix.ENOENT || err == unix.ENOTDIR {
+		if isMissing(err) {
 			next, err = u.makeDir(fd, component, done)
 		}
 		if err = errors.Join(err, unix.Close(fd)); err != nil {
@@ -79,7 +83,7 @@ func (u *unpacker) makeDir(parent int, base, name string) (int, error) {
 	if err := u.mkdir(e); err != nil {
 		return -1, err
 	}
-	if err := u.finishEntry(e); err != nil {
+	if err := u.finishImplicit(e); err != nil {
 		return -1, err
 	}
 	u.dirTimes = append(u.dirTimes, dirTime{name, time.Unix(0, 0)})

@@ -147,7 +147,7 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options
 	}
 	for i, layer := range m.Layers {
 		if err := st.addLayer(ctx, src, layer, config.RootFS.DiffIDs[i], opts); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(m.Layers), err)
 		}
 	}
 	return &addition{manifest: d, parts: m, config: config, names: names}, st.linkLayers(m.Config.Digest, config)

@@ -47,16 +47,16 @@ type dirTime struct {
 // which it makes. It reads r to the end of the archive, not to its own end.
 func untar(ctx context.Context, r io.Reader, dir string) (err error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return fmt.Errorf("layer: %w", err)
+		return err
 	}
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("layer: open %s: %w", dir, err)
+		return &os.PathError{Op: "open", Path: dir, Err: err}
 	}
 	u := &unpacker{root: root, parentDir: "-", parent: -1, left: MaxLayerBytes, zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize)}
 	defer func() { err = errors.Join(err, u.close()) }()
-	if err := u.finishEntry(entry{parent: root, base: ".", implicitDir: true}); err != nil {
-		return fmt.Errorf("layer: %w", err)
+	if err := u.finishImplicit(entry{parent: root, base: ".", implicitDir: true}); err != nil {
+		return err
 	}
 	u.dirTimes = append(u.dirTimes, dirTime{".", time.Unix(0, 0)})
 	archive := tar.NewReader(r)
@@ -69,7 +69,7 @@ func untar(ctx context.Context, r io.Reader, dir string) (err error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return fmt.Errorf("layer: %w", err)
+			return err
 		}
 		if err := u.extract(hdr, archive); err != nil {
 			return &EntryError{Name: hdr.Name, Err: err}
@@ -184,7 +184,7 @@ func (u *unpacker) setDirTimes() error {
 		}
 		done[d.name] = true
 		fd, err := openInRoot(u.root, d.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+		if isMissing(err) || errors.Is(err, unix.ELOOP) {
 			continue
 		}
 		if err != nil {

@@ -135,7 +135,10 @@ func ordinaryLayer(t *testing.T) []byte {
 // TestUntarIsGNUTar compares the tree with GNU tar's, entry by entry.
 func TestUntarIsGNUTar(t *testing.T) {
 	needRoot(t)
-	layers := map[string][]byte{"made": ordinaryLayer(t), "sparse": sparseLayer(t)}
+	layers := map[string][]byte{"made": ordinaryLayer(t)}
+	for _, format := range sparseFormats {
+		layers["sparse "+format] = sparseLayer(t, format)
+	}
 	for _, name := range []string{"alpine-minirootfs-3.20.3-x86_64.tar.gz", "all-entry-type.tar", "hello-world.tar", "zran-two-streams.tar.gz"} {
 		if content, err := os.ReadFile(filepath.Join(sharedImages, name)); err == nil {
 			layers[name] = content
@@ -171,8 +174,10 @@ func TestUntarIsGNUTar(t *testing.T) {
 	}
 }
 
-// sparseLayer has a file with holes in each format that GNU tar writes.
-func sparseLayer(t *testing.T) []byte {
+// sparseFormats are GNU tar's options for its ways to write files with holes.
+var sparseFormats = []string{"--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0"}
+
+func sparseLayer(t *testing.T, format string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "sparse"))
@@ -183,7 +188,7 @@ func sparseLayer(t *testing.T) []byte {
 	if err = errors.Join(err, f.Truncate(9<<20), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("tar", "-cS", "--format=gnu", "-C", dir, "sparse").Output()
+	out, err := exec.Command("tar", "-cS", format, "-C", dir, "sparse").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +198,11 @@ func sparseLayer(t *testing.T) []byte {
 func TestUntarKeepsHoles(t *testing.T) {
 	needRoot(t)
 	zeros := tarOf(t, file("sparse", strings.Repeat("\x00", 5<<20)+"far away"+strings.Repeat("\x00", 4<<20)))
-	for _, layer := range [][]byte{sparseLayer(t), zeros} {
+	layers := [][]byte{zeros}
+	for _, format := range sparseFormats {
+		layers = append(layers, sparseLayer(t, format))
+	}
+	for _, layer := range layers {
 		dir := filepath.Join(t.TempDir(), "layer")
 		if err := untar(t.Context(), bytes.NewReader(layer), dir); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ const maxOption = 255
 func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	m := &maker{Builder: b, fresh: make(map[string]plan.Reg)}
 	b.Section(plan.Child, "root", "another root file system")
-	b.At("/linux/rootfsPropagation")
+	b.At("/root/path")
 	b.Do("no mount made from here on shows on the host", plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE))
 	first := 0
 	if Layered(s) {

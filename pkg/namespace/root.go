@@ -28,7 +28,7 @@ func Sysctl(b *plan.Builder, s *specs.Spec) {
 		b.At("/linux/sysctl/" + escape(key))
 		fd := b.Get("file", "a parameter of its own namespaces", plan.Openat(plan.Reg("/proc"), "sys/"+sysctlPath(key), unix.O_WRONLY))
 		b.Do("is set for this container alone", plan.Write(fd, s.Linux.Sysctl[key]))
-		b.Do("done", plan.Close(fd))
+		b.Do("one open file less", plan.Close(fd))
 	}
 }
 

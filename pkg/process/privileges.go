@@ -37,7 +37,11 @@ func drop(b *plan.Builder, s *specs.Spec, h Host) error {
 	if err != nil {
 		return err
 	}
-	b.At("/process/capabilities/bounding")
+	pointer := "/process"
+	if s.Process.Capabilities != nil {
+		pointer = "/process/capabilities"
+	}
+	b.At(pointer)
 	for c := range h.LastCap + 1 {
 		if sets.bounding&(1<<c) == 0 {
 			b.Do("no program can ever have this again", plan.DropBounding(c))
@@ -48,7 +52,7 @@ func drop(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.Do("capabilities outlast the change of user; they are set next", plan.KeepCaps())
 	b.Do("its group", plan.Setresgid(gid, gid, gid))
 	b.Do("its user", plan.Setresuid(uid, uid, uid))
-	b.At("/process/capabilities")
+	b.At(pointer)
 	b.Do("the parts of root's power that are left", plan.Capset(sets.effective, sets.permitted, sets.inheritable))
 	for c := range h.LastCap + 1 {
 		if sets.ambient&(1<<c) != 0 {

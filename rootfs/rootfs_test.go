@@ -1,0 +1,303 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is the multi-call program of the images that the tests
+// write, as minictr is of the real one.
+func TestMain(m *testing.M) {
+	if run, ok := Applet(filepath.Base(os.Args[0])); ok {
+		os.Exit(run(os.Args))
+	}
+	os.Exit(m.Run())
+}
+
+// members reads the layout that Write makes.
+func members(t *testing.T) map[string][]byte {
+	t.Helper()
+	var layout bytes.Buffer
+	if err := Write(&layout); errors.Is(err, ErrDynamic) {
+		t.Skip("the test binary is built with cgo (as -race needs), and can't be in an image")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return untar(t, layout.Bytes())
+}
+
+func untar(t *testing.T, archive []byte) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, twice := files[h.Name]; twice {
+			t.Errorf("%s is there twice", h.Name)
+		}
+		if files[h.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// blob returns what a descriptor points to, with digest and size verified.
+func blob(t *testing.T, files map[string][]byte, d ispec.Descriptor) []byte {
+	t.Helper()
+	data, ok := files["blobs/sha256/"+d.Digest.Encoded()]
+	if !ok {
+		t.Fatalf("no blob %s", d.Digest)
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != d.Digest.Encoded() || int64(len(data)) != d.Size {
+		t.Fatalf("blob %s of %d bytes has digest %x, %d bytes", d.Digest, d.Size, sum, len(data))
+	}
+	return data
+}
+
+func read[T any](t *testing.T, data []byte) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// image reads manifest and configuration.
+func image(t *testing.T, files map[string][]byte) (ispec.Manifest, ispec.Image) {
+	t.Helper()
+	index := read[ispec.Index](t, files["index.json"])
+	if len(index.Manifests) != 1 || index.Manifests[0].Annotations[ispec.AnnotationRefName] != Name {
+		t.Fatalf("index: %+v", index)
+	}
+	manifest := read[ispec.Manifest](t, blob(t, files, index.Manifests[0]))
+	return manifest, read[ispec.Image](t, blob(t, files, manifest.Config))
+}
+
+func TestLayout(t *testing.T) {
+	files := members(t)
+	if l := read[ispec.ImageLayout](t, files["oci-layout"]); l.Version != "1.0.0" {
+		t.Errorf("oci-layout: %+v", l)
+	}
+	manifest, config := image(t, files)
+	id, err := ID()
+	if err != nil || config.Config.Labels[LabelID] != id {
+		t.Errorf("label %q, ID %q, %v", config.Config.Labels[LabelID], id, err)
+	}
+	if !slices.Equal(config.Config.Cmd, []string{"/bin/sh"}) || config.OS != "linux" {
+		t.Errorf("config: %+v", config)
+	}
+	if len(manifest.Layers) != 3 || len(config.RootFS.DiffIDs) != 3 {
+		t.Fatalf("%d layers, %d diff ids", len(manifest.Layers), len(config.RootFS.DiffIDs))
+	}
+	var names []map[string][]byte
+	for i, d := range manifest.Layers {
+		if d.Digest != config.RootFS.DiffIDs[i] {
+			t.Errorf("layer %d is not compressed, but digest and diff id differ", i)
+		}
+		names = append(names, untar(t, blob(t, files, d)))
+	}
+	for _, want := range []struct {
+		layer int
+		name  string
+	}{
+		{0, "etc/deleted"}, {2, "etc/.wh.deleted"}, {0, "usr/share/layers/first"},
+		{2, "usr/share/layers/.wh..wh..opq"}, {1, "bin/tiny"}, {1, "bin/sh"}, {1, "bin/pause"}, {2, "etc/motd"},
+	} {
+		if _, ok := names[want.layer][want.name]; !ok {
+			t.Errorf("layer %d has no %s", want.layer, want.name)
+		}
+	}
+}
+
+func TestWriteIsDeterministic(t *testing.T) {
+	a, b := members(t), members(t)
+	if string(a["index.json"]) != string(b["index.json"]) || len(a) != len(b) {
+		t.Error("two images of one program differ")
+	}
+}
+
+func TestApplet(t *testing.T) {
+	for _, name := range []string{"sh", "ls", "cat", "ps", "mount", "hostname", "id", "uname", "free", "dmesg", "ip", "ping", "kill",
+		"sleep", "env", "df", "dd", "stat", "grep", "wc", "sort", "head", "tail", "burn-cpu", "burn-disk", "tiny"} {
+		if _, ok := Applet(name); !ok {
+			t.Errorf("no applet %s", name)
+		}
+	}
+	for _, name := range []string{"minictr", "runc", "", "pause", "lsx"} {
+		if _, ok := Applet(name); ok {
+			t.Errorf("applet %q", name)
+		}
+	}
+	if got := Main([]string{"/bin/nosuch"}); got != 127 {
+		t.Errorf("unknown command: %d", got)
+	}
+}
+
+// root unpacks the image with GNU tar, which knows nothing of whiteouts.
+func root(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	files := members(t)
+	manifest, _ := image(t, files)
+	dir := t.TempDir()
+	for _, d := range manifest.Layers {
+		cmd := exec.Command("tar", "-xf", "-", "-C", dir)
+		cmd.Stdin = bytes.NewReader(blob(t, files, d))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("tar: %v: %s", err, out)
+		}
+	}
+	return dir
+}
+
+// inside runs a shell in the image, as PID 1 of its own PID namespace with its
+// own /proc.
+func inside(t *testing.T, dir, script string) (string, int) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(dir, "bin/sh"), "-c", "mount -t proc proc "+dir+"/proc; exec chroot "+dir+" /bin/sh -c '"+script+"'")
+	cmd.Env = []string{"PATH=" + dir + "/bin:/bin"}
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS, Unshareflags: unix.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func TestInside(t *testing.T) {
+	dir := root(t)
+	for _, c := range []struct {
+		name, script, want string
+		code               int
+	}{
+		{"pipeline", `ls /etc | grep -c .; echo "c b a" | wc -w`, "6\n3\n", 0},
+		{"pid 1", `echo $$; ps | grep -c "[0-9] root"`, "1\n3\n", 0},
+		{"last command is executed", "exec readlink /proc/self/exe", "/bin/tiny\n", 0},
+		{"exit status", "exit 7", "", 7},
+		{"not found", "nosuch", "sh: nosuch: not found\n", 127},
+		{"not executable", "/etc/passwd", "sh: /etc/passwd: permission denied\n", 126},
+		{"job", "sleep 50 & kill $!; wait $!; echo $?", "143\n", 0},
+		{"job is a process", "f() { echo f $1 $x; }; x=1; f 2 & test $! -gt 1 && wait; echo end", "f 2 1\nend\n", 0},
+		{"subshell and exec", "(exec echo in; echo not); echo $(exec echo sub); exec echo last; echo not", "in\nsub\nlast\n", 0},
+		{"trap as pid 1", "trap \"echo got; exit 3\" TERM; kill -TERM 1; while :; do sleep 0.01; done", "got\n", 3},
+		{"no handler as pid 1", "kill -TERM 1; kill -INT 1; sleep 0.1; echo alive", "alive\n", 0},
+		{"pause", "/bin/pause & p=$!; kill -0 $p; kill -TERM $p; wait $p; echo $?", "143\n", 0},
+		{"files", "cd /tmp; mkdir -p a/b; echo x >a/b/c; cp -r a d; mv d e; ln -s e f; cat f/b/c; rm -r a e f; ls", "x\n", 0},
+		{"umask", "umask 077; umask; touch /tmp/u; stat -c %a /tmp/u", "0077\n600\n", 0},
+		{"chroot", "hostname inside; hostname; chroot / /bin/pwd", "inside\n/\n", 0},
+		{"zombie", "zombie & sleep 0.3; ps | grep -c \"Z .*\\[zombie\\]\"", "my child has ended, and I never wait for it\n1\n", 0},
+		{"orphan", "orphan; echo $?; ps | grep -c \"[0-9] orphan\"; sleep 1.3; ps | grep -c \"Z .*\\[orphan\\]\"", "0\n1\n1\n", 0},
+		{"env", "X=1 env -i Y=2 env", "Y=2\n", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, code := inside(t, dir, c.script); got != c.want || code != c.code {
+				t.Errorf("%s\nprints %q, exits with %d;\nwant   %q, %d", c.script, got, code, c.want, c.code)
+			}
+		})
+	}
+}
+
+func TestPauseAsPID1(t *testing.T) {
+	cmd := exec.Command(filepath.Join(root(t), "bin/pause"))
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("SIGTERM ended PID 1: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+}
+
+func TestBurnPIDsIsBounded(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, p := range programs() {
+		if p.name != "burn-pids" {
+			continue
+		}
+		file := filepath.Join(t.TempDir(), p.name)
+		content, err := p.binary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		group := "/sys/fs/cgroup/pids/rootfs-test-" + filepath.Base(filepath.Dir(filepath.Dir(file)))
+		if err := os.Mkdir(group, 0o755); err != nil {
+			t.Skipf("no pids hierarchy of cgroup v1: %v", err)
+		}
+		t.Cleanup(func() { emptyGroup(t, group) })
+		if err := os.WriteFile(group+"/pids.max", []byte("20"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-c", "echo 0 >"+group+"/cgroup.procs; exec "+file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		deadline := time.Now().Add(10 * time.Second)
+		for time.Now().Before(deadline) {
+			if n, _ := os.ReadFile(group + "/pids.current"); strings.TrimSpace(string(n)) == "20" {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		n, _ := os.ReadFile(group + "/pids.current")
+		t.Errorf("pids.current is %s, want the limit of 20", n)
+	}
+}
+
+func emptyGroup(t *testing.T, group string) {
+	for range 100 {
+		procs, err := os.ReadFile(group + "/cgroup.procs")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		pids := strings.Fields(string(procs))
+		for _, p := range pids {
+			exec.Command("kill", "-KILL", p).Run()
+		}
+		if len(pids) == 0 && os.Remove(group) == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%s is left", group)
+}

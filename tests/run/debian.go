@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// debian lists the packages that the tests need, and what for.
+var debian = [][2]string{
+	{"gcc", "the race detector"},
+	{"libc6-dev", "the race detector"},
+	{"strace", "comparing a plan with what runs"},
+	{"busybox-static", "a root file system made in a test"},
+	{"crun", "comparing with another runtime"},
+	{"iproute2", "a network namespace without interfaces"},
+	{"qemu-system-x86", "the virtual machine"},
+	{"zstd", "compressed layers"},
+	{"xz-utils", "compressed layers"},
+	{"shellcheck", "checking scripts"},
+	{"shfmt", "checking scripts"},
+}
+
+// install installs what is missing, and says so.
+func install() error {
+	var missing []string
+	for _, p := range debian {
+		status, _ := exec.Command("dpkg-query", "-W", "-f", "${db:Status-Status}", p[0]).Output()
+		if string(status) != "installed" {
+			missing = append(missing, p[0])
+			fmt.Printf("The tests need Debian's package %s for %s.\n", p[0], p[1])
+		}
+	}
+	// Without these apt does not know the virtual machine's kernel.
+	lists, _ := filepath.Glob("/var/lib/apt/lists/*_Packages*")
+	if len(missing) == 0 && len(lists) > 0 {
+		return nil
+	}
+	if err := apt("update", "-q"); err != nil {
+		return err
+	}
+	return apt(slices.Concat([]string{"install", "-q", "-y", "--no-install-recommends"}, missing)...)
+}
+
+func apt(args ...string) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return errors.New("there is no apt-get: install these by this system's own means, and use --no-install")
+	}
+	args = slices.Concat([]string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get"}, args)
+	if os.Getuid() != 0 {
+		if _, err := exec.LookPath("sudo"); err != nil {
+			return errors.New("installing needs root or sudo: become root, or use --no-install")
+		}
+		args = slices.Concat([]string{"sudo"}, args)
+	}
+	fmt.Println(strings.Join(args, " "))
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}

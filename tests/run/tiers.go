@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Tools that are Go modules, at versions that this code is clean under.
+const (
+	gofumpt     = "mvdan.cc/gofumpt@v0.12.0"
+	staticcheck = "honnef.co/go/tools/cmd/staticcheck@v0.8.2"
+	golangci    = "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0"
+	deadcode    = "golang.org/x/tools/cmd/deadcode@v0.52.0"
+)
+
+// withoutCgo is how minictr is built; only the race detector needs C.
+const withoutCgo = "CGO_ENABLED=0"
+
+func core(s *suite) {
+	s.check("gofmt", "gofmt", "-l", ".")
+	s.check("go vet", "go", "vet", "./...")
+	s.check("go vet for arm64", "env", "GOARCH=arm64", "go", "vet", "./...")
+	s.check("go build", "env", withoutCgo, "go", "build", "./...")
+	s.test(nobody, withoutCgo, s.packages()...)
+	s.test(self, "CGO_ENABLED=1", "-race", "./pkg/...")
+}
+
+func root(s *suite) { s.test(superuser, withoutCgo, s.packages()...) }
+
+// lint takes minutes when its tools are built for the first time.
+func lint(s *suite) {
+	scripts := []string{".ci/run", "tests/run/nobody.sh"}
+	s.check("gofumpt", "go", "run", gofumpt, "-l", ".")
+	s.check("go fix", "go", "fix", "-diff", "./...")
+	s.check("staticcheck", "go", "run", staticcheck, "./...")
+	s.check("golangci-lint", "go", "run", golangci, "run", "--show-stats=false", "./...")
+	s.check("deadcode", "go", "run", deadcode, "-test", "./...")
+	s.check("shellcheck", append([]string{"shellcheck"}, scripts...)...)
+	s.check("shfmt", append([]string{"shfmt", "-d"}, scripts...)...)
+}
+
+func vm(s *suite) { s.test(self, withoutCgo, "./tests/vm") }
+
+// packages lists all packages but that of the virtual machine.
+func (s *suite) packages() []string {
+	out, err := s.command(self, "go", "list", "./...").Output()
+	if err != nil {
+		s.fail("go list", err.Error())
+	}
+	return slices.DeleteFunc(strings.Fields(string(out)), func(p string) bool { return strings.HasSuffix(p, "/tests/vm") })
+}
+
+// check runs a tool that must succeed and find nothing to say.
+func (s *suite) check(what string, args ...string) {
+	start := time.Now()
+	var out, errs bytes.Buffer
+	cmd := s.command(self, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	switch err := cmd.Run(); {
+	case err != nil:
+		s.fail(what, out.String()+errs.String()+err.Error())
+	case out.Len() > 0:
+		s.fail(what, out.String())
+	default:
+		s.pass(what, start)
+	}
+}
+
+// test runs the tests of packages, never from the cache.
+func (s *suite) test(as user, cgo string, args ...string) {
+	cmd := s.command(as, append([]string{"env", cgo, "go", "test", "-json", "-count=1", "-timeout=10m"}, args...)...)
+	cmd.Stderr = os.Stderr
+	failed := s.failed
+	events, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		s.read(events)
+		err = cmd.Wait()
+	}
+	if err != nil && s.failed == failed {
+		s.fail(cmd.String(), err.Error())
+	}
+}
+
+// user is whom a command runs as.
+type user int
+
+const (
+	self      user = iota // whoever started this program
+	superuser             // through sudo, if that is not root
+	nobody                // without privileges, if that is root
+)
+
+// command makes a command with the TMPDIR of this suite.
+func (s *suite) command(as user, args ...string) *exec.Cmd {
+	env := []string{"TMPDIR=" + s.tmp, "GOFLAGS=" + strings.TrimSpace(os.Getenv("GOFLAGS")+" -buildvcs=false")}
+	isRoot := os.Getuid() == 0
+	switch {
+	case as == superuser && !isRoot:
+		modules, _ := exec.Command("go", "env", "GOMODCACHE").Output()
+		env = append(env, "PATH="+os.Getenv("PATH"), "GOMODCACHE="+strings.TrimSpace(string(modules)))
+		args = slices.Concat([]string{"sudo", "-H", "env"}, env, args)
+	case as == nobody && isRoot:
+		args = slices.Concat([]string{"unshare", "--mount", "tests/run/nobody.sh"}, args)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
