@@ -214,6 +214,10 @@ func (s *State) kill() error {
 	return s.Cgroup.Kill()
 }
 
+// patience is how long Delete waits for another process to take its container
+// away, once the container is killed.
+const patience = 10 * time.Second
+
 // Delete removes a container by its ID or name. One that runs is killed if
 // force says so, and then the process that runs it removes it.
 func (r *Runtime) Delete(id string, force bool) error {
@@ -227,12 +231,10 @@ func (r *Runtime) Delete(id string, force bool) error {
 	if err := s.kill(); err != nil {
 		return err
 	}
-	own, err := flock(r.dir(s.ID), unix.LOCK_EX) // free once that process has done so
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := r.read(s.ID); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return own.Close()
+	return fmt.Errorf("container %s is dead, but the process that runs it has not removed it within %v", id, patience)
 }

@@ -57,7 +57,11 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err := bundle(c.Bundle, img, s); err != nil {
 		return 0, err
 	}
-	return Foreground(c, s.Process.Terminal, edit)
+	status, err = Foreground(c, s.Process.Terminal, edit)
+	if err == nil && c.OOMKilled() {
+		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
+	}
+	return status, err
 }
 
 // free refuses a name that another container has.
