@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
+	"path"
 	"runtime"
 	"time"
 )
@@ -18,6 +20,36 @@ const LabelID = "minictr.program"
 // epoch is the time of every file and of the image, so that one program
 // always makes the same bytes.
 var epoch = time.Unix(0, 0).UTC()
+
+// A Description is what a plan needs to know of the image.
+type Description struct {
+	User, WorkingDir string
+	Cmd, Env         []string
+	Layers           int
+}
+
+// Describe describes the image without making it.
+func Describe() Description {
+	return Description{
+		User: "root", WorkingDir: "/", Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin", "HOME=/root"},
+		Layers: len(layers()),
+	}
+}
+
+// ReadFile reads a file of the image's first layer, where the small ones are,
+// without making it. The error is fs.ErrNotExist if there is none.
+func ReadFile(name string) ([]byte, error) {
+	files, err := base()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if "/"+f.name == path.Clean("/"+name) {
+			return []byte(f.text), nil
+		}
+	}
+	return nil, fmt.Errorf("rootfs: %s: %w", name, fs.ErrNotExist)
+}
 
 // Write writes the image as a tar archive of an OCI image layout. The same
 // program always writes the same bytes. Layers are not compressed: they are
@@ -47,12 +79,12 @@ func writeLayout(w io.Writer, id string) error {
 		blobs, digests = append(blobs, d), append(digests, d.Digest) // not compressed, so digest and diff ID are one
 		history = append(history, object{"created": epoch, "created_by": l.about})
 	}
+	about := Describe()
 	config, err := out.document("application/vnd.oci.image.config.v1+json", object{
 		"created": epoch, "architecture": platform["architecture"], "os": platform["os"], "history": history,
 		"rootfs": object{"type": "layers", "diff_ids": digests},
 		"config": object{
-			"User": "root", "WorkingDir": "/", "Cmd": []string{"/bin/sh"},
-			"Env":    []string{"PATH=/bin", "HOME=/root"},
+			"User": about.User, "WorkingDir": about.WorkingDir, "Cmd": about.Cmd, "Env": about.Env,
 			"Labels": object{LabelID: id},
 		},
 	})

@@ -216,12 +216,11 @@ func rmiCommand() *cli.Command {
 			if !c.Args().Present() {
 				return errors.New("rmi needs an image: minictr images lists them")
 			}
-			store, err := e.Images()
-			if err != nil {
+			if err := e.Sweep(); err != nil {
 				return err
 			}
 			for _, name := range c.Args().Slice() {
-				if err := store.Remove(name); err != nil {
+				if err := e.RemoveImage(name); err != nil {
 					return err
 				}
 				if _, err := fmt.Fprintln(c.App.Writer, "removed", name); err != nil {

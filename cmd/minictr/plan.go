@@ -41,7 +41,8 @@ func planCommand() *cli.Command {
 			case format != "text":
 				return fmt.Errorf("--format: %q is neither text nor json", format)
 			}
-			detail := plan.Detail(min(verbose, int(plan.Reasons)))
+			// Without the flag cli counts from -1: it expects its alias too.
+			detail := plan.Detail(max(0, min(verbose, int(plan.Reasons))))
 			if err := p.Format(c.App.Writer, detail); err != nil || detail != plan.Bricks {
 				return err
 			}

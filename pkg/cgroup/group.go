@@ -42,7 +42,6 @@ func (p Place) tasks() plan.Reg { return plan.Reg(p.Name + "/tasks") }
 // are processes already: limits for two containers would be mixed up.
 var ErrNotEmpty = errors.New("container's cgroup is not empty")
 
-
 // Create adds the parent's section: it makes the directories, sets the limits
 // and the device rules in r, which may be nil, and opens what the child needs
 // to enter. An error names the field of config.json that cannot be had on

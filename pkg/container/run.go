@@ -20,7 +20,8 @@ import (
 // A Config says which container to make.
 type Config struct {
 	ID, Name string
-	Image    string // for people
+	Image    string // as it was asked for
+	ImageID  string
 	Bundle   string // absolute path
 	Owned    bool   // the bundle is made for this container, and removed with it
 }
@@ -41,8 +42,11 @@ func (r *Runtime) New(c Config) (*Container, error) {
 	if err := ValidateID(c.ID); err != nil {
 		return nil, err
 	}
+	if c.Name != "" && ValidateID(c.Name) != nil {
+		return nil, fmt.Errorf("invalid container name %q: it takes what an ID takes", c.Name)
+	}
 	ctr := &Container{runtime: r, State: State{
-		ID: c.ID, Name: c.Name, Image: c.Image, Created: time.Now(), Bundle: c.Bundle, Owned: c.Owned,
+		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now(), Bundle: c.Bundle, Owned: c.Owned,
 	}}
 	var err error
 	ctr.lock, err = r.claim(&ctr.State)
@@ -125,6 +129,9 @@ func (c *Container) OOMKilled() bool {
 
 // Delete removes all that was made for the container. Its process has ended.
 func (c *Container) Delete() error {
+	if c.process != nil {
+		c.process.Close()
+	}
 	err := c.runtime.remove(&c.State)
 	return errors.Join(err, c.lock.Close())
 }

@@ -26,7 +26,8 @@ type State struct {
 	Version int
 	ID      string
 	Name    string `json:",omitempty"` // for people; "" is the ID
-	Image   string `json:",omitempty"`
+	Image   string `json:",omitempty"` // as it was asked for
+	ImageID string `json:",omitempty"`
 	Command []string
 	PID     int    // 0 before the process is there
 	Birth   uint64 // of the process, in clock ticks since boot: with the PID it is unmistakable
@@ -100,6 +101,13 @@ func (r *Runtime) claim(s *State) (*os.File, error) {
 		return nil, err
 	}
 	defer all.Close()
+	if s.Name != "" {
+		if other, err := r.Load(s.Name); err == nil {
+			return nil, fmt.Errorf("%w: the name %q is that of container %s", ErrExist, s.Name, other.ID)
+		} else if !errors.Is(err, ErrNotExist) {
+			return nil, err
+		}
+	}
 	dir := r.dir(s.ID)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		if errors.Is(err, fs.ErrExist) {
@@ -118,6 +126,12 @@ func (r *Runtime) claim(s *State) (*os.File, error) {
 }
 
 func (r *Runtime) dir(id string) string { return filepath.Join(r.Root, id) }
+
+// Has says whether an ID is taken.
+func (r *Runtime) Has(id string) bool {
+	_, err := os.Stat(r.dir(id))
+	return err == nil
+}
 
 const stateFile = "state.json"
 

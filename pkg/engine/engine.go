@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -34,13 +35,47 @@ type Engine struct {
 // Images opens the store of images.
 func (e *Engine) Images() (*image.Store, error) { return image.Open(e.Root) }
 
-// Sweep takes away what killed containers have left, and says so.
+// Sweep takes away what killed containers have left, and says so. It also
+// removes bundles without a state: a power cut empties the one directory, and
+// not the other.
 func (e *Engine) Sweep() error {
+	bundles, err := os.ReadDir(filepath.Join(e.Root, "containers"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	swept, err := e.Runtime.Sweep()
 	for _, s := range swept {
 		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
 	}
+	for _, b := range bundles {
+		if !e.Runtime.Has(b.Name()) {
+			err = errors.Join(err, os.RemoveAll(e.bundle(b.Name())))
+		}
+	}
 	return err
+}
+
+// RemoveImage removes a name, and the image if that was its last, unless a
+// container needs it.
+func (e *Engine) RemoveImage(name string) error {
+	store, err := e.Images()
+	if err != nil {
+		return err
+	}
+	img, err := store.Get(name)
+	if err != nil {
+		return err
+	}
+	containers, err := e.Runtime.List()
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		if c.ImageID == img.ID.String() {
+			return fmt.Errorf("image %s is the root of container %s: minictr rm -f %[2]s", name, c.ID)
+		}
+	}
+	return store.Remove(name)
 }
 
 // bundle is the directory of a container's files.

@@ -28,12 +28,12 @@ type Options struct {
 	Env        []string // NAME=VALUE, or NAME to take it from Lookup
 	Lookup     func(name string) (string, bool)
 	Workdir    string
-	User       string // USER[:GROUP]
+	User       string   // USER[:GROUP]
 	Volumes    []string // HOST:CONTAINER[:OPTIONS]
 	Hostname   string
-	Memory     string   // bytes, with b, k, m or g
-	CPUs       string   // processors, "0.5"
-	Pids       int64    // 0 is the default, -1 no limit
+	Memory     string // bytes, with b, k, m or g
+	CPUs       string // processors, "0.5"
+	Pids       int64  // 0 is the default, -1 no limit
 	ReadOnly   bool
 	CapAdd     []string
 	CapDrop    []string

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
@@ -29,7 +31,7 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 // template describes an image without making or fetching one.
 func (e *Engine) template(name string) (Template, error) {
 	if name == rootfs.Short || name == rootfs.Name {
-		return Template{}, nil
+		return builtinTemplate(), nil
 	}
 	store, err := e.Images()
 	if err != nil {
@@ -40,6 +42,17 @@ func (e *Engine) template(name string) (Template, error) {
 		return Template{}, err
 	}
 	return templateOf(img), nil
+}
+
+// builtinTemplate describes the built-in image, which need not be made yet.
+func builtinTemplate() Template {
+	about := rootfs.Describe()
+	config := spec.Image{User: about.User, WorkingDir: about.WorkingDir, Cmd: about.Cmd, Env: about.Env}
+	t := Template{Config: config, Read: rootfs.ReadFile}
+	for n := range about.Layers {
+		t.Layers = append(t.Layers, fmt.Sprintf("l/%d", n)) // as image.Lower names them
+	}
+	return t
 }
 
 // PlanBundle compiles the wall of a bundle.

@@ -46,10 +46,9 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	for _, b := range bricks {
 		fmt.Fprintf(e.Messages, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
-	if err := e.free(o.Name); err != nil {
-		return 0, err
-	}
-	c, err := e.Runtime.New(container.Config{ID: id, Name: o.Name, Image: o.Image, Bundle: e.bundle(id), Owned: true})
+	c, err := e.Runtime.New(container.Config{
+		ID: id, Name: o.Name, Image: o.Image, ImageID: img.ID.String(), Bundle: e.bundle(id), Owned: true,
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -62,24 +61,6 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
 	}
 	return status, err
-}
-
-// free refuses a name that another container has.
-func (e *Engine) free(name string) error {
-	if name == "" {
-		return nil
-	}
-	if err := container.ValidateID(name); err != nil {
-		return fmt.Errorf("--name: %w", err)
-	}
-	s, err := e.Runtime.Load(name)
-	switch {
-	case err == nil:
-		return fmt.Errorf("--name: the name %q is taken by container %s", name, s.ID)
-	case errors.Is(err, container.ErrNotExist):
-		return nil
-	}
-	return err
 }
 
 // bundle writes the files of a container: its config.json, a link to the

@@ -121,7 +121,7 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 // *StepError if a step failed, and ErrKilled if something else ended the
 // child, out of memory or a signal for instance.
 func (proc *Process) Started() error {
-	defer proc.closeReport()
+	defer closeFd(&proc.report)
 	end := time.Now().Add(deadline)
 	for ready := false; ; ready = true {
 		if err := pollIn(proc.report, end); err != nil {
@@ -153,25 +153,20 @@ func (proc *Process) stepError(r report) error {
 	return fmt.Errorf("forkexec: the child reports step %d, which the plan does not have", r.step)
 }
 
-// Pidfd refers to the child until Wait has returned, pidfd_open(2).
-func (proc *Process) Pidfd() int { return proc.pidfd }
-
 // Signal sends a signal, pidfd_send_signal(2).
 func (proc *Process) Signal(sig unix.Signal) error {
 	return unix.PidfdSendSignal(proc.pidfd, sig, nil, 0)
 }
 
-// Wait reaps the child and returns how it ended, wait4(2).
+// Wait reaps the child and returns how it ended, wait4(2). Signal may be
+// called meanwhile, and after it.
 func (proc *Process) Wait() (unix.WaitStatus, error) {
 	var ws unix.WaitStatus
 	for {
 		_, err := unix.Wait4(proc.PID, &ws, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		if !errors.Is(err, unix.EINTR) {
+			return ws, err
 		}
-		proc.closeReport()
-		closeFd(&proc.pidfd)
-		return ws, err
 	}
 }
 
@@ -181,10 +176,14 @@ func (proc *Process) Kill() {
 		_ = proc.Signal(unix.SIGKILL) // ESRCH: it is dead, which is what we want
 		_, _ = proc.Wait()
 	}
-	proc.closeReport()
+	proc.Close()
 }
 
-func (proc *Process) closeReport() { closeFd(&proc.report) }
+// Close gives the descriptors back. The child is not touched.
+func (proc *Process) Close() {
+	closeFd(&proc.report)
+	closeFd(&proc.pidfd)
+}
 
 func closeFd(fd *int) {
 	if *fd >= 0 {

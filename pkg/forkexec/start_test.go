@@ -46,6 +46,7 @@ func run(t *testing.T, p *plan.Plan, fd map[plan.Reg]int) (unix.WaitStatus, erro
 	}
 	started := proc.Started()
 	ws, err := proc.Wait()
+	proc.Close()
 	if err != nil {
 		t.Fatal(err)
 	}

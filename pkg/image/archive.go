@@ -52,7 +52,7 @@ func (st *stage) spool(ctx context.Context, r io.Reader) (*archive, error) {
 	entries := tar.NewReader(newLimiter(plain, "bytes in an archive", MaxArchiveBytes))
 	for range MaxArchiveFiles {
 		hdr, err := entries.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return a, nil
 		}
 		if err == nil {
@@ -152,7 +152,7 @@ func (st *stage) layerMediaType(blob Descriptor) (string, error) {
 	defer f.Close()
 	magic := make([]byte, magicSize)
 	n, err := io.ReadFull(f, magic)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", fmt.Errorf("blob: %w", err)
 	}
 	switch compressionOf(magic[:n]) {

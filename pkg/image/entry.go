@@ -143,7 +143,7 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	}
 	defer unix.Close(dir) // O_PATH: nothing to lose
 	err = unix.Linkat(dir, path.Base(target), e.parent, e.base, 0)
-	if err != unix.EEXIST {
+	if !errors.Is(err, unix.EEXIST) {
 		return os.NewSyscallError("linkat", err)
 	}
 	var from, to unix.Stat_t

@@ -94,7 +94,7 @@ func (u *unpacker) makeDir(parent int, base, name string) (int, error) {
 // removeTree removes base and what is below it, following no link.
 func removeTree(parent int, base string) error {
 	err := unix.Unlinkat(parent, base, 0)
-	if err != unix.EISDIR {
+	if !errors.Is(err, unix.EISDIR) {
 		return os.NewSyscallError("unlinkat", err)
 	}
 	fd, err := unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

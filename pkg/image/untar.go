@@ -62,7 +62,7 @@ func untar(ctx context.Context, r io.Reader, dir string) (err error) {
 	archive := tar.NewReader(r)
 	for range MaxLayerEntries {
 		hdr, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return u.setDirTimes()
 		}
 		if err == nil {

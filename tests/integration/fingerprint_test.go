@@ -1,0 +1,152 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupMark is in the name of each cgroup that these tests ask for; those of
+// the engine lie below one with the program's own name.
+const cgroupMark = "minictr-it-"
+
+// A fingerprint is all that a container could leave on the machine.
+type fingerprint []string
+
+// unchanged has the test fail if, when it ends, the machine is not as it is
+// now.
+func unchanged(t *testing.T, h host) {
+	t.Helper()
+	before := machine(h)
+	t.Cleanup(func() {
+		if t.Failed() {
+			kill(t) // and leave no trouble for the tests that follow
+		}
+		before.compare(t, h, "after the test")
+	})
+}
+
+// compare tells what is new on the machine and what is gone. Other tests of
+// this repository run at the same time in cgroups of their own, so what is
+// different must stay so for a while.
+func (before fingerprint) compare(t *testing.T, h host, when string) {
+	t.Helper()
+	var list []string
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		now := machine(h)
+		list = slices.Concat(without(now, before, "new:  "), without(before, now, "gone: "))
+		if len(list) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			break
+		}
+	}
+	t.Errorf("%s the machine is changed:\n%s", when, strings.Join(list, "\n"))
+}
+
+func without(all, known []string, prefix string) (list []string) {
+	for _, thing := range all {
+		if !slices.Contains(known, thing) {
+			list = append(list, prefix+thing)
+		}
+	}
+	return list
+}
+
+// machine takes the fingerprint: mounts, network devices, the host name,
+// cgroups, our child processes, and the files of a host.
+func machine(h host) fingerprint {
+	var f fingerprint
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		f = append(f, "mount "+strings.TrimSpace(line))
+	}
+	devices, _ := filepath.Glob("/sys/class/net/*")
+	name, _ := os.Hostname()
+	f = append(f, devices...)
+	f = append(f, "host name "+name)
+	f = append(f, cgroups()...)
+	for _, p := range children() {
+		f = append(f, p.String())
+	}
+	for _, dir := range []string{h.run, filepath.Join(h.root, "containers"), filepath.Join(h.root, "tmp")} {
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && path != dir {
+				f = append(f, "file "+path)
+			}
+			return nil
+		})
+	}
+	return f
+}
+
+// cgroups lists the containers' cgroups, in all hierarchies. One with
+// processes in it may be another test's; a leaked one is found by its
+// processes then, which are children of ours.
+func cgroups() (list []string) {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/minictr/*", "/sys/fs/cgroup/minictr/*", "/sys/fs/cgroup/*/" + cgroupMark + "*", "/sys/fs/cgroup/" + cgroupMark + "*"} {
+		dirs, _ := filepath.Glob(pattern)
+		for _, dir := range dirs {
+			procs, err := os.ReadFile(dir + "/cgroup.procs")
+			if err == nil && (len(procs) == 0 || strings.Contains(dir, cgroupMark)) {
+				list = append(list, "cgroup "+dir)
+			}
+		}
+	}
+	return list
+}
+
+// A child is a process whose parent we are, by birth or because its own has
+// ended.
+type child struct {
+	pid    int
+	name   string
+	zombie bool
+}
+
+func (c child) String() string { return fmt.Sprintf("process %d %s", c.pid, c.name) }
+
+// children lists the processes that are our children, and reaps those that
+// have ended: no command of a test is still to be waited for when it is
+// called.
+func children() (list []child) {
+	threads, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, file := range threads {
+		text, _ := os.ReadFile(file)
+		for word := range strings.FieldsSeq(string(text)) {
+			pid, _ := strconv.Atoi(word)
+			c := child{pid: pid}
+			stat, _ := os.ReadFile("/proc/" + word + "/stat")
+			if _, rest, ok := strings.Cut(string(stat), "("); ok {
+				end := strings.LastIndexByte(rest, ')')
+				c.name, c.zombie = rest[:end], strings.HasPrefix(rest[end:], ") Z")
+			}
+			if c.zombie {
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // ECHILD: it was just reaped
+				continue
+			}
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// kill ends the children that a failed test has left.
+func kill(t *testing.T) {
+	t.Helper()
+	for _, c := range children() {
+		if err := unix.Kill(c.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+// Package integration_test runs whole containers, and looks from inside and
+// outside whether the wall stands, and whether anything is left when it is
+// gone: what is printed is what runs, every step can fail, limits bite, and
+// the attacks that other runtimes fell to do nothing.
+//
+// The tests run in a mount namespace of their own, see TestMain, with their
+// own directories for images and state: nothing of a host's own minictr is
+// touched.
+package integration_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inside says, in the environment, that this process is in the tests' own
+// mount namespace; its value is the directory for all that they make.
+const inside = "MINICTR_INTEGRATION"
+
+// patience bounds everything that is waited for: it is only ever used up by a
+// failure.
+const patience = 30 * time.Second
+
+// program is minictr, built once; scratch is where everything is.
+var program, scratch string
+
+// TestMain starts the tests once more in a private mount namespace: a mount
+// that leaks is then seen whatever else happens on the machine, and one that
+// the tests need themselves is no one else's. There they are also the parent
+// of every process that loses its own, so that none can hide.
+func TestMain(m *testing.M) {
+	if os.Getuid() != 0 {
+		os.Exit(m.Run()) // all skip
+	}
+	var status int
+	var err error
+	if scratch = os.Getenv(inside); scratch != "" {
+		status, err = 0, errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), os.Unsetenv(inside))
+		if program = filepath.Join(scratch, "minictr"); err == nil {
+			status = m.Run()
+		}
+	} else {
+		status, err = again()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "integration tests:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// again builds minictr and runs this test program in a mount namespace.
+func again() (status int, err error) {
+	dir, err := os.MkdirTemp("", "minictr-integration-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o711); err != nil { // the root of a user namespace is a stranger here
+		return 1, err
+	}
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/minictr", "github.com/minictr/minictr/cmd/minictr")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	self := exec.Command("/proc/self/exe", os.Args[1:]...)
+	self.Env = append(os.Environ(), inside+"="+dir)
+	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
+	runtime.LockOSThread() // the thread's end would be taken for ours
+	self.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err = self.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), nil
+	}
+	return 0, err
+}
+
+// A host is one minictr: where it keeps images and the state of containers.
+type host struct{ root, run string }
+
+// builtin makes the store that has the built-in image, the first time.
+var builtin = sync.OnceValue(func() error {
+	h := host{root: filepath.Join(scratch, "root"), run: filepath.Join(scratch, "run")}
+	if out, err := h.command("run", "tiny", "true").CombinedOutput(); err != nil {
+		return fmt.Errorf("minictr run tiny true: %w\n%s", err, out)
+	}
+	return os.RemoveAll(h.run)
+})
+
+// newHost is a minictr without containers, with the built-in image. When the
+// test ends, the machine must be as it was.
+func newHost(t *testing.T) host {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	if err := builtin(); err != nil {
+		t.Fatal(err)
+	}
+	h := host{root: filepath.Join(scratch, "root"), run: filepath.Join(temp(t), "run")}
+	unchanged(t, h)
+	return h
+}
+
+// temp is a directory for one test that other users may pass through.
+func temp(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, "t-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// command is a minictr of this host, not started yet. It is killed with us.
+func (h host) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(program, append([]string{"--root", h.root, "--run-root", h.run}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
+	return cmd
+}
+
+// A result is what a command said and how it ended.
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit status %d\nstdout: %s\nstderr: %s", r.status, r.stdout, r.stderr)
+}
+
+// minictr runs minictr to its end, whatever that is.
+func (h host) minictr(t *testing.T, args ...string) result {
+	t.Helper()
+	return finish(t, h.command(args...))
+}
+
+// must runs minictr, which has to succeed, and returns what it printed.
+func (h host) must(t *testing.T, args ...string) string {
+	t.Helper()
+	r := h.minictr(t, args...)
+	if r.status != 0 {
+		t.Fatalf("minictr %q: %v", args, r)
+	}
+	return r.stdout
+}
+
+// finish runs a command to its end, with a deadline.
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.WaitDelay = patience
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !timer.Stop() {
+		t.Errorf("%v: killed after %v", cmd.Args, patience)
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// fields are the values of the lines "Name:\tvalue" that proc_pid_status(5)
+// and its kin are made of.
+func fields(text string) map[string]string {
+	all := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			all[name] = strings.TrimSpace(value)
+		}
+	}
+	return all
+}
