@@ -15,14 +15,16 @@
 package rootfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
+	"os/signal"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/rootfs/applet"
 	"github.com/minictr/minictr/rootfs/shell"
@@ -61,55 +63,41 @@ func ID() (string, error) {
 	return id, nil
 }
 
-// buildID reads the program headers of an ELF file, elf(5), up to Go's note.
-// Package debug/elf would cost the start of every program that links it.
-func buildID(f io.ReaderAt) (string, error) {
+// buildID reads an ELF file, elf(5), whose head tells all: Go's linker puts
+// the notes behind the program headers. Package debug/elf would cost the start
+// of every program that links it.
+func buildID(f io.Reader) (string, error) {
 	const (
-		interp, note = 3, 4         // PT_INTERP, PT_NOTE
-		fileHeader   = 64           // bytes
-		header       = 56           // bytes of a program header
-		owner        = "Go\x00\x00" // of Go's notes
+		headers, size = 64, 56                       // of program headers: where, and how long each is
+		interp        = 3                            // PT_INTERP
+		note          = "\x04\x00\x00\x00Go\x00\x00" // kind and owner of Go's note; its length stands before
 	)
 	le := binary.LittleEndian
-	file := make([]byte, fileHeader)
-	if _, err := f.ReadAt(file, 0); err != nil || string(file[:5]) != "\x7fELF\x02" {
+	head := make([]byte, 4096)
+	if n, err := io.ReadFull(f, head); n < headers || string(head[:5]) != "\x7fELF\x02" {
 		return "", errors.Join(errors.New("not a 64-bit ELF file"), err)
 	}
-	headers := make([]byte, header*int(le.Uint16(file[56:])))
-	if _, err := f.ReadAt(headers, int64(le.Uint64(file[32:]))); err != nil {
-		return "", fmt.Errorf("program headers: %w", err)
-	}
-	id := ""
-	for h := range slices.Chunk(headers, header) {
-		switch le.Uint32(h) {
-		case interp:
+	for i := range min(int(le.Uint16(head[56:])), (len(head)-headers)/size) {
+		if le.Uint32(head[headers+i*size:]) == interp {
 			return "", ErrDynamic
-		case note:
-			notes := make([]byte, min(le.Uint64(h[32:]), 1<<16))
-			if _, err := f.ReadAt(notes, int64(le.Uint64(h[8:]))); err != nil {
-				return "", fmt.Errorf("note: %w", err)
-			}
-			if head, text, ok := strings.Cut(string(notes), owner); ok && len(head) >= 12 {
-				size := le.Uint32([]byte(head[len(head)-8:]))
-				id = text[:min(int(size), len(text))]
-			}
 		}
 	}
-	if id == "" {
+	before, id, ok := bytes.Cut(head, []byte(note))
+	if !ok {
 		return "", errors.New("the program has no Go build ID")
 	}
-	return id, nil
+	length := le.Uint32(before[len(before)-4:])
+	return string(id[:min(int(length), len(id))]), nil
 }
 
 // Applet returns the command of that name, and whether there is one.
 // Args[0] is the name that the command was called by.
 func Applet(name string) (func(args []string) int, bool) {
-	var run func(args []string) int
-	switch f, ok := applet.Lookup(name); {
+	run, ok := applet.Lookup(name)
+	switch {
 	case ok:
-		run = func(args []string) int { return applet.Run(f, args) }
 	case name == "sh":
-		run = shell.Main
+		run = func(_ applet.Stdio, args []string) int { return shell.Main(args) }
 	case name == multiCall:
 		run = list
 	default:
@@ -117,33 +105,26 @@ func Applet(name string) (func(args []string) int, bool) {
 	}
 	return func(args []string) int {
 		stayFirst()
-		return run(args)
+		return run(applet.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, args)
 	}, true
 }
 
-// Main is the multi-call program: the command that args[0] names, 127 if
-// there is none.
-func Main(args []string) int {
-	name := filepath.Base(args[0])
-	run, ok := Applet(name)
-	if !ok {
-		fmt.Fprintf(os.Stderr, "%s: no such command in the built-in image\n", name)
-		return 127
-	}
-	return run(args)
-}
-
-// list is the command tiny: "tiny ls -l" is "ls -l"; alone it lists what
-// there is.
-func list(args []string) int {
-	if len(args) > 1 && args[1] != multiCall {
-		return Main(args[1:])
-	}
-	for _, name := range commands() {
-		fmt.Println(name)
-	}
+// list is the command tiny: it lists what there is.
+func list(std applet.Stdio, _ []string) int {
+	fmt.Fprintln(std.Out, strings.Join(commands(), "\n"))
 	return 0
 }
 
 // commands lists the names under which the program is linked in the image.
 func commands() []string { return append(applet.Names(), "sh") }
+
+// stayFirst gives a command that is PID 1 what the kernel gives every PID 1:
+// signals that it has no handler for do nothing, see kill(2). Go's runtime has
+// a handler for all of them, which would end the process instead. Handlers,
+// and not SIG_IGN, because a program that is executed would inherit that.
+func stayFirst() {
+	if os.Getpid() == 1 {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM,
+			unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/forkexec"
 )
 
 // The test binary is the multi-call program of the images that the tests
@@ -148,9 +152,6 @@ func TestApplet(t *testing.T) {
 			t.Errorf("applet %q", name)
 		}
 	}
-	if got := Main([]string{"/bin/nosuch"}); got != 127 {
-		t.Errorf("unknown command: %d", got)
-	}
 }
 
 // root unpacks the image with GNU tar, which knows nothing of whiteouts.
@@ -176,9 +177,12 @@ func root(t *testing.T) string {
 // own /proc.
 func inside(t *testing.T, dir, script string) (string, int) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(dir, "bin/sh"), "-c", "mount -t proc proc "+dir+"/proc; exec chroot "+dir+" /bin/sh -c '"+script+"'")
-	cmd.Env = []string{"PATH=" + dir + "/bin:/bin"}
-	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS, Unshareflags: unix.CLONE_NEWNS}
+	cmd := exec.Command("/bin/sh", "-c", "mount -t proc proc /proc\n"+script)
+	cmd.Env = []string{"PATH=/bin"}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Chroot: dir, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS, Unshareflags: unix.CLONE_NEWNS,
+	}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -195,28 +199,57 @@ func TestInside(t *testing.T) {
 	}{
 		{"pipeline", `ls /etc | grep -c .; echo "c b a" | wc -w`, "6\n3\n", 0},
 		{"pid 1", `echo $$; ps | grep -c "[0-9] root"`, "1\n3\n", 0},
-		{"last command is executed", "exec readlink /proc/self/exe", "/bin/tiny\n", 0},
+		{"copy of the program", "exec readlink /proc/self/exe", "/bin/tiny\n", 0},
 		{"exit status", "exit 7", "", 7},
-		{"not found", "nosuch", "sh: nosuch: not found\n", 127},
-		{"not executable", "/etc/passwd", "sh: /etc/passwd: permission denied\n", 126},
-		{"job", "sleep 50 & kill $!; wait $!; echo $?", "143\n", 0},
-		{"job is a process", "f() { echo f $1 $x; }; x=1; f 2 & test $! -gt 1 && wait; echo end", "f 2 1\nend\n", 0},
+		{"not found", "nosuch", "\"nosuch\": executable file not found in $PATH\n", 127},
+		{"exec", "exec ps", "", -1},
+		{"exec of nothing", "exec nosuch; echo no", "sh: execve nosuch: no such file or directory\n", 127},
 		{"subshell and exec", "(exec echo in; echo not); echo $(exec echo sub); exec echo last; echo not", "in\nsub\nlast\n", 0},
-		{"trap as pid 1", "trap \"echo got; exit 3\" TERM; kill -TERM 1; while :; do sleep 0.01; done", "got\n", 3},
+		{"job", "{ echo a; exit 3; } & wait $!; echo $?", "a\n3\n", 0},
+		{"trap as pid 1", "trap 'echo got; exit 3' TERM; kill -TERM 1; while :; do sleep 0.01; done", "got\n", 3},
 		{"no handler as pid 1", "kill -TERM 1; kill -INT 1; sleep 0.1; echo alive", "alive\n", 0},
-		{"pause", "/bin/pause & p=$!; kill -0 $p; kill -TERM $p; wait $p; echo $?", "143\n", 0},
-		{"files", "cd /tmp; mkdir -p a/b; echo x >a/b/c; cp -r a d; mv d e; ln -s e f; cat f/b/c; rm -r a e f; ls", "x\n", 0},
-		{"umask", "umask 077; umask; touch /tmp/u; stat -c %a /tmp/u", "0077\n600\n", 0},
-		{"chroot", "hostname inside; hostname; chroot / /bin/pwd", "inside\n/\n", 0},
-		{"zombie", "zombie & sleep 0.3; ps | grep -c \"Z .*\\[zombie\\]\"", "my child has ended, and I never wait for it\n1\n", 0},
-		{"orphan", "orphan; echo $?; ps | grep -c \"[0-9] orphan\"; sleep 1.3; ps | grep -c \"Z .*\\[orphan\\]\"", "0\n1\n1\n", 0},
+		{"an applet as pid 1", "(sleep 0.2; kill -TERM 1; kill -QUIT 1) & exec sleep 1", "", 0},
+		{"killed", "sh -c 'kill -KILL $$'; echo $?", "killed\n137\n", 0},
+		{"files", "cd /tmp; mkdir -p a/b; echo x >a/b/c; cat a/b/c >d; mv d e; ln -s e f; cat f; rm -r a e f; ls", "x\n", 0},
+		{"hostname", "hostname inside; hostname; uname -n", "inside\ninside\n", 0},
+		{"zombie", "zombie & sleep 0.3; ps | grep -c 'Z .*\\[zombie\\]'", "my child has ended, and I never wait for it\n1\n", 0},
+		{"orphan", "orphan; echo $?; ps | grep -c '[0-9] orphan'; sleep 1.3; ps | grep -c 'Z .*\\[orphan\\]'", "0\n1\n1\n", 0},
 		{"env", "X=1 env -i Y=2 env", "Y=2\n", 0},
+		{"mount", "mount -t tmpfs -o size=1m,ro none /tmp; touch /tmp/x; umount /tmp; touch /tmp/x; rm /tmp/x",
+			"touch: open /tmp/x: read-only file system\n", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, code := inside(t, dir, c.script); got != c.want || code != c.code {
+			got, code := inside(t, dir, c.script)
+			if c.code == -1 { // the shell is gone: ps is PID 1
+				c.want, c.code = got, 0
+				if !strings.Contains(got, "\n    1 root     R      0:00 ps\n") {
+					t.Errorf("PID 1 is not ps: %s", got)
+				}
+			}
+			if got != c.want || code != c.code {
 				t.Errorf("%s\nprints %q, exits with %d;\nwant   %q, %d", c.script, got, code, c.want, c.code)
 			}
 		})
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	files := members(t)
+	manifest, written := image(t, files)
+	told := Describe()
+	if told.Layers != len(manifest.Layers) || told.User != written.Config.User || told.WorkingDir != written.Config.WorkingDir ||
+		!slices.Equal(told.Env, written.Config.Env) || !slices.Equal(told.Cmd, written.Config.Cmd) ||
+		!maps.Equal(told.Labels, written.Config.Labels) {
+		t.Errorf("described as %+v, written as %+v with %d layers", told, written.Config, len(manifest.Layers))
+	}
+	base := untar(t, blob(t, files, manifest.Layers[0]))
+	for name, want := range map[string]string{
+		"/etc/passwd": string(base["etc/passwd"]), "etc/../etc/group": string(base["etc/group"]),
+		"/etc/deleted": "", "/etc/shadow": "", "/bin/tiny": "", "/sbin": "", "/usr/share/layers/first": "-", "/etc": "",
+	} {
+		if got, err := ReadFile(name); want != "-" && (string(got) != want || errors.Is(err, fs.ErrNotExist) != (want == "")) {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
 	}
 }
 
@@ -251,7 +284,7 @@ func TestBurnPIDsIsBounded(t *testing.T) {
 			continue
 		}
 		file := filepath.Join(t.TempDir(), p.name)
-		content, err := p.binary()
+		content, err := forkexec.Program(p.steps)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -28,9 +29,22 @@ func explain(err error) (message string, status int) {
 		if message, status, ok := program(step); ok {
 			return message, status
 		}
-		return err.Error() + because(cause(step)), statusError
+		return step.Step.Spec + ": " + shortened(err, step) + because(cause(step)), statusError
+	}
+	if _, ok := errors.AsType[cli.ExitCoder](err); ok { // only cli's own command help has them
+		return "no such command: minictr help lists them", statusError
 	}
 	return err.Error() + because(hint(err)), statusError
+}
+
+// shortened is the message of a step that failed, without the end of a call
+// with many arguments for the program.
+func shortened(err error, step *forkexec.StepError) string {
+	const most = 300
+	if call := step.Step.Call.String(); len(call) > most {
+		return strings.Replace(err.Error(), call, call[:most]+"...)", 1)
+	}
+	return err.Error()
 }
 
 func because(hint string) string {
@@ -54,7 +68,7 @@ func program(step *forkexec.StepError) (message string, status int, ok bool) {
 	path = strings.Trim(path, `"`)
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	switch {
-	case errors.Is(step.Err, unix.ENOENT) && strings.HasPrefix(step.Step.Why, "it is nowhere"):
+	case strings.HasPrefix(step.Step.Why, "it is nowhere") && !errors.Is(step.Err, unix.EACCES):
 		return `exec: "` + name + `": executable file not found in $PATH: is it in the image? try: minictr run IMAGE ls /bin`, statusNotFound, true
 	case errors.Is(step.Err, unix.ENOENT):
 		return `exec: "` + path + `": no such file or directory: the file, or the interpreter or loader that it names, is not in the container`, statusNotFound, true
@@ -68,39 +82,52 @@ func program(step *forkexec.StepError) (message string, status int, ok bool) {
 	return "", 0, false
 }
 
-// causes are the likely causes of a call's failure, and what to do next.
+// causes are the likely causes of a call's failure, and what to do next. The
+// first that fits is taken.
 var causes = [...]struct {
 	call  string // or the beginning of an action
 	errno unix.Errno
+	field string // the beginning of the step's JSON pointer
 	hint  string
 }{
-	{"clone3", unix.EPERM, "making namespaces needs root: try sudo"},
-	{"clone3", unix.ENOSPC, "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
-	{"clone3", unix.EINVAL, "this kernel lacks a namespace: minictr doctor says which"},
-	{"clone3", unix.EAGAIN, "the limit of processes is reached: see ulimit -u and the pids cgroup"},
-	{"mkdir", unix.EACCES, "making a cgroup needs root: try sudo"},
-	{"mkdir", unix.EPERM, "making a cgroup needs root: try sudo"},
-	{"mkdir", unix.EROFS, "the cgroup file system is read-only here: is this a container itself?"},
-	{"mount", unix.EINVAL, "overlayfs refused the layers: minictr doctor tests it"},
-	{"mount", unix.ENODEV, "this kernel has no overlayfs: minictr doctor"},
-	{"fsopen", unix.ENODEV, "this kernel lacks that file system: minictr doctor"},
-	{"openat2", unix.ELOOP, "there is a symbolic link where an ordinary directory must be: must be mounted on ordinary directory"},
-	{"openat2", unix.ENOTDIR, "a part of the path is a file: a directory can't be mounted on a file, nor a file on a directory"},
-	{"move_mount", unix.EINVAL, "a file can't be mounted on a directory, nor a directory on a file"},
-	{"open_tree", unix.ENOENT, "the source is not there"},
-	{"mkdirat", unix.EROFS, "the place for it is missing, and the file system is read-only: make the directory in the image"},
-	{"capset", unix.EPERM, "the runtime itself lacks a capability that was asked for: see CapBnd in /proc/self/status"},
-	{"prlimit64", unix.EPERM, "the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less"},
-	{"write", unix.EACCES, "the kernel refuses this value: lowering oom_score_adj needs CAP_SYS_RESOURCE"},
-	{"write(\"/sys/fs/cgroup", unix.EINVAL, "the kernel refuses this value for the limit"},
-	{"write(\"/sys/fs/cgroup", unix.EBUSY, "the limit is below what is used already"},
-	{"seccomp", unix.EINVAL, "this kernel refuses the filter: is CONFIG_SECCOMP_FILTER set? minictr doctor"},
+	{"clone3", unix.EPERM, "", "making namespaces needs root: try sudo"},
+	{"clone3", unix.ENOSPC, "", "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
+	{"clone3", unix.EINVAL, "", "this kernel lacks a namespace: minictr doctor says which"},
+	{"clone3", unix.EAGAIN, "", "the limit of processes is reached: see ulimit -u and the pids cgroup"},
+	{"mkdir", unix.EACCES, "", "making a cgroup needs root: try sudo"},
+	{"mkdir", unix.EPERM, "", "making a cgroup needs root: try sudo"},
+	{"mkdir", unix.EROFS, "", "the cgroup file system is read-only here: is this a container itself?"},
+	{"$ns/", unix.ENOENT, "", "there is no such namespace: has its last process ended?"},
+	{"setns", unix.EINVAL, "", "the file is no namespace of that type"},
+	{"mount", unix.EINVAL, "", "overlayfs refused the layers: minictr doctor tests it"},
+	{"mount", unix.ENODEV, "", "this kernel has no overlayfs: minictr doctor"},
+	{"fsopen", unix.ENODEV, "", "this kernel has no such file system: see /proc/filesystems"},
+	{"fsconfig", unix.EINVAL, "/mounts", "the file system does not take this option, or not this value of it"},
+	{"fsconfig", unix.ENOENT, "/mounts", "the source is not there"},
+	{"openat2", unix.ELOOP, "/mounts", "there is a symbolic link where an ordinary directory must be: must be mounted on ordinary directory"},
+	{"openat2", unix.ENOTDIR, "/mounts", "a part of the path is a file: a directory can't be mounted on a file, nor a file on a directory"},
+	{"openat2", unix.ENOTDIR, "", "a part of the path is a file, where a directory must be"},
+	{"move_mount", unix.EINVAL, "", "a file can't be mounted on a directory, nor a directory on a file"},
+	{"open_tree", unix.ENOENT, "", "the source is not there"},
+	{"mkdirat", unix.EROFS, "", "the place for it is missing, and the file system is read-only: make the directory in the image"},
+	{"openat", unix.ENOENT, "/linux/sysctl", "this kernel has no such parameter"},
+	{"write", unix.EINVAL, "/linux/sysctl", "the kernel refuses this value of the parameter"},
+	{"capset", unix.EPERM, "", "the runtime itself lacks a capability that was asked for: see CapBnd in /proc/self/status"},
+	{"prlimit64", unix.EPERM, "", "the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less"},
+	{"write", unix.EACCES, "", "the kernel refuses this value: lowering oom_score_adj needs CAP_SYS_RESOURCE"},
+	{"write(\"/sys/fs/cgroup", unix.EINVAL, "", "the kernel refuses this value for the limit"},
+	{"write(\"/sys/fs/cgroup", unix.ERANGE, "", "the kernel refuses this value for the limit"},
+	{"write(\"/sys/fs/cgroup", unix.EBUSY, "", "the limit is below what is used already"},
+	{"write(\"/sys/fs/cgroup", unix.ENOENT, "", "this kernel has no such limit"},
+	{"seccomp", unix.EINVAL, "", "this kernel refuses the filter: is CONFIG_SECCOMP_FILTER set? minictr doctor"},
+	{"execveat", unix.E2BIG, "", "arguments and environment are more than the kernel takes: see execve(2)"},
 }
 
 func cause(step *forkexec.StepError) string {
-	text := step.Step.Call.String()
+	call := step.Step.Call
 	for _, c := range causes {
-		if errors.Is(step.Err, c.errno) && (step.Step.Call.Name == c.call || step.Step.Call.Name == "" && strings.HasPrefix(text, c.call)) {
+		same := call.Name == c.call || call.Name == "" && strings.HasPrefix(call.String(), c.call)
+		if same && errors.Is(step.Err, c.errno) && strings.HasPrefix(step.Step.Spec, c.field) {
 			return c.hint
 		}
 	}
@@ -128,7 +155,7 @@ func hint(err error) string {
 	case errors.Is(err, container.ErrRunning):
 		return "minictr rm -f kills it first"
 	case errors.Is(err, forkexec.ErrKilled):
-		return "out of memory? a limit may be too low for the wall itself"
+		return "out of memory? the limit may be too low for the wall itself: see --memory, or /linux/resources/memory"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "this needs root: try sudo"
 	case errors.Is(err, unix.ENOSPC):

@@ -84,7 +84,7 @@ func loadCommand() *cli.Command {
 				img, err := importFile(c, store, path, name)
 				return errors.Join(err, printImages(c, img))
 			}
-			images, err := store.Load(c.Context, path, image.Options{})
+			images, err := loadFile(c, store, path)
 			if err != nil {
 				return err
 			}
@@ -102,6 +102,14 @@ func loadCommand() *cli.Command {
 			return printImages(c, images...)
 		},
 	}
+}
+
+// loadFile loads a file, a directory, or standard input.
+func loadFile(c *cli.Context, store *image.Store, path string) ([]*image.Image, error) {
+	if path == "-" {
+		return store.LoadStream(c.Context, os.Stdin, image.Options{})
+	}
+	return store.Load(c.Context, path, image.Options{})
 }
 
 // importFile makes an image of a root file system that says nothing about

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -46,7 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return int(code)
 	}
 	message, status := explain(err)
-	fmt.Fprintf(stderr, "minictr: %s\n", message)
+	fmt.Fprintf(stderr, "minictr: %s\n", strings.ReplaceAll(message, "\n", "; ")) // of errors.Join
 	return status
 }
 
@@ -67,11 +68,12 @@ func app(stdout, stderr io.Writer) *cli.App {
 			pullCommand(), loadCommand(), imagesCommand(), rmiCommand(),
 			specCommand(), doctorCommand(), versionCommand(), completionCommand(),
 		},
-		HideVersion:            true,
-		EnableBashCompletion:   true,
-		UseShortOptionHandling: true,
-		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
-		OnUsageError:           usageError,
+		HideVersion:               true,
+		EnableBashCompletion:      true,
+		UseShortOptionHandling:    true,
+		DisableSliceFlagSeparator: true,                         // values may have commas in them
+		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
+		OnUsageError:              usageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return fmt.Errorf("unknown command %q: minictr help lists them", c.Args().First())
@@ -81,21 +83,16 @@ func app(stdout, stderr io.Writer) *cli.App {
 	}
 }
 
-// usageError leaves the words to explain: cli would print the whole help.
-func usageError(c *cli.Context, err error, _ bool) error {
-	return fmt.Errorf("%w: minictr help %s", err, c.Command.Name)
-}
-
 // theEngine is the engine that the global flags ask for.
 func theEngine(c *cli.Context) (*engine.Engine, error) {
-	mirrors, err := mirrorsOf(c.StringSlice("mirror"))
+	mirrors, err := mirrorsOf(words(c, "mirror"))
 	if err != nil {
 		return nil, err
 	}
 	return &engine.Engine{
 		Root:     c.String("root"),
 		Runtime:  container.Runtime{Root: c.String("run-root")},
-		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: c.StringSlice("insecure-registry")},
+		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c, "insecure-registry")},
 		Messages: c.App.ErrWriter,
 	}, nil
 }

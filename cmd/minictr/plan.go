@@ -55,14 +55,14 @@ func planCommand() *cli.Command {
 // thePlan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
 func thePlan(c *cli.Context) (*plan.Plan, error) {
-	name := c.Args().First()
-	if dir := filepath.Clean(name); strings.Contains(name, "/") {
-		if _, err := os.Stat(filepath.Join(dir, spec.ConfigFile)); err == nil {
-			if c.NArg() > 1 {
-				return nil, errors.New("plan of a bundle takes no command: config.json has it")
-			}
-			return engine.PlanBundle(filepath.Base(dir), dir)
+	if name := c.Args().First(); isBundle(name) {
+		if c.NArg() > 1 {
+			return nil, errors.New("plan of a bundle takes no command: config.json has it")
 		}
+		if err := ofBundle(c, "verbose", "v", "format"); err != nil {
+			return nil, err
+		}
+		return engine.PlanBundle(name)
 	}
 	e, err := theEngine(c)
 	if err != nil {
@@ -77,6 +77,16 @@ func thePlan(c *cli.Context) (*plan.Plan, error) {
 		fmt.Fprintf(c.App.ErrWriter, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
 	return p, err
+}
+
+// isBundle tells a directory from the name of an image, which neither begins
+// nor ends with a slash or a dot.
+func isBundle(name string) bool {
+	if name == "" || strings.ContainsAny(name[:1]+name[len(name)-1:], "./") {
+		return name != ""
+	}
+	_, err := os.Stat(filepath.Join(name, spec.ConfigFile))
+	return err == nil && strings.Contains(name, "/")
 }
 
 // planDiff compares with the plan of the same image under other flags, which

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -76,8 +77,8 @@ func optionsOf(c *cli.Context) (engine.Options, error) {
 		Env: c.StringSlice("env"), Lookup: os.LookupEnv, Workdir: c.String("workdir"), User: c.String("user"),
 		Volumes: c.StringSlice("volume"), Hostname: c.String("hostname"),
 		Memory: c.String("memory"), CPUs: c.String("cpus"), Pids: c.Int64("pids-limit"),
-		ReadOnly: c.Bool("read-only"), CapAdd: c.StringSlice("cap-add"), CapDrop: c.StringSlice("cap-drop"),
-		Network: c.String("network"), Privileges: c.Bool("new-privileges"), Without: c.StringSlice("without"),
+		ReadOnly: c.Bool("read-only"), CapAdd: words(c, "cap-add"), CapDrop: words(c, "cap-drop"),
+		Network: c.String("network"), Privileges: c.Bool("new-privileges"), Without: words(c, "without"),
 		Terminal: term.IsTerminal(0) && term.IsTerminal(1),
 	}
 	if c.IsSet("tty") {
@@ -92,11 +93,25 @@ func optionsOf(c *cli.Context) (engine.Options, error) {
 	return o, nil
 }
 
+// ofBundle refuses flags that would have no effect on a bundle.
+func ofBundle(c *cli.Context, effective ...string) error {
+	for _, name := range c.LocalFlagNames() {
+		if !slices.Contains(effective, name) {
+			return fmt.Errorf("--%s: not for a bundle, which has a config.json to say that", name)
+		}
+	}
+	return nil
+}
+
 // runBundle is run of the OCI's family: a bundle and an ID.
 func runBundle(c *cli.Context, e *engine.Engine, bundle string) (err error) {
+	if err := ofBundle(c, "bundle", "b", "rm", "interactive", "i"); err != nil {
+		return err
+	}
 	if c.NArg() != 1 {
 		return errors.New("run --bundle requires exactly 1 argument, the container's ID: minictr run --bundle DIR ID")
 	}
+	signals := engine.CatchSignals()
 	if bundle, err = filepath.Abs(bundle); err != nil {
 		return err
 	}
@@ -107,12 +122,13 @@ func runBundle(c *cli.Context, e *engine.Engine, bundle string) (err error) {
 	if err := e.Sweep(); err != nil {
 		return err
 	}
+	signals.Wait()
 	ctr, err := e.Runtime.New(container.Config{ID: c.Args().First(), Bundle: bundle})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ctr.Delete()) }()
-	status, err := engine.Foreground(ctr, s.Process.Terminal, nil)
+	status, err := engine.Foreground(ctr, s, signals, nil)
 	return ended(status, err)
 }
 

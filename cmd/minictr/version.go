@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
@@ -32,25 +34,35 @@ func versionCommand() *cli.Command {
 }
 
 // Completion scripts ask the program itself what may come next; cli answers
-// when it is called with --generate-bash-completion.
+// when it is called with --generate-bash-completion, with all flags after "-".
 var completions = map[string]string{
 	"bash": `_minictr() {
-	local cur=${COMP_WORDS[COMP_CWORD]}
-	COMPREPLY=($(compgen -W "$("${COMP_WORDS[@]:0:COMP_CWORD}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
+	local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]:0:COMP_CWORD}")
+	[[ $cur == -* ]] && words+=(-)
+	COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
 }
 complete -o default -F _minictr minictr
 `,
 	"zsh": `#compdef minictr
-_minictr() { compadd -- ${(f)"$(${words[1,CURRENT-1]} --generate-bash-completion 2>/dev/null)"} }
+_minictr() {
+	local before=($words[1,CURRENT-1])
+	[[ $words[CURRENT] == -* ]] && before+=(-)
+	compadd -- ${(f)"$($before --generate-bash-completion 2>/dev/null)"}
+}
 compdef _minictr minictr
 `,
-	"fish": `complete -c minictr -a '(eval (commandline -opc) --generate-bash-completion 2>/dev/null)'
+	"fish": `complete -c minictr -a '(eval (commandline -opc) (string match -q -- "-*" (commandline -ct); and echo -) --generate-bash-completion 2>/dev/null)'
 `,
 }
 
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print a completion script for a shell", ArgsUsage: "bash|zsh|fish", OnUsageError: usageError,
+		BashComplete: func(c *cli.Context) {
+			for _, shell := range slices.Sorted(maps.Keys(completions)) {
+				fmt.Fprintln(c.App.Writer, shell)
+			}
+		},
 		Action: func(c *cli.Context) error {
 			if err := exactly(c, 1, "bash|zsh|fish"); err != nil {
 				return err

@@ -14,7 +14,6 @@ import (
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
-	"github.com/minictr/minictr/pkg/spec"
 )
 
 // A Config says which container to make.
@@ -31,7 +30,7 @@ type Container struct {
 	State
 	runtime *Runtime
 	process *forkexec.Process
-	lock    *os.File
+	lock    lock
 	ownPIDs bool // it has a PID namespace: the kernel ends it as a whole
 }
 
@@ -63,15 +62,11 @@ type Options struct {
 	Edit func(*plan.Plan)
 }
 
-// Start builds the wall and starts the program in it: the specification's
-// create and start in one. The container ends with this process; the caller
-// calls Wait. The error is a *forkexec.StepError if a step of the plan is to
-// blame.
-func (c *Container) Start(o Options) error {
-	s, err := spec.Load(c.Bundle)
-	if err != nil {
-		return err
-	}
+// Start builds the wall of the bundle's spec and starts the program in it: the
+// specification's create and start in one. The container ends with this
+// process; the caller calls Wait. The error is a *forkexec.StepError if a step
+// of the plan is to blame.
+func (c *Container) Start(s *specs.Spec, o Options) error {
 	p, cgroup, err := Plan(c.ID, c.Bundle, s)
 	if err != nil {
 		return err
@@ -93,10 +88,7 @@ func (c *Container) Start(o Options) error {
 		return err
 	}
 	c.PID = c.process.PID
-	if c.Birth, err = birth(c.PID); err == nil {
-		err = c.runtime.write(&c.State)
-	}
-	if err == nil {
+	if err = c.runtime.writeProcess(&c.State); err == nil {
 		err = c.process.Started()
 	}
 	if err != nil {
@@ -133,12 +125,12 @@ func (c *Container) Delete() error {
 		c.process.Close()
 	}
 	err := c.runtime.remove(&c.State)
-	return errors.Join(err, c.lock.Close())
+	return errors.Join(err, c.lock.close())
 }
 
 // remove takes away what a state tells of, the state last: what can't be
 // removed now is known to the next command.
-func (r *Runtime) remove(s *State) error {
+func (r *Runtime) remove(s *State) (err error) {
 	if err := s.Cgroup.Delete(); err != nil {
 		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
@@ -154,14 +146,17 @@ func (r *Runtime) remove(s *State) error {
 	if err != nil {
 		return err
 	}
-	defer all.Close()
+	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
-	for _, name := range []string{stateFile, stateFile + ".tmp"} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+	for _, name := range []string{processFile, stateFile + temporary, stateFile} {
+		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}
-	return os.Remove(dir)
+	if err := unix.Rmdir(dir); err != nil {
+		return fmt.Errorf("rmdir %s: %w", dir, err)
+	}
+	return nil
 }
 
 // Sweep takes away what containers have left whose runtime was killed, and
@@ -182,23 +177,25 @@ func (r *Runtime) Sweep() (swept []*State, err error) {
 }
 
 // sweep removes one container if nobody runs it.
-func (r *Runtime) sweep(id string) (*State, error) {
+func (r *Runtime) sweep(id string) (s *State, err error) {
 	all, err := r.lock() // no directory is half made while we hold it
 	if err != nil {
 		return nil, err
 	}
 	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
-	err = errors.Join(err, all.Close())
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+	err = errors.Join(err, all.close())
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ENOENT) {
 		return nil, nil // it is alive, or gone already
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer own.Close()
-	s, err := r.read(id)
-	if errors.Is(err, os.ErrNotExist) { // killed before it wrote its first state
-		return nil, os.Remove(r.dir(id))
+	defer func() { err = errors.Join(err, own.close()) }()
+	s, err = r.read(id)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errBroken) {
+		// Killed before it wrote its first state, or lost in a power cut: there
+		// are no processes and no cgroups of it.
+		return nil, r.remove(&State{ID: id})
 	}
 	if err != nil {
 		return nil, err

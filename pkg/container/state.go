@@ -1,15 +1,16 @@
 package container
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
@@ -29,8 +30,8 @@ type State struct {
 	Image   string `json:",omitempty"` // as it was asked for
 	ImageID string `json:",omitempty"`
 	Command []string
-	PID     int    // 0 before the process is there
-	Birth   uint64 // of the process, in clock ticks since boot: with the PID it is unmistakable
+	PID     int    `json:"-"` // 0 before the process is there
+	Birth   uint64 `json:"-"` // of the process, in clock ticks since boot: with the PID it is unmistakable
 	Created time.Time
 	Bundle  string
 	Owned   bool // the bundle is removed with the container
@@ -42,6 +43,8 @@ var (
 	ErrExist    = errors.New("container with given ID already exists")
 	ErrNotExist = errors.New("container does not exist")
 	ErrRunning  = errors.New("container is running")
+
+	errBroken = errors.New("the state is broken")
 )
 
 // A Runtime keeps its containers' states in one directory, on a file system
@@ -68,59 +71,68 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// lock takes the lock of the whole; closing the file gives it back.
-func (r *Runtime) lock() (*os.File, error) {
-	if err := os.MkdirAll(r.Root, 0o711); err != nil {
-		return nil, err
-	}
-	return flock(r.Root, unix.LOCK_EX)
-}
+// A lock is an open directory that is locked; closing it gives the lock back.
+type lock int
 
-// flock opens a directory and locks it.
-func flock(dir string, how int) (*os.File, error) {
-	f, err := os.Open(dir)
+// flock opens a directory and locks it, flock(2).
+func flock(dir string, how int) (lock, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return -1, fmt.Errorf("open %s: %w", dir, err)
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), how)
+		err = unix.Flock(fd, how)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("flock %s: %w", dir, err), f.Close())
+		return -1, errors.Join(fmt.Errorf("flock %s: %w", dir, err), unix.Close(fd))
 	}
-	return f, nil
+	return lock(fd), nil
+}
+
+func (l lock) close() error { return unix.Close(int(l)) }
+
+// lock takes the lock of the whole.
+func (r *Runtime) lock() (lock, error) {
+	all, err := flock(r.Root, unix.LOCK_EX)
+	if errors.Is(err, unix.ENOENT) {
+		if err := os.MkdirAll(r.Root, 0o711); err != nil {
+			return -1, err
+		}
+		return flock(r.Root, unix.LOCK_EX)
+	}
+	return all, err
 }
 
 // claim makes the directory of a new container and locks it for this process.
-func (r *Runtime) claim(s *State) (*os.File, error) {
+func (r *Runtime) claim(s *State) (own lock, err error) {
 	all, err := r.lock()
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
-	defer all.Close()
+	defer func() { err = errors.Join(err, all.close()) }()
 	if s.Name != "" {
 		if other, err := r.Load(s.Name); err == nil {
-			return nil, fmt.Errorf("%w: the name %q is that of container %s", ErrExist, s.Name, other.ID)
+			return -1, fmt.Errorf("%w: the name %q is that of container %s", ErrExist, s.Name, other.ID)
 		} else if !errors.Is(err, ErrNotExist) {
-			return nil, err
+			return -1, err
 		}
 	}
 	dir := r.dir(s.ID)
-	if err := os.Mkdir(dir, 0o711); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("%w: %s", ErrExist, s.ID)
+	if err := unix.Mkdir(dir, 0o711); err != nil {
+		if errors.Is(err, unix.EEXIST) {
+			return -1, fmt.Errorf("%w: %s", ErrExist, s.ID)
 		}
-		return nil, err
+		return -1, fmt.Errorf("mkdir %s: %w", dir, err)
 	}
-	own, err := flock(dir, unix.LOCK_EX)
+	own, err = flock(dir, unix.LOCK_EX)
 	if err == nil && s.Owned {
 		err = r.write(s)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return -1, errors.Join(err, os.RemoveAll(dir))
 	}
 	return own, nil
 }
@@ -133,10 +145,17 @@ func (r *Runtime) Has(id string) bool {
 	return err == nil
 }
 
-const stateFile = "state.json"
+// The files of a container's directory. The process has its own, since it
+// comes later and is all that changes.
+const (
+	stateFile   = "state.json"
+	processFile = "process"
+	temporary   = ".tmp"
+)
 
-// write replaces the state file as a whole: a reader sees the old one or the
-// new one.
+// write writes the state file as a whole: a reader sees it complete or not at
+// all. It is not synchronised with a disk: a container doesn't outlive the
+// page cache.
 func (r *Runtime) write(s *State) error {
 	s.Version = stateVersion
 	data, err := json.Marshal(s)
@@ -144,12 +163,33 @@ func (r *Runtime) write(s *State) error {
 		return err
 	}
 	name := filepath.Join(r.dir(s.ID), stateFile)
-	f, err := os.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	if err := writeFile(name+temporary, data); err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close(), os.Rename(name+".tmp", name))
+	if err := unix.Rename(name+temporary, name); err != nil {
+		return fmt.Errorf("rename %s: %w", name+temporary, err)
+	}
+	return nil
+}
+
+// writeProcess notes the process of a container.
+func (r *Runtime) writeProcess(s *State) (err error) {
+	if s.Birth, err = birth(s.PID); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(r.dir(s.ID), processFile), fmt.Appendf(nil, "%d %d\n", s.PID, s.Birth))
+}
+
+func writeFile(name string, data []byte) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	_, err = unix.Write(fd, data)
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return fmt.Errorf("write to %s: %w", name, err)
+	}
+	return nil
 }
 
 // Load reads the state of a container, by its ID or name.
@@ -179,10 +219,15 @@ func (r *Runtime) read(id string) (*State, error) {
 	}
 	s := new(State)
 	if err := json.Unmarshal(data, s); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w: %w", name, errBroken, err)
 	}
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", name, s.Version)
+	}
+	if process, err := os.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
+		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth); err != nil {
+			s.PID = 0 // it is just being written
+		}
 	}
 	return s, nil
 }
@@ -215,10 +260,8 @@ func birth(pid int) (uint64, error) {
 	// The second field is the program's name in parentheses, and may hold any.
 	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 	const starttime = 22 - 3
-	var ticks uint64
 	if len(fields) <= starttime {
 		return 0, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
 	}
-	_, err = fmt.Sscan(fields[starttime], &ticks)
-	return ticks, err
+	return strconv.ParseUint(fields[starttime], 10, 64)
 }

@@ -58,6 +58,9 @@ func (e *Engine) Sweep() error {
 // RemoveImage removes a name, and the image if that was its last, unless a
 // container needs it.
 func (e *Engine) RemoveImage(name string) error {
+	if name == rootfs.Short {
+		name = rootfs.Name
+	}
 	store, err := e.Images()
 	if err != nil {
 		return err

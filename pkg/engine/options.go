@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/seccomp"
@@ -58,6 +59,11 @@ func templateOf(img *image.Image) Template {
 // Spec compiles options and an image to a config.json. It returns the bricks
 // that were left out.
 func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error) {
+	if o.Name != "" {
+		if err := container.ValidateID(o.Name); err != nil {
+			return nil, nil, fmt.Errorf("--name: %w", err)
+		}
+	}
 	s := spec.Default()
 	s.Hostname = o.Hostname
 	if s.Hostname == "" {

@@ -16,15 +16,11 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	id := o.Name
-	if id == "" {
-		id = "ID"
-	}
-	s, bricks, err := Spec(id, img, o)
+	s, bricks, err := Spec(anyID, img, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(id, e.bundle(id), s)
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s)
 	return p, bricks, err
 }
 
@@ -55,12 +51,15 @@ func builtinTemplate() Template {
 	return t
 }
 
+// anyID stands in a plan for the ID that a container will have.
+const anyID = "ID"
+
 // PlanBundle compiles the wall of a bundle.
-func PlanBundle(id, bundle string) (*plan.Plan, error) {
+func PlanBundle(bundle string) (*plan.Plan, error) {
 	s, err := spec.Load(bundle)
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := container.Plan(id, bundle, s)
+	p, _, err := container.Plan(anyID, bundle, s)
 	return p, err
 }

@@ -31,6 +31,7 @@ func NewID() string {
 // exit status: the program's, or 128 and the number of the signal that ended
 // it. Nothing of the container is left. Edit is that of container.Options.
 func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (status int, err error) {
+	signals := CatchSignals()
 	if err := e.Sweep(); err != nil {
 		return 0, err
 	}
@@ -46,6 +47,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	for _, b := range bricks {
 		fmt.Fprintf(e.Messages, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
+	signals.Wait()
 	c, err := e.Runtime.New(container.Config{
 		ID: id, Name: o.Name, Image: o.Image, ImageID: img.ID.String(), Bundle: e.bundle(id), Owned: true,
 	})
@@ -56,7 +58,10 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err := bundle(c.Bundle, img, s); err != nil {
 		return 0, err
 	}
-	status, err = Foreground(c, s.Process.Terminal, edit)
+	if s, err = spec.Load(c.Bundle); err != nil {
+		return 0, err
+	}
+	status, err = Foreground(c, s, signals, edit)
 	if err == nil && c.OOMKilled() {
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
 	}
@@ -81,38 +86,66 @@ func bundle(dir string, img *image.Image, s *specs.Spec) error {
 	return spec.Write(dir, s)
 }
 
+// Signals are those that a container in the foreground gets from us, for the
+// rest of this process's life.
+type Signals struct {
+	received chan os.Signal
+	caught   chan struct{}
+}
+
+// CatchSignals begins to catch signals, and returns before it is done: to
+// catch one takes the Go runtime several switches of threads, and there is
+// other work for that time. From Wait on nothing that is made can be left
+// behind by a signal.
+func CatchSignals() *Signals {
+	s := &Signals{make(chan os.Signal, 16), make(chan struct{})}
+	go func() {
+		// The kernel's own about us, SIGCHLD and SIGPIPE, are not sent on, nor
+		// SIGURG, with which the Go runtime interrupts itself, nor those of job
+		// control, which stop us alone.
+		signal.Notify(s.received, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+		close(s.caught)
+	}()
+	return s
+}
+
+// Wait returns when signals are caught.
+func (s *Signals) Wait() { <-s.caught }
+
+// forward sends signals on. One that comes after the container's end is lost,
+// as it should be.
+func (s *Signals) forward(c *container.Container, tty *terminalRelay) {
+	for received := range s.received {
+		if sig, ok := received.(unix.Signal); sig == unix.SIGWINCH && tty != nil {
+			tty.resize()
+		} else if ok {
+			_ = c.Signal(sig) // ESRCH: it has just ended
+		}
+	}
+}
+
 // Foreground starts a container and stays with it: its terminal or standard
 // streams are ours, and signals that we get are sent on to it.
-func Foreground(c *container.Container, terminal bool, edit func(*plan.Plan)) (status int, err error) {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
+func Foreground(c *container.Container, s *specs.Spec, signals *Signals, edit func(*plan.Plan)) (status int, err error) {
 	start := container.Options{Edit: edit}
 	var tty *terminalRelay
-	if terminal {
+	if s.Process.Terminal {
 		if tty, err = newTerminal(); err != nil {
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, tty.close()) }()
 		start.Console = tty.container
 	}
-	if err := c.Start(start); err != nil {
+	if err := c.Start(s, start); err != nil {
 		return 0, err
 	}
-	if terminal {
+	if tty != nil {
 		if err := tty.relay(); err != nil {
 			return 0, errors.Join(err, c.Signal(unix.SIGKILL))
 		}
 	}
-	ended := make(chan struct{})
-	forwarded := make(chan struct{})
-	go func() {
-		defer close(forwarded)
-		forward(c, signals, ended, tty)
-	}()
+	go signals.forward(c, tty)
 	ws, err := c.Wait()
-	close(ended)
-	<-forwarded
 	if err != nil {
 		return 0, err
 	}
@@ -120,23 +153,4 @@ func Foreground(c *container.Container, terminal bool, edit func(*plan.Plan)) (s
 		return 128 + int(ws.Signal()), nil
 	}
 	return ws.ExitStatus(), nil
-}
-
-// forward sends signals on until the container has ended.
-func forward(c *container.Container, signals <-chan os.Signal, ended <-chan struct{}, tty *terminalRelay) {
-	for {
-		select {
-		case <-ended:
-			return
-		case s := <-signals:
-			sig, _ := s.(unix.Signal)
-			switch {
-			case sig == unix.SIGWINCH && tty != nil:
-				tty.resize()
-			case sig == unix.SIGCHLD, sig == unix.SIGURG, sig == unix.SIGPIPE: // our own: a child, the Go runtime, our output
-			default:
-				_ = c.Signal(sig) // ESRCH: it has just ended
-			}
-		}
-	}
 }

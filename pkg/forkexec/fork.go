@@ -15,6 +15,9 @@ import (
 // maxRegs bounds the registers that the steps of one plan set.
 const maxRegs = 256
 
+// usualMemory is more than what the default wall's steps point to, in bytes.
+const usualMemory = 16 << 10
+
 // An op is a step as the child sees it: numbers only. An argument is a
 // constant or an address, plus a register; register 0 is always zero, so the
 // child adds and has no cases.
@@ -53,8 +56,8 @@ type walker struct {
 
 // lower turns the clone and the plan's child sections into numbers.
 func lower(p *plan.Plan, clone *plan.Step, inputs map[plan.Reg]int) (*walker, error) {
-	m := &memory{inputs: inputs, regs: make(map[plan.Reg]uint16)}
-	w := &walker{all: math.MaxUint64, fd: uintptr(inputs[plan.Report])}
+	m := &memory{data: make([]byte, 0, usualMemory), inputs: inputs, regs: make(map[plan.Reg]uint16)}
+	w := &walker{ops: make([]op, 0, p.Len()), all: math.MaxUint64, fd: uintptr(inputs[plan.Report])}
 	for i := range w.regs[1:] {
 		w.regs[i+1] = math.MaxUint // no descriptor: an unset 0 would act on stdin
 	}

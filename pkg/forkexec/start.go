@@ -10,6 +10,7 @@ package forkexec
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,8 +49,9 @@ var ErrKilled = errors.New("forkexec: the child was killed before it became the 
 // A Process is the child of one plan.
 type Process struct {
 	PID    int // in the caller's PID namespace
-	pidfd  int
 	report int // the read end
+	mu     sync.Mutex
+	pidfd  int // guarded by mu: a signal may be sent while the process is closed
 	plan   *plan.Plan
 }
 
@@ -153,8 +155,11 @@ func (proc *Process) stepError(r report) error {
 	return fmt.Errorf("forkexec: the child reports step %d, which the plan does not have", r.step)
 }
 
-// Signal sends a signal, pidfd_send_signal(2).
+// Signal sends a signal, pidfd_send_signal(2): ESRCH once the child is reaped,
+// EBADF after Close.
 func (proc *Process) Signal(sig unix.Signal) error {
+	proc.mu.Lock()
+	defer proc.mu.Unlock()
 	return unix.PidfdSendSignal(proc.pidfd, sig, nil, 0)
 }
 
@@ -181,6 +186,8 @@ func (proc *Process) Kill() {
 
 // Close gives the descriptors back. The child is not touched.
 func (proc *Process) Close() {
+	proc.mu.Lock()
+	defer proc.mu.Unlock()
 	closeFd(&proc.report)
 	closeFd(&proc.pidfd)
 }

@@ -113,7 +113,7 @@ func Open(b *plan.Builder, s *specs.Spec) {
 	b.Section(plan.Parent, "join", "open the namespaces to be shared")
 	for _, n := range list {
 		b.At(n.pointer + "/path")
-		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("open(%q, O_RDONLY|O_CLOEXEC)", n.path), open(n.input, n.path))
+		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", n.input, n.path), open(n.input, n.path))
 		if n.flag == unix.CLONE_NEWPID {
 			b.Act("a process is born into its PID namespace and can't move later",
 				fmt.Sprintf("setns(%s, CLONE_NEWPID)", n.input), func(r *plan.Run) error {

@@ -7,6 +7,7 @@ type Builder struct {
 	plan    Plan
 	spec    string
 	steps   int
+	free    []Step           // made in chunks: a plan has hundreds
 	pending map[Label][]*int // jumps to labels that are not placed yet
 	labels  Label
 }
@@ -31,7 +32,7 @@ func (b *Builder) Section(where Where, brick, title string) {
 func (b *Builder) At(pointer string) { b.spec = pointer }
 
 // Do adds a call.
-func (b *Builder) Do(why string, c Call) *Added { return b.add(&Step{Call: c, Why: why, Spec: b.spec}) }
+func (b *Builder) Do(why string, c Call) Added { return b.add(Step{Call: c, Why: why, Spec: b.spec}) }
 
 // Get adds a call whose result later steps use, and returns that register.
 func (b *Builder) Get(r Reg, why string, c Call) Reg {
@@ -41,14 +42,20 @@ func (b *Builder) Get(r Reg, why string, c Call) Reg {
 
 // Act adds an action of the parent.
 func (b *Builder) Act(why, text string, act func(*Run) error) {
-	b.add(&Step{Call: Call{Text: text}, Why: why, Spec: b.spec, Act: act})
+	b.add(Step{Call: Call{Text: text}, Why: why, Spec: b.spec, Act: act})
 }
 
-func (b *Builder) add(s *Step) *Added {
+func (b *Builder) add(step Step) Added {
+	if len(b.free) == 0 {
+		b.free = make([]Step, 64)
+	}
+	s := &b.free[0]
+	b.free = b.free[1:]
+	*s = step
 	sec := b.plan.Sections[len(b.plan.Sections)-1]
 	sec.Steps = append(sec.Steps, s)
 	b.steps++
-	return &Added{b, s}
+	return Added{b, s}
 }
 
 // Label makes a label for jumps. Jumps lead forward only.
@@ -81,19 +88,19 @@ type Added struct {
 }
 
 // Out keeps the result in a register.
-func (a *Added) Out(r Reg) *Added {
+func (a Added) Out(r Reg) Added {
 	a.s.Out = r
 	return a
 }
 
 // Then goes on at the label when the call succeeds.
-func (a *Added) Then(l Label) *Added {
+func (a Added) Then(l Label) Added {
 	a.b.jump(&a.s.Then, l)
 	return a
 }
 
 // Allow goes on at the label when the call fails with one of the errnos.
-func (a *Added) Allow(l Label, errnos ...unix.Errno) *Added {
+func (a Added) Allow(l Label, errnos ...unix.Errno) Added {
 	if a.s.Allow == nil {
 		a.s.Allow = make([]Allow, 0, MaxAllow) // it must not move: jumps point into it
 	}

@@ -38,6 +38,7 @@ type Arg interface {
 type Num struct {
 	Value uint64
 	Text  string // how strace prints it; "" is decimal
+	set   []bit  // if not nil, what the bits are called; Text is for none of them
 }
 
 // A Str is the address of a NUL-terminated string.
@@ -54,9 +55,10 @@ type Reg string
 
 // Mem is the address of a block of memory.
 type Mem struct {
-	Data []byte
-	Refs []Ref
-	Text string // how strace prints it
+	Data   []byte
+	Refs   []Ref
+	Text   string              // how strace prints it
+	decode func([]byte) string // if not nil, makes the text of the bytes themselves
 }
 
 // A Ref stores, in a block of memory, what is known only at run time: the
@@ -74,7 +76,10 @@ func (Reg) arg()  {}
 func (Mem) arg()  {}
 
 func (n Num) String() string {
-	if n.Text != "" {
+	switch {
+	case n.set != nil:
+		return setString(n.Value, n.set, n.Text)
+	case n.Text != "":
 		return n.Text
 	}
 	return strconv.FormatInt(int64(n.Value), 10)
@@ -92,7 +97,12 @@ func (s Strs) String() string {
 
 func (r Reg) String() string { return "$" + string(r) }
 
-func (m Mem) String() string { return m.Text }
+func (m Mem) String() string {
+	if m.decode != nil {
+		return m.decode(m.Data)
+	}
+	return m.Text
+}
 
 // quote writes a C string as strace does: octal for what is not ASCII.
 func quote(s string) string {
@@ -103,10 +113,9 @@ func quote(s string) string {
 		case c == '"' || c == '\\':
 			b.WriteByte('\\')
 			b.WriteByte(c)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\t':
-			b.WriteString(`\t`)
+		case c >= '\t' && c <= '\r':
+			b.WriteByte('\\')
+			b.WriteByte("tnvfr"[c-'\t'])
 		case c < ' ' || c > '~':
 			b.WriteByte('\\')
 			next := i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '9'

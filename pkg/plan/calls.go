@@ -13,14 +13,17 @@ import (
 // plan can hold, with its arguments printed as strace(1) prints them.
 
 // AtFdcwd is AT_FDCWD: names are relative to the working directory.
-var AtFdcwd = Num{atFdcwd, "AT_FDCWD"}
+var AtFdcwd Arg = named(atFdcwd, "AT_FDCWD")
 
 const atFdcwd = 1<<64 - 100
 
 var (
-	null = Num{0, "NULL"}
-	zero = Num{Value: 0}
+	null Arg = Num{Text: "NULL"}
+	zero Arg = Num{Text: "0"}
 )
+
+// named is a constant that has a name.
+func named(value uint64, text string) Num { return Num{Value: value, Text: text} }
 
 func n[T ~int | ~int64 | ~uint32 | ~uint64](v T) Num { return Num{Value: uint64(v)} }
 
@@ -33,7 +36,7 @@ func call(name string, number uintptr, args ...Arg) Call {
 // is the register of the directory that the child is born in.
 func Clone3(flags uint64, cgroup Reg) Call {
 	flags |= unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND
-	text := "pidfd=&$pidfd, exit_signal=SIGCHLD"
+	text := "pidfd=&$pidfd, exit_signal=SIGCHLD, stack=NULL, stack_size=0"
 	refs := []Ref{{Offset: 8, Size: 8, To: Mem{Data: make([]byte, 8)}}}
 	if cgroup != "" {
 		flags |= unix.CLONE_INTO_CGROUP
@@ -44,7 +47,7 @@ func Clone3(flags uint64, cgroup Reg) Call {
 	binary.NativeEndian.PutUint64(args, flags)
 	binary.NativeEndian.PutUint64(args[32:], uint64(unix.SIGCHLD))
 	text = "{flags=" + setString(flags, cloneFlags, "0") + ", " + text + "}"
-	return call("clone3", unix.SYS_CLONE3, Mem{args, refs, text}, n(len(args)))
+	return call("clone3", unix.SYS_CLONE3, Mem{Data: args, Refs: refs, Text: text}, n(len(args)))
 }
 
 // Write writes text to a descriptor, write(2).
@@ -75,8 +78,8 @@ func Setns(fd Reg, ns int) Call {
 
 // SocketInet makes a socket that reaches the network devices, netdevice(7).
 func SocketInet() Call {
-	return call("socket", unix.SYS_SOCKET, Num{unix.AF_INET, "AF_INET"},
-		one(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, socketTypes), Num{0, "IPPROTO_IP"})
+	return call("socket", unix.SYS_SOCKET, named(unix.AF_INET, "AF_INET"),
+		named(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, "SOCK_DGRAM|SOCK_CLOEXEC"), named(0, "IPPROTO_IP"))
 }
 
 // InterfaceUp sets a network device up, SIOCSIFFLAGS of netdevice(7).
@@ -84,32 +87,32 @@ func InterfaceUp(fd Reg, name string) Call {
 	req := make([]byte, 40) // struct ifreq
 	copy(req[:15], name)
 	binary.NativeEndian.PutUint16(req[16:], unix.IFF_UP)
-	return ioctl(fd, unix.SIOCSIFFLAGS, Mem{Data: req, Text: "{ifr_name=" + quote(name) + ", ifr_flags=IFF_UP}"})
+	return ioctl(fd, unix.SIOCSIFFLAGS, "SIOCSIFFLAGS", Mem{Data: req, Text: "{ifr_name=" + quote(name) + ", ifr_flags=IFF_UP}"})
 }
 
-func ioctl(fd Arg, request uint, arg Arg) Call {
-	return call("ioctl", unix.SYS_IOCTL, fd, one(request, ioctls), arg)
+func ioctl(fd Arg, request uint64, text string, arg Arg) Call {
+	return call("ioctl", unix.SYS_IOCTL, fd, named(request, text), arg)
 }
 
 // UnlockPty is TIOCSPTLCK with 0, ioctl_tty(2).
 func UnlockPty(master Reg) Call {
-	return ioctl(master, unix.TIOCSPTLCK, Mem{Data: make([]byte, 8), Text: "[0]"})
+	return ioctl(master, unix.TIOCSPTLCK, "TIOCSPTLCK", Mem{Data: make([]byte, 8), Text: "[0]"})
 }
 
 // PtyPeer opens the other end of a terminal, TIOCGPTPEER of ioctl_tty(2).
 func PtyPeer(master Reg) Call {
-	return ioctl(master, unix.TIOCGPTPEER, flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, openFlags, "0"))
+	return ioctl(master, unix.TIOCGPTPEER, "TIOCGPTPEER", flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, openFlags, "0"))
 }
 
 // ControllingTerminal is TIOCSCTTY, ioctl_tty(2).
-func ControllingTerminal(tty Reg) Call { return ioctl(tty, unix.TIOCSCTTY, zero) }
+func ControllingTerminal(tty Reg) Call { return ioctl(tty, unix.TIOCSCTTY, "TIOCSCTTY", zero) }
 
 // WindowSize is TIOCSWINSZ, ioctl_tty(2).
 func WindowSize(tty Reg, rows, cols uint16) Call {
 	ws := make([]byte, 8)
 	binary.NativeEndian.PutUint16(ws, rows)
 	binary.NativeEndian.PutUint16(ws[2:], cols)
-	return ioctl(tty, unix.TIOCSWINSZ, Mem{Data: ws,
+	return ioctl(tty, unix.TIOCSWINSZ, "TIOCSWINSZ", Mem{Data: ws,
 		Text: fmt.Sprintf("{ws_row=%d, ws_col=%d, ws_xpixel=0, ws_ypixel=0}", rows, cols)})
 }
 
@@ -142,14 +145,14 @@ func Dup3(fd Reg, target int) Call { return call("dup3", unix.SYS_DUP3, fd, n(ta
 func SetCloexec(fd Reg, on bool) Call {
 	flag := zero
 	if on {
-		flag = Num{unix.FD_CLOEXEC, "FD_CLOEXEC"}
+		flag = named(unix.FD_CLOEXEC, "FD_CLOEXEC")
 	}
-	return call("fcntl", unix.SYS_FCNTL, fd, Num{unix.F_SETFD, "F_SETFD"}, flag)
+	return call("fcntl", unix.SYS_FCNTL, fd, named(unix.F_SETFD, "F_SETFD"), flag)
 }
 
 // Umask is umask(2).
 func Umask(mode uint32) Call {
-	return call("umask", unix.SYS_UMASK, Num{uint64(mode), octal(mode)})
+	return call("umask", unix.SYS_UMASK, named(uint64(mode), octal(mode)))
 }
 
 // Setsid is setsid(2).
@@ -157,7 +160,7 @@ func Setsid() Call { return call("setsid", unix.SYS_SETSID) }
 
 // JoinSessionKeyring makes a new anonymous session keyring, keyctl(2).
 func JoinSessionKeyring() Call {
-	return call("keyctl", unix.SYS_KEYCTL, Num{unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"}, null)
+	return call("keyctl", unix.SYS_KEYCTL, named(unix.KEYCTL_JOIN_SESSION_KEYRING, "KEYCTL_JOIN_SESSION_KEYRING"), null)
 }
 
 // Sethostname is sethostname(2).
@@ -188,7 +191,7 @@ func PivotRoot(newRoot, putOld string) Call {
 
 // Unmount is umount2(2) with MNT_DETACH.
 func Unmount(path string) Call {
-	return call("umount2", unix.SYS_UMOUNT2, Str(path), Num{unix.MNT_DETACH, "MNT_DETACH"})
+	return call("umount2", unix.SYS_UMOUNT2, Str(path), named(unix.MNT_DETACH, "MNT_DETACH"))
 }
 
 // Chdir is chdir(2).
@@ -199,27 +202,28 @@ func Fchdir(fd Reg) Call { return call("fchdir", unix.SYS_FCHDIR, fd) }
 
 // Openat opens a name below a directory that is known to be what it seems.
 func Openat(dir Arg, name string, flag int) Call {
-	return call("openat", unix.SYS_OPENAT, dir, Str(name), flags(flag|unix.O_CLOEXEC, openFlags, "O_RDONLY"))
+	how := uint64(flag) | unix.O_CLOEXEC
+	return call("openat", unix.SYS_OPENAT, dir, Str(name), named(how, openString(how)))
 }
 
 // Openat2 opens a name below a directory as the resolve flags allow,
 // openat2(2).
-func Openat2(dir Arg, name string, flag, resolve uint64) Call {
+func Openat2(dir Arg, path string, flag, resolve uint64) Call {
 	how := make([]byte, unix.SizeofOpenHow)
 	flag |= unix.O_CLOEXEC
 	binary.NativeEndian.PutUint64(how, flag)
 	binary.NativeEndian.PutUint64(how[16:], resolve)
-	access := "O_RDONLY|"
-	if flag&unix.O_ACCMODE != 0 {
-		access = ""
-	}
-	return call("openat2", unix.SYS_OPENAT2, dir, Str(name), Mem{Data: how, Text: "{flags=" +
-		access + setString(flag, openFlags, "0") + ", resolve=" + setString(resolve, resolveFlags, "0") + "}"}, n(len(how)))
+	return call("openat2", unix.SYS_OPENAT2, dir, Str(path), Mem{Data: how, decode: openHow}, n(len(how)))
+}
+
+func openHow(how []byte) string {
+	return "{flags=" + openString(binary.NativeEndian.Uint64(how)) +
+		", resolve=" + setString(binary.NativeEndian.Uint64(how[16:]), resolveFlags, "0") + "}"
 }
 
 // Mkdirat is mkdirat(2).
 func Mkdirat(dir Reg, name string, mode uint32) Call {
-	return call("mkdirat", unix.SYS_MKDIRAT, dir, Str(name), Num{uint64(mode), octal(mode)})
+	return call("mkdirat", unix.SYS_MKDIRAT, dir, Str(name), named(uint64(mode), octal(mode)))
 }
 
 // Mknodat is mknodat(2); major and minor count for devices only.
@@ -227,15 +231,15 @@ func Mknodat(dir Reg, name string, mode, major, minor uint32) Call {
 	kind, dev := "S_IFREG", ""
 	switch mode & unix.S_IFMT {
 	case unix.S_IFCHR:
-		kind, dev = "S_IFCHR", fmt.Sprintf("makedev(%#x, %#x)", major, minor)
+		kind, dev = "S_IFCHR", "makedev("+hex(major)+", "+hex(minor)+")"
 	case unix.S_IFBLK:
-		kind, dev = "S_IFBLK", fmt.Sprintf("makedev(%#x, %#x)", major, minor)
+		kind, dev = "S_IFBLK", "makedev("+hex(major)+", "+hex(minor)+")"
 	case unix.S_IFIFO:
 		kind = "S_IFIFO"
 	}
-	args := []Arg{dir, Str(name), Num{uint64(mode), kind + "|" + octal(mode&^unix.S_IFMT)}}
+	args := []Arg{dir, Str(name), named(uint64(mode), kind+"|"+octal(mode&^unix.S_IFMT))}
 	if dev != "" {
-		args = append(args, Num{unix.Mkdev(major, minor), dev})
+		args = append(args, named(unix.Mkdev(major, minor), dev))
 	}
 	return call("mknodat", unix.SYS_MKNODAT, args...)
 }
@@ -263,30 +267,32 @@ func FchownStdio(fd int, uid int64) Call {
 
 // Fsopen begins a new file system instance, fsopen(2).
 func Fsopen(fstype string) Call {
-	return call("fsopen", unix.SYS_FSOPEN, Str(fstype), Num{unix.FSOPEN_CLOEXEC, "FSOPEN_CLOEXEC"})
+	return call("fsopen", unix.SYS_FSOPEN, Str(fstype), named(unix.FSOPEN_CLOEXEC, "FSOPEN_CLOEXEC"))
 }
 
 // FsconfigString sets a parameter with a value, fsconfig(2). The kernel takes
 // at most 255 bytes.
 func FsconfigString(fs Reg, key, value string) Call {
-	return fsconfig(fs, unix.FSCONFIG_SET_STRING, Str(key), Str(value))
+	return fsconfig(fs, named(unix.FSCONFIG_SET_STRING, "FSCONFIG_SET_STRING"), Str(key), Str(value))
 }
 
 // FsconfigFlag sets a parameter without a value, fsconfig(2).
 func FsconfigFlag(fs Reg, key string) Call {
-	return fsconfig(fs, unix.FSCONFIG_SET_FLAG, Str(key), null)
+	return fsconfig(fs, named(unix.FSCONFIG_SET_FLAG, "FSCONFIG_SET_FLAG"), Str(key), null)
 }
 
 // FsconfigCreate makes the superblock, fsconfig(2).
-func FsconfigCreate(fs Reg) Call { return fsconfig(fs, unix.FSCONFIG_CMD_CREATE, null, null) }
+func FsconfigCreate(fs Reg) Call {
+	return fsconfig(fs, named(unix.FSCONFIG_CMD_CREATE, "FSCONFIG_CMD_CREATE"), null, null)
+}
 
-func fsconfig(fs Reg, command int, key, value Arg) Call {
-	return call("fsconfig", unix.SYS_FSCONFIG, fs, one(command, fsconfigCommands), key, value, zero)
+func fsconfig(fs Reg, command Num, key, value Arg) Call {
+	return call("fsconfig", unix.SYS_FSCONFIG, fs, command, key, value, zero)
 }
 
 // Fsmount makes a mount, attached nowhere yet, fsmount(2).
 func Fsmount(fs Reg, attr uint64) Call {
-	return call("fsmount", unix.SYS_FSMOUNT, fs, Num{unix.FSMOUNT_CLOEXEC, "FSMOUNT_CLOEXEC"}, flags(attr, attrFlags, "0"))
+	return call("fsmount", unix.SYS_FSMOUNT, fs, named(unix.FSMOUNT_CLOEXEC, "FSMOUNT_CLOEXEC"), flags(attr, attrFlags, "0"))
 }
 
 // OpenTree copies a mount, open_tree(2) with OPEN_TREE_CLONE; flag adds
@@ -321,9 +327,13 @@ func MountSetattr(fd Reg, recursive bool, set, clear, propagation uint64) Call {
 	if recursive {
 		flag |= unix.AT_RECURSIVE
 	}
-	return call("mount_setattr", unix.SYS_MOUNT_SETATTR, fd, Str(""), flags(flag, atFlags, "0"), Mem{Data: attr,
-		Text: "{attr_set=" + setString(set, attrFlags, "0") + ", attr_clr=" + setString(clear, attrFlags, "0") +
-			", propagation=" + setString(propagation, mountFlags, "0") + ", userns_fd=0}"}, n(len(attr)))
+	return call("mount_setattr", unix.SYS_MOUNT_SETATTR, fd, Str(""), flags(flag, atFlags, "0"), Mem{Data: attr, decode: mountAttr}, n(len(attr)))
+}
+
+func mountAttr(attr []byte) string {
+	word := func(i int) uint64 { return binary.NativeEndian.Uint64(attr[8*i:]) }
+	return "{attr_set=" + setString(word(0), attrFlags, "0") + ", attr_clr=" + setString(word(1), attrFlags, "0") +
+		", propagation=" + setString(word(2), mountFlags, "0") + ", userns_fd=0}"
 }
 
 // Prlimit sets a resource limit of the caller, prlimit(2).
@@ -331,7 +341,7 @@ func Prlimit(resource int, soft, hard uint64) Call {
 	lim := make([]byte, 16)
 	binary.NativeEndian.PutUint64(lim, soft)
 	binary.NativeEndian.PutUint64(lim[8:], hard)
-	return call("prlimit64", unix.SYS_PRLIMIT64, zero, Num{uint64(resource), RlimitNames[resource]},
+	return call("prlimit64", unix.SYS_PRLIMIT64, zero, named(uint64(resource), RlimitNames[resource]),
 		Mem{Data: lim, Text: "{rlim_cur=" + rlim(soft) + ", rlim_max=" + rlim(hard) + "}"}, null)
 }
 
@@ -348,35 +358,35 @@ func rlim(v uint64) string {
 // DropBounding takes a capability out of the bounding set for ever,
 // PR_CAPBSET_DROP of prctl(2).
 func DropBounding(capability int) Call {
-	return prctl(Num{unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"}, Num{uint64(capability), capName(capability)})
+	return prctl(named(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"), named(uint64(capability), capName(capability)))
 }
 
 // KeepCaps keeps the permitted set over the next change of user,
 // PR_SET_KEEPCAPS of prctl(2).
-func KeepCaps() Call { return prctl(Num{unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"}, n(1)) }
+func KeepCaps() Call { return prctl(named(unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"), n(1)) }
 
 // NoNewPrivs is PR_SET_NO_NEW_PRIVS of prctl(2).
 func NoNewPrivs() Call {
-	return prctl(Num{unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"}, n(1), zero, zero, zero)
+	return prctl(named(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), n(1), zero, zero, zero)
 }
 
 // NotDumpable keeps others from attaching to this process or opening its
 // memory, PR_SET_DUMPABLE of prctl(2).
 func NotDumpable() Call {
-	return prctl(Num{unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"}, Num{0, "SUID_DUMP_DISABLE"})
+	return prctl(named(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), named(0, "SUID_DUMP_DISABLE"))
 }
 
 // DieWithParent has the kernel send SIGKILL when the thread that made this
 // process ends, PR_SET_PDEATHSIG of prctl(2).
 func DieWithParent() Call {
-	return prctl(Num{unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"}, Num{uint64(unix.SIGKILL), "SIGKILL"})
+	return prctl(named(unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"), named(uint64(unix.SIGKILL), "SIGKILL"))
 }
 
 // RaiseAmbient adds a capability to the ambient set, PR_CAP_AMBIENT of
 // prctl(2).
 func RaiseAmbient(capability int) Call {
-	return prctl(Num{unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"}, Num{unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"},
-		Num{uint64(capability), capName(capability)}, zero, zero)
+	return prctl(named(unix.PR_CAP_AMBIENT, "PR_CAP_AMBIENT"), named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"),
+		named(uint64(capability), capName(capability)), zero, zero)
 }
 
 func prctl(args ...Arg) Call { return call("prctl", unix.SYS_PRCTL, args...) }
@@ -420,12 +430,12 @@ func Setresuid(real, effective, saved int64) Call {
 // CloseOnExec marks every descriptor from first on, close_range(2).
 func CloseOnExec(first int) Call {
 	return call("close_range", unix.SYS_CLOSE_RANGE, n(first), n(uint32(1<<32-1)),
-		Num{unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"})
+		named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
 }
 
 // UnblockSignals empties the signal mask, rt_sigprocmask(2).
 func UnblockSignals() Call {
-	return call("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, Num{unix.SIG_SETMASK, "SIG_SETMASK"},
+	return call("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, named(unix.SIG_SETMASK, "SIG_SETMASK"),
 		Mem{Data: make([]byte, 8), Text: "[]"}, null, n(8))
 }
 
@@ -435,7 +445,7 @@ func LoadFilter(program []byte, flag uint32) Call {
 	prog := make([]byte, 16) // struct sock_fprog
 	count := len(program) / 8
 	binary.NativeEndian.PutUint16(prog, uint16(count))
-	return call("seccomp", unix.SYS_SECCOMP, Num{unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"},
+	return call("seccomp", unix.SYS_SECCOMP, named(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"),
 		flags(flag, seccompFlags, "0"), Mem{
 			Data: prog, Refs: []Ref{{Offset: 8, Size: 8, To: Mem{Data: program}}},
 			Text: "{len=" + strconv.Itoa(count) + ", filter=...}",
@@ -453,7 +463,7 @@ var seccompFlags = []bit{
 
 // MayExecute asks whether the real user may execute path, access(2).
 func MayExecute(path string) Call {
-	return call("faccessat2", unix.SYS_FACCESSAT2, AtFdcwd, Str(path), Num{unix.X_OK, "X_OK"}, zero)
+	return call("faccessat2", unix.SYS_FACCESSAT2, AtFdcwd, Str(path), named(unix.X_OK, "X_OK"), zero)
 }
 
 // Execve is execve(2).

@@ -15,8 +15,7 @@ type bit struct {
 
 // flags is a set of bits as a constant argument; zero is how none is written.
 func flags[T ~int | ~uint | ~int64 | ~uint64 | ~uint32](value T, table []bit, zero string) Num {
-	v := uint64(value)
-	return Num{v, setString(v, table, zero)}
+	return Num{uint64(value), zero, table}
 }
 
 func setString(v uint64, table []bit, zero string) string {
@@ -36,14 +35,20 @@ func setString(v uint64, table []bit, zero string) string {
 	return strings.Join(names, "|")
 }
 
-// one is a constant argument that is one of a table's values.
-func one[T ~int | ~uint | ~uint64](value T, table []bit) Num {
-	for _, f := range table {
-		if f.value == uint64(value) {
-			return Num{uint64(value), f.name}
-		}
+// openString is the flags of open(2), of which O_RDONLY is no bit.
+func openString(flag uint64) string {
+	if flag&unix.O_ACCMODE == unix.O_RDONLY {
+		return "O_RDONLY|" + setString(flag, openFlags, "0")
 	}
-	return Num{Value: uint64(value)}
+	return setString(flag, openFlags, "0")
+}
+
+// hex is a number as strace writes it: 0 has no prefix.
+func hex(v uint32) string {
+	if v == 0 {
+		return "0"
+	}
+	return "0x" + strconv.FormatUint(uint64(v), 16)
 }
 
 // octal is a file mode as strace writes it: at least three digits.
@@ -133,24 +138,6 @@ var attrFlags = []bit{
 	{unix.MOUNT_ATTR_NODIRATIME, "MOUNT_ATTR_NODIRATIME"},
 	{unix.MOUNT_ATTR_NOSYMFOLLOW, "MOUNT_ATTR_NOSYMFOLLOW"},
 	{unix.MOUNT_ATTR_IDMAP, "MOUNT_ATTR_IDMAP"},
-}
-
-var fsconfigCommands = []bit{
-	{unix.FSCONFIG_SET_FLAG, "FSCONFIG_SET_FLAG"},
-	{unix.FSCONFIG_SET_STRING, "FSCONFIG_SET_STRING"},
-	{unix.FSCONFIG_CMD_CREATE, "FSCONFIG_CMD_CREATE"},
-}
-
-var socketTypes = []bit{
-	{unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, "SOCK_DGRAM|SOCK_CLOEXEC"},
-}
-
-var ioctls = []bit{
-	{unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"},
-	{unix.TIOCSPTLCK, "TIOCSPTLCK"},
-	{unix.TIOCGPTPEER, "TIOCGPTPEER"},
-	{unix.TIOCSCTTY, "TIOCSCTTY"},
-	{unix.TIOCSWINSZ, "TIOCSWINSZ"},
 }
 
 // RlimitNames are the resources of setrlimit(2), by number.

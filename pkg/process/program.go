@@ -89,9 +89,10 @@ func handOver(b *plan.Builder, s *specs.Spec) {
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")
 	paths := candidates(args[0], env)
+	given := strings.Contains(args[0], "/") // a path, not a name to look for
 	for _, path := range paths {
 		next := b.Label()
-		if len(paths) > 1 {
+		if !given {
 			b.Do("is it here, for this user", plan.MayExecute(path)).Allow(next, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
 		} else {
 			b.Do("it must be there, for this user", plan.MayExecute(path))
@@ -100,7 +101,7 @@ func handOver(b *plan.Builder, s *specs.Spec) {
 			plan.Execveat(plan.Sealed, append([]string{path}, args...), env))
 		b.Place(next)
 	}
-	if len(paths) == 1 {
+	if given {
 		return
 	}
 	// It is nowhere: find out why, in the words of the kernel. A file that

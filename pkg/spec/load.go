@@ -5,7 +5,6 @@ package spec
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,8 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -41,14 +42,15 @@ func Load(bundle string) (*specs.Spec, error) {
 // the specification wants it.
 func Parse(data []byte) (*specs.Spec, error) {
 	s := new(specs.Spec)
-	err := json.Unmarshal(data, s)
-	var syntax *json.SyntaxError
-	var field *json.UnmarshalTypeError
+	err := json.Unmarshal(data, s, jsontext.AllowInvalidUTF8(true)) // what is no text is the kernel's to judge
+	var syntax *jsontext.SyntacticError
+	var field *json.SemanticError
 	switch {
 	case errors.As(err, &syntax):
-		return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(data[:min(int(syntax.Offset), len(data))], []byte("\n")), err)
+		line := 1 + bytes.Count(data[:min(int(syntax.ByteOffset), len(data))], []byte("\n"))
+		return nil, fmt.Errorf("line %d: %s%w", line, at(syntax.JSONPointer), syntax.Err)
 	case errors.As(err, &field):
-		return nil, fmt.Errorf("/%s: a JSON %s can't be a %s", strings.ReplaceAll(field.Field, ".", "/"), field.Value, field.Type)
+		return nil, fmt.Errorf("%smust be %s, not %s", at(field.JSONPointer), wanted(field.GoType), found(field))
 	case err != nil:
 		return nil, err
 	}
@@ -60,9 +62,49 @@ func Parse(data []byte) (*specs.Spec, error) {
 	return s, Validate(s)
 }
 
+// at is how a message about a value begins.
+func at(p jsontext.Pointer) string {
+	if p == "" {
+		return "" // the document
+	}
+	return string(p) + ": "
+}
+
+// wanted says what a Go type is in JSON.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("a number from 0 to %d", uint64(1)<<t.Bits()-1)
+	}
+	return "an object"
+}
+
+// found says what stands in the file instead.
+func found(e *json.SemanticError) string {
+	switch e.JSONKind {
+	case '"':
+		return "a string"
+	case '[':
+		return "an array"
+	case '{':
+		return "an object"
+	case '0':
+		return strings.TrimSpace("a number " + string(e.JSONValue))
+	}
+	return e.JSONKind.String() // true, false or null
+}
+
 // Write puts a config.json into a bundle. It does not replace one.
 func Write(bundle string, s *specs.Spec) error {
-	data, err := json.MarshalIndent(s, "", "\t")
+	data, err := json.Marshal(s, jsontext.WithIndent("\t"), json.Deterministic(true))
 	if err != nil {
 		return err
 	}

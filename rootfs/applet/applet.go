@@ -1,7 +1,6 @@
 // Package applet is the commands of the built-in image: small, close to the
-// kernel, and enough for a lesson. Each is a function that reads files of
-// proc(5) and sysfs(5) or makes a few system calls; options are those of
-// POSIX that people really type.
+// kernel, and enough for a lesson. Each reads files of proc(5) and sysfs(5) or
+// makes a few system calls; options are those of POSIX that people really type.
 //
 // Nothing here runs before its command is called for, because the program
 // that holds these commands is also a container runtime that has to start
@@ -9,14 +8,72 @@
 package applet
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"strconv"
 	"strings"
 )
+
+// commands are laid out by the linker, so they cost no start.
+var commands = [...]command{
+	{"burn-cpu", "", 0, "[SECONDS]", burnCPU},
+	{"burn-disk", "", 0, "[MEGABYTES]", burnDisk},
+	{"cat", "", 0, "[FILE...]", cat},
+	{"chmod", "", 2, "OCTAL FILE...", chmod},
+	{"dd", "", 0, "[if=FILE] [of=FILE] [bs=BYTES] [count=BLOCKS]", dd},
+	{"df", "h", 0, "[-h] [PATH...]", df},
+	{"dmesg", "", 0, "", dmesg},
+	{"echo", "-", 0, "[-n] [WORD...]", echo},
+	{"env", "+i", 0, "[-i] [NAME=VALUE...] [COMMAND [ARGUMENT...]]", env},
+	{"false", "-", 0, "", no},
+	{"free", "h", 0, "[-h]", free},
+	{"grep", "Eivncq", 1, "[-Eivncq] PATTERN [FILE...]", grep},
+	{"head", "n:", 0, "[-n LINES] [FILE...]", head},
+	{"hostname", "", 0, "[NAME]", hostname},
+	{"id", "u", 0, "[-u]", id},
+	{"ip", "", 0, "[addr | link | route]", ip},
+	{"kill", "-", 1, "[-SIGNAL] PID...", kill},
+	{"ln", "s", 2, "[-s] TARGET NAME", ln},
+	{"ls", "ladni1", 0, "[-ladni] [FILE...]", ls},
+	{"mkdir", "p", 1, "[-p] DIRECTORY...", mkdir},
+	{"mount", "t:o:", 0, "[-t TYPE] [-o OPTIONS] [SOURCE DIRECTORY]", mount},
+	{"mv", "", 2, "OLD NEW", mv},
+	{"nproc", "", 0, "", nproc},
+	{"ping", "c:", 1, "[-c COUNT] ADDRESS", ping},
+	{"ps", "-", 0, "", ps},
+	{"pwd", "", 0, "", pwd},
+	{"readlink", "", 1, "FILE...", readlink},
+	{"rm", "rf", 1, "[-rf] FILE...", rm},
+	{"rmdir", "", 1, "DIRECTORY...", rmdir},
+	{"setsid", "+", 1, "COMMAND [ARGUMENT...]", setsid},
+	{"sleep", "", 1, "SECONDS", sleep},
+	{"sort", "nru", 0, "[-nru] [FILE...]", sortLines},
+	{"stat", "", 1, "FILE...", stat},
+	{"tail", "n:", 0, "[-n LINES] [FILE...]", tail},
+	{"touch", "", 1, "FILE...", touch},
+	{"true", "-", 0, "", yes},
+	{"tty", "", 0, "", tty},
+	{"umount", "l", 1, "[-l] DIRECTORY...", umount},
+	{"uname", "asnrvm", 0, "[-asnrvm]", uname},
+	{"wc", "lwc", 0, "[-lwc] [FILE...]", wc},
+}
+
+type command struct {
+	name     string
+	options  string // as Parse takes them
+	operands int    // that there must be at least
+	usage    string
+	run      func(*call) error
+}
+
+// A call is one run of a command.
+type call struct {
+	*Options
+	in  io.Reader
+	out *bufio.Writer // its error sticks and is told at the end
+	err io.Writer
+}
 
 // Stdio is the three standard streams of a command.
 type Stdio struct {
@@ -24,70 +81,21 @@ type Stdio struct {
 	Out, Err io.Writer
 }
 
-// A Func is a command; args[0] is its name. An error that is a Status says
-// nothing and is the exit status; any other error is printed after the name,
-// line by line, and the exit status is 1.
-type Func func(std Stdio, args []string) error
+// A Func runs a command and returns its exit status; args[0] is its name.
+type Func func(std Stdio, args []string) int
 
-// A Status is an exit status without a message.
-type Status int
-
-func (s Status) Error() string { return "exit status " + strconv.Itoa(int(s)) }
-
-type command struct {
-	name string
-	run  Func
+// A Failure is an error with an exit status of its own; that of others is 1.
+// Without Err nothing is said.
+type Failure struct {
+	Status int
+	Err    error
 }
 
-// commands is sorted by name. The linker lays it out, so it costs no start.
-var commands = [...]command{
-	{"burn-cpu", burnCPU},
-	{"burn-disk", burnDisk},
-	{"cat", cat},
-	{"chmod", chmod},
-	{"chown", chown},
-	{"chroot", chroot},
-	{"clear", clearScreen},
-	{"cp", cp},
-	{"date", date},
-	{"dd", dd},
-	{"df", df},
-	{"dmesg", dmesg},
-	{"echo", echo},
-	{"env", env},
-	{"false", no},
-	{"free", free},
-	{"grep", grep},
-	{"head", head},
-	{"hostname", hostname},
-	{"id", id},
-	{"ip", ip},
-	{"kill", kill},
-	{"ln", ln},
-	{"ls", ls},
-	{"mkdir", mkdir},
-	{"mknod", mknod},
-	{"mount", mount},
-	{"mv", mv},
-	{"nproc", nproc},
-	{"ping", ping},
-	{"ps", ps},
-	{"pwd", pwd},
-	{"readlink", readlink},
-	{"rm", rm},
-	{"rmdir", rmdir},
-	{"seq", seq},
-	{"sleep", sleep},
-	{"sort", sortLines},
-	{"stat", stat},
-	{"tail", tail},
-	{"touch", touch},
-	{"true", yes},
-	{"tty", tty},
-	{"umount", umount},
-	{"uname", uname},
-	{"wc", wc},
-	{"which", which},
+func (f *Failure) Error() string {
+	if f.Err == nil {
+		return ""
+	}
+	return f.Err.Error()
 }
 
 // Names lists the commands, sorted.
@@ -101,127 +109,46 @@ func Names() []string {
 
 // Lookup finds a command.
 func Lookup(name string) (Func, bool) {
-	i, ok := slices.BinarySearchFunc(commands[:], name, func(c command, n string) int { return strings.Compare(c.name, n) })
-	if !ok {
-		return nil, false
+	for i := range commands {
+		if commands[i].name == name {
+			return commands[i].main, true
+		}
 	}
-	return commands[i].run, true
+	return nil, false
 }
 
-// Run runs a command on the process's own standard streams and returns its
-// exit status.
-func Run(f Func, args []string) int {
-	return run(f, Stdio{os.Stdin, os.Stdout, os.Stderr}, args)
-}
-
-func run(f Func, std Stdio, args []string) int {
-	err := f(std, args)
-	var status Status
-	if err == nil {
+// main is the command as a Func: here all its errors are written.
+func (c *command) main(std Stdio, args []string) int {
+	out := bufio.NewWriter(std.Out)
+	o, err := Parse(c.options, args[1:])
+	switch {
+	case err != nil:
+	case len(o.Args) < c.operands:
+		err = fmt.Errorf("usage: %s %s", c.name, c.usage)
+	default:
+		err = c.run(&call{o, std.In, out, std.Err})
+	}
+	if err = errors.Join(err, out.Flush()); err == nil {
 		return 0
-	}
-	if errors.As(err, &status) {
-		return int(status)
 	}
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(std.Err, "%s: %s\n", args[0], strings.TrimSuffix(line, "\n"))
 	}
+	if failure, ok := errors.AsType[*Failure](err); ok {
+		return failure.Status
+	}
 	return 1
 }
 
-// options are the single-letter options of one call, and what is left.
-type options struct {
-	value [128]string
-	count [128]int
-	args  []string
-}
-
-// parse reads options as getopt(3) does: letters that a colon follows take a
-// value, and options may stand behind operands, until "--".
-func parse(args []string, letters string) (*options, error) {
-	o := &options{}
-	for i := 1; i < len(args); i++ {
-		a := args[i]
-		if a == "--" {
-			o.args = append(o.args, args[i+1:]...)
-			return o, nil
-		}
-		if len(a) < 2 || a[0] != '-' {
-			o.args = append(o.args, a)
-			continue
-		}
-		for a = a[1:]; a != ""; {
-			c := a[0]
-			at := strings.IndexByte(letters, c)
-			if at < 0 || c == ':' {
-				return nil, fmt.Errorf("unknown option -%c", c)
-			}
-			o.count[c]++
-			a = a[1:]
-			if at+1 == len(letters) || letters[at+1] != ':' {
-				continue
-			}
-			if a == "" {
-				if i++; i == len(args) {
-					return nil, fmt.Errorf("option -%c needs a value", c)
-				}
-				a = args[i]
-			}
-			o.value[c], a = a, ""
-		}
-	}
-	return o, nil
-}
-
-func (o *options) has(c byte) bool { return o.count[c] > 0 }
-
-// number is the value of an option, or what it is when not given.
-func (o *options) number(c byte, unset int64) (int64, error) {
-	if !o.has(c) {
-		return unset, nil
-	}
-	return size(o.value[c])
-}
-
-// need is an error unless there are at least n operands.
-func (o *options) need(n int, usage string) error {
-	if len(o.args) < n {
-		return fmt.Errorf("usage: %s", usage)
-	}
-	return nil
-}
-
 // each calls f for every operand and joins the errors.
-func (o *options) each(f func(string) error) error {
+func (o *Options) each(f func(string) error) error {
 	var errs []error
-	for _, a := range o.args {
+	for _, a := range o.Args {
 		errs = append(errs, f(a))
 	}
 	return errors.Join(errs...)
 }
 
-// size reads a number of bytes: "4096", "64k", "10M", "1G".
-func size(s string) (int64, error) {
-	digits := strings.TrimRight(s, "kKMGB")
-	shift, ok := 0, true
-	switch strings.TrimSuffix(s[len(digits):], "B") {
-	case "":
-	case "k", "K":
-		shift = 10
-	case "M":
-		shift = 20
-	case "G":
-		shift = 30
-	default:
-		ok = false
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || !ok || n<<shift>>shift != n {
-		return 0, fmt.Errorf("%q is not a number", s)
-	}
-	return n << shift, nil
-}
+func yes(*call) error { return nil }
 
-func yes(Stdio, []string) error { return nil }
-
-func no(Stdio, []string) error { return Status(1) }
+func no(*call) error { return &Failure{Status: 1} }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,13 +19,13 @@ func try(t *testing.T, input string, args ...string) (out, errs string, code int
 		t.Fatalf("no command %s", args[0])
 	}
 	var o, e bytes.Buffer
-	code = run(f, Stdio{strings.NewReader(input), &o, &e}, slices.Clone(args))
+	code = f(Stdio{strings.NewReader(input), &o, &e}, args)
 	return o.String(), e.String(), code
 }
 
 func TestNamesAreSorted(t *testing.T) {
 	if !slices.IsSorted(Names()) {
-		t.Error("Lookup searches by halves, but the names are not sorted")
+		t.Error("the names are not sorted")
 	}
 	for _, n := range Names() {
 		if _, ok := Lookup(n); !ok {
@@ -48,38 +47,44 @@ func TestOutput(t *testing.T) {
 		code      int
 	}{
 		{args: "cat file -", input: "x", out: "one\ntwo\nthree\nx"},
-		{args: "cat -n file", out: "     1\tone\n     2\ttwo\n     3\tthree\n"},
 		{args: "cat nosuch file", out: "one\ntwo\nthree\n", errs: "cat: open nosuch: no such file or directory\n", code: 1},
 		{args: "cat -z", errs: "cat: unknown option -z\n", code: 1},
-		{args: "head -1 file file", out: "==> file <==\none\n\n==> file <==\none\n"},
-		{args: "tail -n +2 file", out: "two\nthree\n"},
+		{args: "head -1 file -", input: "a\nb\n", out: "one\na\n"},
+		{args: "tail -1 file", out: "three\n"},
 		{args: "wc file", out: "3 3 14 file\n"},
-		{args: "seq 3 -1 1", out: "3\n2\n1\n"},
-		{args: "seq x", errs: "seq: not whole numbers: x\n", code: 1},
-		{args: "stat -c %s:%a:%F:%h:%n file", out: "14:640:regular file:1:file\n"},
-		{args: "ls -1", out: "file\n"},
-		{args: "ls nosuch", errs: "ls: stat nosuch: no such file or directory\n", code: 1},
-		{args: "false", code: 1},
-		{args: "echo -n a b", out: "a b"},
-		{args: "kill -9", errs: "kill: usage: kill [-SIGNAL] PID...\n", code: 1},
-		{args: "kill x", errs: "kill: \"x\" is not a process number\n", code: 1},
-		{args: "kill -s NONE 1", errs: "kill: \"NONE\" is not a signal\n", code: 1},
+		{args: "kill -9", errs: "kill: which process?\n", code: 1},
+		{args: "kill -NONE 1", errs: "kill: \"NONE\" is not a signal\n", code: 1},
 		{args: "rm", errs: "rm: usage: rm [-rf] FILE...\n", code: 1},
 		{args: "rm -f nosuch"},
-		{args: "rm .", errs: "rm: .: is a directory (-r removes it)\n", code: 1},
+		{args: "rm .", errs: "rm: unlink .: is a directory\n", code: 1},
+		{args: "dd if=file bs=2 count=3", out: "one\ntw", errs: "-"},
+		{args: "dd count=1 nosuch", errs: "dd: \"nosuch\" is no operand of dd\n", code: 1},
+		{args: "sleep x", errs: "sleep: \"x\" is not a time\n", code: 1},
+		{args: "ip route add", errs: "-"},
+		{args: "ip x", errs: "ip: \"x\" is not addr, link or route\n", code: 1},
+		{args: "ping -c x localhost", errs: "ping: \"x\" is not a number\n", code: 1},
+		{args: "grep two nosuch", errs: "grep: open nosuch: no such file or directory\n", code: 2},
+		{args: "env -i", out: ""},
+		{args: "env nosuch", errs: "env: execve nosuch: no such file or directory\n", code: 127},
+		{args: "env ./file", errs: "env: execve ./file: permission denied\n", code: 126},
+		{args: "chmod u+x file", errs: "chmod: \"u+x\" is not a mode in octal\n", code: 1},
+		{args: "sort -n", input: "10 x\n9\ny\n-3\n", out: "-3\ny\n9\n10 x\n"},
+		{args: "sort -nru", input: "10 x\n9\n10\n", out: "10 x\n9\n"},
+		{args: "ls -1", out: "file\n"},
+		{args: "ls nosuch", errs: "ls: lstat nosuch: no such file or directory\n", code: 1},
+		{args: "false", code: 1},
+		{args: "echo -n a b", out: "a b"},
+		{args: "kill x", errs: "kill: \"x\" is not a process number\n", code: 1},
 		{args: "rmdir file", errs: "rmdir: rmdir file: not a directory\n", code: 1},
-		{args: "cp file file", errs: "cp: file and file are the same file\n", code: 1},
 		{args: "dd bs=0", errs: "dd: bs=0: want 1 to 1G\n", code: 1},
-		{args: "dd if=file bs=2 count=3 skip=2 status=none", out: "two\nth"},
-		{args: "sleep -1", errs: "sleep: \"-1\" is not a time\n", code: 1},
-		{args: "ip route add", errs: "", code: -1},
-		{args: "ping nosuch -c x", errs: "ping: \"x\" is not a number\n", code: 1},
-		{args: "burn-disk 1 f", out: "", code: -1},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			out, errs, code := try(t, c.input, strings.Fields(c.args)...)
-			if c.code == -1 {
-				return // it only must not crash; what it says is the machine's
+			if c.errs == "-" {
+				errs, c.errs = "", "" // how long it took, or what this machine has
+			}
+			if strings.HasPrefix(c.args, "ip route") {
+				out = ""
 			}
 			if out != c.out || errs != c.errs || code != c.code {
 				t.Errorf("out %q, want %q\nerr %q, want %q\nstatus %d, want %d", out, c.out, errs, c.errs, code, c.code)
@@ -96,14 +101,14 @@ func TestAsBusybox(t *testing.T) {
 	}
 	text := "b 10 x\na 9 y\nc  2 (z)\na 9 y\n\nB|C 1\n-3 neg\nlast"
 	for _, args := range [][]string{
-		{"sort"}, {"sort", "-r"}, {"sort", "-u"}, {"sort", "-n"}, {"sort", "-n", "-k", "2"}, {"sort", "-k", "2,2"},
-		{"head", "-n", "2"}, {"head", "-3"}, {"head", "-c", "5"}, {"head", "-n", "0"}, {"head", "-n", "99"},
-		{"tail", "-n", "2"}, {"tail", "-3"}, {"tail", "-n", "+3"}, {"tail", "-n", "0"}, {"tail", "-n", "99"},
+		{"sort"}, {"sort", "-r"}, {"sort", "-u"},
+		{"head", "-n", "2"}, {"head", "-3"}, {"head", "-n", "0"}, {"head", "-n", "99"},
+		{"tail", "-n", "2"}, {"tail", "-3"}, {"tail", "-n", "0"}, {"tail", "-n", "99"},
 		{"wc", "-l"}, {"wc", "-w"}, {"wc", "-c"},
 		{"grep", "a"}, {"grep", "-v", "a"}, {"grep", "-c", "a"}, {"grep", "-n", "y$"}, {"grep", "-i", "b"}, {"grep", "nosuch"},
-		{"grep", "a\\|c"}, {"grep", "-E", "a|c"}, {"grep", "(z)"}, {"grep", "-F", "B|C"}, {"grep", "B|C"}, {"grep", "-o", "[0-9]*"},
-		{"grep", "-w", "9"}, {"grep", "-x", "a 9 y"}, {"grep", "-q", "a"}, {"grep", "[]x]"}, {"grep", "[^a-z]$"}, {"grep", "^\\(a\\|b\\) "},
-		{"grep", "-e", "-3"}, {"cat", "-n"}, {"seq", "2", "5"}, {"seq", "1", "3", "8"},
+		{"grep", "a\\|c"}, {"grep", "-E", "a|c"}, {"grep", "-E", "(z)"}, {"grep", "B|C"},
+		{"grep", "-q", "a"}, {"grep", "[]x]"}, {"grep", "[^a-z]$"}, {"grep", "^a\\|^b"},
+		{"grep", "--", "-3"}, {"cat"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			cmd := exec.Command(busybox, args...)
@@ -120,28 +125,6 @@ func TestAsBusybox(t *testing.T) {
 	}
 }
 
-func TestNewMode(t *testing.T) {
-	for _, c := range []struct {
-		old  uint32
-		mode string
-		want uint32
-	}{
-		{0o644, "755", 0o755}, {0o644, "1777", 0o1777}, {0o644, "u+x", 0o744}, {0o644, "+x", 0o755}, {0o777, "go-w", 0o755},
-		{0o644, "a=r,u+w", 0o644}, {0o755, "u+s", 0o4755}, {0o755, "+t", 0o1755}, {0o600, "go=u", 0}, {0o755, "o=", 0o750},
-	} {
-		got, err := newMode(c.old, c.mode)
-		if c.want == 0 {
-			if err == nil {
-				t.Errorf("%q: no error", c.mode)
-			}
-			continue
-		}
-		if err != nil || got != c.want {
-			t.Errorf("%#o %s: %#o, %v; want %#o", c.old, c.mode, got, err, c.want)
-		}
-	}
-}
-
 func TestModeString(t *testing.T) {
 	for mode, want := range map[uint32]string{
 		unix.S_IFREG | 0o644: "-rw-r--r--", unix.S_IFDIR | 0o1777: "drwxrwxrwt", unix.S_IFLNK | 0o777: "lrwxrwxrwx",
@@ -154,7 +137,7 @@ func TestModeString(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for s, want := range map[string]int64{"0": 0, "12": 12, "2k": 2048, "3M": 3 << 20, "1G": 1 << 30, "4KB": 4096, "": -1, "k": -1, "1T": -1, "9223372036854775807G": -1} {
+	for s, want := range map[string]int64{"0": 0, "12": 12, "2k": 2048, "-1": -1, "3M": 3 << 20, "1G": 1 << 30, "": -1, "k": -1, "1T": -1, "9223372036854775807G": -1} {
 		got, err := size(s)
 		if want == -1 && err == nil || want != -1 && (got != want || err != nil) {
 			t.Errorf("%q: %d, %v; want %d", s, got, err, want)
@@ -185,25 +168,19 @@ func TestParseMountinfo(t *testing.T) {
 }
 
 func TestMountOptions(t *testing.T) {
-	flags, data := mountOptions("ro,nosuid,bind,size=1m,mode=700")
+	flags, data := mountOptions("ro,nosuid,bind,rw,size=1m,mode=700")
 	if flags != unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_BIND || data != "size=1m,mode=700" {
 		t.Errorf("%#x, %q", flags, data)
 	}
 }
 
-func TestChecksum(t *testing.T) {
-	if got := checksum([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}); got != ^uint16(0x0800+0x1234+1) {
-		t.Errorf("%#x", got)
-	}
-}
-
 func TestBurnDiskLeavesNothing(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "f")
-	if out, errs, code := try(t, "", "burn-disk", "1", name); code != 0 || !strings.HasPrefix(out, "1 MB in ") {
+	t.Chdir(t.TempDir())
+	if out, errs, code := try(t, "", "burn-disk", "1"); code != 0 || !strings.HasPrefix(out, "1 MB in ") {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
-	if _, err := os.Stat(name); err == nil {
-		t.Error("the file is left")
+	if left, err := os.ReadDir("."); len(left) > 0 || err != nil {
+		t.Errorf("%v are left, %v", left, err)
 	}
 }
 
@@ -211,7 +188,7 @@ func TestBurnDiskLeavesNothing(t *testing.T) {
 func TestMachine(t *testing.T) {
 	for _, c := range []struct{ command, want string }{
 		{"ps", "PID USER"}, {"mount", " on /proc type proc"}, {"free", "Mem:"}, {"ip addr", "inet 127.0.0.1/8"},
-		{"ip link", "LOOPBACK"}, {"uname -s", "Linux\n"}, {"id", "uid="}, {"df /", "Mounted on"}, {"nproc", "\n"}, {"env", "PATH="},
+		{"ip link", "LOOPBACK"}, {"uname -s", "Linux\n"}, {"id", "uid="}, {"df /", " /\n"}, {"ls -lai /", " .\n"}, {"stat /", "(0755/drwxr-xr-x)"}, {"nproc", "\n"}, {"env", "PATH="},
 	} {
 		out, errs, code := try(t, "", strings.Fields(c.command)...)
 		if code != 0 || !strings.Contains(out, c.want) {
@@ -223,14 +200,13 @@ func TestMachine(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0")
 	f.Add(`36 35 98:0 / /a\040 rw - ext3 x rw`)
-	f.Add("u+x,go=")
 	f.Add(`\(a\|[]b]\)*`)
 	f.Fuzz(func(_ *testing.T, s string) {
 		parseStat(s)
 		parseMountinfo(s)
-		newMode(0o644, s)
 		size(s)
-		pattern(&options{value: [128]string{'e': s}})
+		Parse(s, []string{s, "-" + s})
+		(&call{Options: &Options{Args: []string{s}}}).pattern()
 		mountOptions(s)
 	})
 }

@@ -1,11 +1,12 @@
 package applet
 
 import (
-	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"os"
@@ -16,45 +17,30 @@ import (
 )
 
 // ip shows what is there and changes nothing: ip addr, ip link, ip route.
-func ip(std Stdio, args []string) error {
+func ip(c *call) error {
 	what := "addr"
-	for _, a := range args[1:] {
-		if a[:min(1, len(a))] != "-" && a != "show" && a != "list" {
-			what = a
-			break
-		}
+	if len(c.Args) > 0 {
+		what = c.Args[0]
 	}
-	out := bufio.NewWriter(std.Out)
-	var err error
 	switch what {
-	case "a", "ad", "addr", "address":
-		err = interfaces(out, true)
+	case "a", "addr", "address":
+		return c.interfaces(true)
 	case "l", "link":
-		err = interfaces(out, false)
-	case "r", "ro", "route":
-		err = routes(out)
-	default:
-		err = errors.New("usage: ip addr | link | route (to look; nothing is changed)")
+		return c.interfaces(false)
+	case "r", "route":
+		return c.routes()
 	}
-	return errors.Join(err, out.Flush())
+	return fmt.Errorf("%q is not addr, link or route", what)
 }
 
-func interfaces(out *bufio.Writer, addresses bool) error {
+func (c *call) interfaces(addresses bool) error {
 	all, err := net.Interfaces()
 	if err != nil {
 		return err
 	}
 	for _, i := range all {
 		flags := strings.ToUpper(strings.ReplaceAll(i.Flags.String(), "|", ","))
-		kind, mac := "ether", i.HardwareAddr.String()
-		if i.Flags&net.FlagLoopback != 0 {
-			kind, mac = "loopback", "00:00:00:00:00:00"
-		}
-		state := "UNKNOWN"
-		if b, err := os.ReadFile("/sys/class/net/" + i.Name + "/operstate"); err == nil {
-			state = strings.ToUpper(strings.TrimSpace(string(b)))
-		}
-		fmt.Fprintf(out, "%d: %s: <%s> mtu %d state %s\n    link/%s %s\n", i.Index, i.Name, flags, i.MTU, state, kind, mac)
+		fmt.Fprintf(c.out, "%d: %s: <%s> mtu %d %s\n", i.Index, i.Name, flags, i.MTU, i.HardwareAddr)
 		if !addresses {
 			continue
 		}
@@ -67,182 +53,113 @@ func interfaces(out *bufio.Writer, addresses bool) error {
 			if strings.Contains(a.String(), ":") {
 				family = "inet6"
 			}
-			fmt.Fprintf(out, "    %s %s\n", family, a)
+			fmt.Fprintf(c.out, "    %s %s\n", family, a)
 		}
 	}
 	return nil
 }
 
-// routes prints the IPv4 table of /proc/net/route.
-func routes(out *bufio.Writer) error {
+// routes prints the IPv4 table of /proc/net/route, whose addresses are
+// hexadecimal in the byte order of the machine.
+func (c *call) routes() error {
 	data, err := os.ReadFile("/proc/net/route")
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) < 8 || f[0] == "Iface" {
-			continue
+		var device string
+		var target, gateway, mask, skip uint32
+		if _, err := fmt.Sscanf(line, "%s %x %x %x %x %x %x %x", &device, &target, &gateway, &skip, &skip, &skip, &skip, &mask); err != nil {
+			continue // the heading
 		}
-		target, err1 := routeAddr(f[1])
-		gateway, err2 := routeAddr(f[2])
-		mask, err3 := routeAddr(f[7])
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return err
-		}
-		ones, _ := net.IPMask(mask.AsSlice()).Size()
-		to := netip.PrefixFrom(target, ones).String()
-		if ones == 0 {
+		to := netip.PrefixFrom(address(target), bits.OnesCount32(mask)).String()
+		if mask == 0 {
 			to = "default"
 		}
-		if !gateway.IsUnspecified() {
-			to += " via " + gateway.String()
+		if gateway != 0 {
+			to += " via " + address(gateway).String()
 		}
-		fmt.Fprintf(out, "%s dev %s\n", to, f[0])
+		fmt.Fprintf(c.out, "%s dev %s\n", to, device)
 	}
 	return nil
 }
 
-// routeAddr reads an address of /proc/net/route: hexadecimal, in the byte
-// order of the machine.
-func routeAddr(s string) (netip.Addr, error) {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != 4 {
-		return netip.Addr{}, fmt.Errorf("/proc/net/route: %q is not an address", s)
-	}
-	var a [4]byte
-	binary.NativeEndian.PutUint32(a[:], binary.BigEndian.Uint32(b))
-	return netip.AddrFrom4(a), nil
+func address(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, n)))
 }
 
-// ping sends ICMP echo requests, icmp(7): ping [-c COUNT] [-W SECONDS] ADDRESS.
-func ping(std Stdio, args []string) error {
-	o, err := parse(args, "c:W:")
+// ping sends ICMP echo requests, icmp(7), one each second.
+func ping(c *call) error {
+	count, err := size(cmp.Or(c.value['c'], "4"))
 	if err != nil {
 		return err
 	}
-	if err := o.need(1, "ping [-c COUNT] [-W SECONDS] ADDRESS"); err != nil {
-		return err
-	}
-	count, err := o.number('c', 4)
+	target, err := net.ResolveIPAddr("ip4", c.Args[0])
 	if err != nil {
 		return err
 	}
-	wait, err := o.number('W', 1)
-	if err != nil {
-		return err
-	}
-	target, err := resolve(o.args[0])
-	if err != nil {
-		return err
-	}
-	fd, raw, err := echoSocket()
+	fd, err := echoSocket([4]byte(target.IP.To4()))
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	timeout := unix.NsecToTimeval(wait * int64(time.Second))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-		return fmt.Errorf("setsockopt SO_RCVTIMEO: %w", err)
-	}
-	fmt.Fprintf(std.Out, "PING %s (%s)\n", o.args[0], target)
-	answered := int64(0)
+	lost := 0
 	for i := range count {
-		if i > 0 {
-			time.Sleep(time.Second)
-		}
-		took, err := pingOnce(fd, raw, target, uint16(i))
-		switch {
+		start := time.Now()
+		switch err := echoRequest(fd, uint16(i), start); {
 		case errors.Is(err, unix.EAGAIN):
-			fmt.Fprintf(std.Out, "no answer from %s: seq=%d\n", target, i)
+			lost++
+			fmt.Fprintf(c.out, "no answer from %s: seq=%d\n", target, i)
 		case err != nil:
 			return fmt.Errorf("%s: %w", target, err)
 		default:
-			answered++
-			fmt.Fprintf(std.Out, "answer from %s: seq=%d time=%.3f ms\n", target, i, float64(took.Microseconds())/1000)
+			fmt.Fprintf(c.out, "answer from %s: seq=%d time=%v\n", target, i, time.Since(start))
+		}
+		c.out.Flush()
+		if i+1 < count {
+			time.Sleep(time.Until(start.Add(time.Second)))
 		}
 	}
-	fmt.Fprintf(std.Out, "%d sent, %d answered\n", count, answered)
-	if answered == 0 {
-		return Status(1)
+	fmt.Fprintf(c.out, "%d sent, %d lost\n", count, lost)
+	if lost == int(count) {
+		return &Failure{Status: 1}
 	}
 	return nil
 }
 
-// resolve finds an IPv4 address. "localhost" needs no resolver.
-func resolve(name string) (netip.Addr, error) {
-	if name == "localhost" {
-		name = "127.0.0.1"
-	}
-	if a, err := netip.ParseAddr(name); err == nil && a.Is4() {
-		return a, nil
-	}
-	list, err := net.LookupIP(name)
+// echoSocket opens a socket for pings to one address, which waits a second
+// for each answer. It needs no capability.
+func echoSocket(target [4]byte) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
 	if err != nil {
-		return netip.Addr{}, err
+		return -1, fmt.Errorf("socket: %w: this group is not in net.ipv4.ping_group_range", err)
 	}
-	for _, i := range list {
-		if a, ok := netip.AddrFromSlice(i.To4()); ok {
-			return a, nil
-		}
+	err = errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}),
+		unix.Connect(fd, &unix.SockaddrInet4{Addr: target}))
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
 	}
-	return netip.Addr{}, fmt.Errorf("%s has no IPv4 address", name)
+	return fd, nil
 }
 
-// echoSocket opens a socket for pings: one that any group in
-// net.ipv4.ping_group_range may have, else one that needs CAP_NET_RAW.
-func echoSocket() (fd int, raw bool, err error) {
-	fd, err1 := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
-	if err1 == nil {
-		return fd, false, nil
+// echoRequest sends one request, RFC 792, and waits for its answer, which has
+// the same bytes after the identifier. The kernel sets that and the checksum.
+func echoRequest(fd int, seq uint16, now time.Time) error {
+	const request, reply = 8, 0
+	message := binary.BigEndian.AppendUint16([]byte{request, 0, 0, 0, 0, 0}, seq)
+	message = binary.BigEndian.AppendUint64(message, uint64(now.UnixNano()))
+	if _, err := unix.Write(fd, message); err != nil {
+		return err
 	}
-	fd, err2 := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
-	if err2 != nil {
-		return -1, false, fmt.Errorf("socket: %w, and without CAP_NET_RAW: %w (net.ipv4.ping_group_range has not this group)", err2, err1)
-	}
-	return fd, true, nil
-}
-
-func pingOnce(fd int, raw bool, target netip.Addr, seq uint16) (time.Duration, error) {
-	request := make([]byte, 8)
-	request[0] = 8 // echo request, RFC 792
-	binary.BigEndian.PutUint16(request[4:], uint16(os.Getpid()))
-	binary.BigEndian.PutUint16(request[6:], seq)
-	binary.BigEndian.PutUint16(request[2:], checksum(request))
-	start := time.Now()
-	if err := unix.Sendto(fd, request, 0, &unix.SockaddrInet4{Addr: target.As4()}); err != nil {
-		return 0, err
-	}
-	answer := make([]byte, 1500)
+	packet := make([]byte, 1500)
 	for {
-		n, _, err := unix.Recvfrom(fd, answer, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		b := answer[:n]
-		if raw && n > 20 {
-			b = b[min(int(b[0]&15)*4, n):] // the IP header; raw sockets hear all ICMP
-		}
-		if len(b) < 8 || b[0] != 0 || raw && binary.BigEndian.Uint16(b[4:]) != uint16(os.Getpid()) {
-			continue
-		}
-		if binary.BigEndian.Uint16(b[6:]) == seq {
-			return time.Since(start), nil
+		n, err := unix.Read(fd, packet)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case packet[0] == reply && bytes.HasSuffix(packet[:n], message[6:]):
+			return nil
 		}
 	}
-}
-
-// checksum is the Internet checksum, RFC 1071.
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	for sum>>16 != 0 {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }

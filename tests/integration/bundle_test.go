@@ -26,15 +26,22 @@ func newSpec(name string, args ...string) *specs.Spec {
 }
 
 // newBundle makes a bundle in a directory of that name, with the commands of
-// the built-in image.
+// the built-in image. A nil spec is written later.
 func newBundle(t *testing.T, s *specs.Spec, name string) string {
 	t.Helper()
 	dir := filepath.Join(temp(t), name)
 	newRoot(t, filepath.Join(dir, "rootfs"))
+	if s != nil {
+		writeSpec(t, dir, s)
+	}
+	return dir
+}
+
+func writeSpec(t *testing.T, dir string, s *specs.Spec) {
+	t.Helper()
 	if err := spec.Write(dir, s); err != nil {
 		t.Fatal(err)
 	}
-	return dir
 }
 
 // newRoot makes a root file system with the commands of the built-in image,

@@ -9,31 +9,31 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/minictr/minictr/pkg/plan"
 )
 
 // A traced call is one line of strace's.
 type traced struct {
 	text   string // "close(3)"
-	result string // "0", or "" if it did not return
+	result string // "0"; "?" if it did not return
 	errno  string // "ENOENT", "" for success
 }
+
+// A trace is what each thread of a command did, by its number.
+type trace map[int][]traced
 
 // traceLine takes a line of strace apart. What follows the number of a result
 // is for people: "= 0x1000 (flags ...)".
 var traceLine = regexp.MustCompile(`^(\w+\(.*\))\s+= (-?\w+|\?)(?: (E[A-Z0-9]+))?.*$`)
 
-// readTrace returns what each thread of a traced command did, by its number:
-// the files that strace -ff -o PREFIX writes.
-func readTrace(t *testing.T, prefix string) map[int][]traced {
+// readTrace reads the files that strace -ff -o PREFIX writes.
+func readTrace(t *testing.T, prefix string) trace {
 	t.Helper()
 	files, err := filepath.Glob(prefix + ".*")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("strace wrote nothing: %v", err)
 	}
-	trace := make(map[int][]traced)
+	tr := make(trace)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -45,20 +45,20 @@ func readTrace(t *testing.T, prefix string) map[int][]traced {
 		}
 		for line := range strings.Lines(string(text)) {
 			if m := traceLine.FindStringSubmatch(strings.TrimSuffix(line, "\n")); m != nil {
-				trace[tid] = append(trace[tid], traced{m[1], m[2], m[3]})
+				tr[tid] = append(tr[tid], traced{m[1], m[2], m[3]})
 			}
 		}
 	}
-	return trace
+	return tr
 }
 
-// born finds the clone3 that made the container's process, and its number.
-func born(t *testing.T, trace map[int][]traced) (clone traced, pid int) {
+// born finds the thread that made the container's process, and that process.
+func (tr trace) born(t *testing.T) (parent, pid int) {
 	t.Helper()
-	for _, calls := range trace {
+	for tid, calls := range tr {
 		for _, c := range calls {
 			if strings.HasPrefix(c.text, "clone3(") && strings.Contains(c.text, "CLONE_CLEAR_SIGHAND") {
-				clone = c
+				parent = tid
 				pid, _ = strconv.Atoi(c.result)
 			}
 		}
@@ -66,28 +66,10 @@ func born(t *testing.T, trace map[int][]traced) (clone traced, pid int) {
 	if pid == 0 {
 		t.Fatal("the trace has no clone3 of a container")
 	}
-	return clone, pid
+	return parent, pid
 }
 
-// A replay carries a plan out on paper: the traced results decide what it
-// predicts next.
-type replay struct {
-	steps []numbered
-	next  int               // index of the step that is due
-	regs  map[string]string // known values; inputs are learned when first used
-	found string            // the path by which the program was found
-	done  map[int]bool      // numbers of the steps that were carried out
-}
-
-// A numbered step is one of those that the container's process walks.
-type numbered struct {
-	number int
-	where  string
-	step
-}
-
-// step and what is around it are the plan as minictr plan --format json
-// prints it.
+// A step is one of a plan, as minictr plan --format json prints it.
 type step struct {
 	Number int      `json:"number"`
 	Call   string   `json:"call"`
@@ -99,8 +81,11 @@ type step struct {
 		Errno string `json:"errno"`
 		Then  int    `json:"then"`
 	} `json:"allow"`
+	// of its section:
+	where, brick string
 }
 
+// printed is a plan as minictr plan --format json prints it.
 type printed struct {
 	Sections []struct {
 		Brick string `json:"brick"`
@@ -109,43 +94,76 @@ type printed struct {
 	} `json:"sections"`
 }
 
-func newReplay(p printed) *replay {
-	r := &replay{regs: make(map[string]string), done: make(map[int]bool)}
+// of lists the steps of some processes.
+func (p printed) of(where ...plan.Where) (list []step) {
 	for _, s := range p.Sections {
-		for _, st := range s.Steps {
-			if s.Where != plan.Parent.String() {
-				r.steps = append(r.steps, numbered{st.Number, s.Where, st})
+		for _, w := range where {
+			if s.Where != w.String() {
+				continue
+			}
+			for _, st := range s.Steps {
+				st.where, st.brick = s.Where, s.Brick
+				list = append(list, st)
 			}
 		}
 	}
-	return r
+	return list
 }
 
-// over says whether nothing is due any more.
-func (r *replay) over() bool { return r.next == len(r.steps) }
+// A replay carries a plan out on paper: the traced results decide what it
+// predicts next.
+type replay struct {
+	steps  []step
+	next   int               // index of the step that is due
+	regs   map[string]string // registers that are known
+	inputs map[string]string // those that no step sets, by their values
+	found  string            // the path by which the program was found
+	done   map[int]bool      // numbers of the steps that were carried out
+}
+
+// walked replays what the container's process did, up to its program, and
+// returns the numbers of the steps that it came by.
+func walked(t *testing.T, p printed, tr trace) map[int]bool {
+	t.Helper()
+	parent, pid := tr.born(t)
+	r := &replay{
+		steps: p.of(plan.Child, plan.Stub),
+		regs:  make(map[string]string), inputs: make(map[string]string), done: make(map[int]bool),
+	}
+	if err := r.acted(p.of(plan.Parent), tr[parent]); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range tr[pid] {
+		if err := r.call(c); err != nil {
+			t.Fatalf("%v\n(after %d of %d steps; differences of spelling belong to the tables in spelling_test.go)", err, len(r.done), len(r.steps))
+		}
+		if r.next == len(r.steps) {
+			return r.done
+		}
+	}
+	t.Fatalf("the trace ends before step %d: %s", r.steps[r.next].Number, r.steps[r.next].Call)
+	return nil
+}
 
 // call compares one traced call with the step that is due, and goes on as the
 // result says.
 func (r *replay) call(c traced) error {
-	if r.over() {
-		return fmt.Errorf("the plan is over, and this follows: %s", c.text)
-	}
 	s := r.steps[r.next]
 	got := spell(tracedSpelling[:], c.text)
 	want, err := r.predict(s, got)
 	if err != nil {
-		return fmt.Errorf("step %d: %w", s.number, err)
+		return fmt.Errorf("step %d: %w", s.Number, err)
 	}
 	if got != want {
-		return fmt.Errorf("step %d\npredicted: %s\n   traced: %s", s.number, want, got)
+		return fmt.Errorf("step %d\npredicted: %s\n   traced: %s", s.Number, want, got)
 	}
-	r.done[s.number] = true
+	r.done[s.Number] = true
 	return r.goOn(s, c)
 }
 
 // predict writes a step as strace would, with the values of the registers. A
 // register that no step has set yet is an input: its value is what is traced.
-func (r *replay) predict(s numbered, got string) (string, error) {
+func (r *replay) predict(s step, got string) (string, error) {
 	words := make([]string, len(s.Args))
 	for i, a := range s.Args {
 		name, isReg := strings.CutPrefix(a, "$")
@@ -173,21 +191,20 @@ func (r *replay) fill(arg string) string {
 	}
 	for name, value := range r.regs {
 		arg = strings.ReplaceAll(arg, "[$"+name+"]", "["+value+"]")
+		arg = strings.ReplaceAll(arg, "=$"+name+"}", "="+value+"}")
 	}
 	return arg
 }
 
 // learn takes the value of an input. Two inputs are two descriptors.
 func (r *replay) learn(name, value string) error {
-	for other, v := range r.regs {
-		if v == value && strings.HasPrefix(other, "input ") {
-			return fmt.Errorf("$%s and $%s are both %s", name, strings.TrimPrefix(other, "input "), value)
-		}
+	if other, taken := r.inputs[value]; taken {
+		return fmt.Errorf("$%s and $%s are both %s", name, other, value)
 	}
 	if _, err := strconv.Atoi(value); err != nil {
 		return fmt.Errorf("$%s is no descriptor: %s", name, value)
 	}
-	r.regs[name], r.regs["input "+name] = value, value
+	r.regs[name], r.inputs[value] = value, name
 	return nil
 }
 
@@ -202,17 +219,16 @@ func argument(call string, n int) string {
 }
 
 // goOn finds the step that is due after this one.
-func (r *replay) goOn(s numbered, c traced) error {
+func (r *replay) goOn(s step, c traced) error {
 	if c.errno == "" {
 		if s.Result != "" {
 			r.regs[s.Result] = c.result
 		}
 		switch s.Call {
-		case "execveat": // nothing of the child's list is left, but the stub
+		case "execveat": // of the child's list nothing is left; the stub's follows
 			r.found = s.Args[2][1:strings.Index(s.Args[2], ", ")]
-			for s.where == plan.Child.String() {
+			for r.steps[r.next].where == plan.Child.String() {
 				r.next++
-				s = r.steps[r.next]
 			}
 			return nil
 		case "execve":
@@ -226,56 +242,26 @@ func (r *replay) goOn(s numbered, c traced) error {
 			return r.jump(a.Then)
 		}
 	}
-	return fmt.Errorf("step %d: %s is not allowed: %s", s.number, c.errno, c.text)
+	return fmt.Errorf("step %d does not allow %s: %s", s.Number, c.errno, c.text)
 }
 
-// jump goes to a step by number, or to the next one.
+// jump goes to a step by number; 0 is the next one.
 func (r *replay) jump(number int) error {
-	r.next++
-	for number != 0 && r.next < len(r.steps) && r.steps[r.next].number < number {
-		r.next++
-	}
-	if number != 0 && (r.over() || r.steps[r.next].number != number) {
-		return fmt.Errorf("no step %d to jump to", number)
-	}
-	return nil
-}
-
-// walked replays what the container's process did, up to its program, and
-// returns the numbers of the steps that it came by.
-func walked(t *testing.T, p printed, trace map[int][]traced) map[int]bool {
-	t.Helper()
-	_, pid := born(t, trace)
-	r := newReplay(p)
-	for _, c := range trace[pid] {
-		if err := r.call(c); err != nil {
-			t.Fatalf("%v\n(after %d of %d steps; differences of spelling belong to the tables in spelling_test.go)", err, len(r.done), len(r.steps))
-		}
-		if r.over() {
-			return r.done
+	for r.next++; r.next < len(r.steps); r.next++ {
+		if number == 0 || r.steps[r.next].Number == number {
+			return nil
 		}
 	}
-	t.Fatalf("the trace ends before step %d: %s", r.steps[r.next].number, r.steps[r.next].Call)
-	return nil
+	return fmt.Errorf("there is no step %d to go on with", number)
 }
 
-// skipped lists the steps of the child and the stub that a run passes by.
+// skipped are the steps of the child and the stub that a run passes by.
 func skipped(p printed, done map[int]bool) map[int]bool {
 	list := make(map[int]bool)
-	for _, s := range newReplay(p).steps {
-		if !done[s.number] {
-			list[s.number] = true
+	for _, s := range p.of(plan.Child, plan.Stub) {
+		if !done[s.Number] {
+			list[s.Number] = true
 		}
 	}
 	return list
-}
-
-// errnoOf is the errno with that name.
-func errnoOf(name string) unix.Errno {
-	for e := unix.Errno(1); e < 200; e++ {
-		if unix.ErrnoName(e) == name {
-			return e
-		}
-	}
-	return 0
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What minictr refuses, it refuses in one line that names the flag, the field
+// or the step, with exit status 125, and nothing is left of it. These tests
+// are the list of such lines; read them aloud before changing one.
+
+// host is a minictr with directories of its own.
+type host struct {
+	dir string
+}
+
+func newHost(t *testing.T) host {
+	t.Helper()
+	h := host{t.TempDir()}
+	if err := os.Mkdir(filepath.Join(h.dir, "run"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := h.run(t, nil, "images"); code != 0 && os.Getuid() == 0 { // makes the store
+		t.Fatal(out)
+	}
+	return h
+}
+
+// run returns what minictr writes to standard error, and its exit status.
+func (h host) run(t *testing.T, stdin []byte, args ...string) (string, int) {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), minictr, args...)
+	cmd.Dir, cmd.Stdin, cmd.Stderr = h.dir, bytes.NewReader(stdin), &stderr
+	cmd.Env = append(os.Environ(), "MINICTR_ROOT="+h.dir+"/root", "MINICTR_RUN_ROOT="+h.dir+"/run")
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return stderr.String(), exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return stderr.String(), 0
+}
+
+// refuses checks that minictr refuses the arguments with this message, where
+// DIR is the host's directory and N any step.
+func (h host) refuses(t *testing.T, stdin []byte, want string, args ...string) {
+	t.Helper()
+	before := h.fingerprint(t)
+	got, code := h.run(t, stdin, args...)
+	if code != statusError {
+		t.Errorf("exit status %d, want %d", code, statusError)
+	}
+	if line, rest, _ := strings.Cut(got, "\n"); rest != "" || !strings.HasPrefix(line, "minictr: ") {
+		t.Errorf("not one line of minictr's:\n%s", got)
+	}
+	if text := h.neutral(got); !matches(text, want) {
+		t.Errorf("got  %s\nwant %s", text, want)
+	}
+	var left map[string]string
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		left = h.fingerprint(t)
+		maps.DeleteFunc(left, func(name, value string) bool { return before[name] == value })
+		if len(left) == 0 {
+			break // others' cgroups come and go
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("left: %q", slices.Sorted(maps.Keys(left)))
+	}
+}
+
+// neutral takes from a message what differs from host to host.
+func (h host) neutral(message string) string {
+	text := strings.TrimSuffix(strings.TrimPrefix(message, "minictr: "), "\n")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, h.dir, "DIR"), "b/config.json: ", "")
+	return regexp.MustCompile(`step \d+`).ReplaceAllString(text, "step N")
+}
+
+// matches compares a text with a pattern in which "..." stands for anything.
+func matches(text, pattern string) bool {
+	parts := strings.Split(pattern, "...")
+	for i, part := range parts {
+		parts[i] = regexp.QuoteMeta(part)
+	}
+	return regexp.MustCompile(`^` + strings.Join(parts, `.*`) + `$`).MatchString(text)
+}
+
+// fingerprint is what a refused command could leave: files, mounts, cgroups.
+func (h host) fingerprint(t *testing.T) map[string]string {
+	t.Helper()
+	print := make(map[string]string)
+	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && !d.IsDir() {
+			print[path] = info.ModTime().String()
+		} else if err == nil {
+			print[path] = "directory"
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, h.dir) {
+			print[line] = "mount"
+		}
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup/minictr*/*", "/sys/fs/cgroup/*/minictr*/*"} {
+		groups, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range groups {
+			// One with processes is another test's.
+			if procs, err := os.ReadFile(g + "/cgroup.procs"); err == nil && len(procs) == 0 {
+				print[g] = "cgroup"
+			}
+		}
+	}
+	return print
+}
+
+// TestRefusesCommandLines gives minictr flags and arguments that make no
+// sense. None of it needs root, because none of it gets as far.
+func TestRefusesCommandLines(t *testing.T) {
+	h := newHost(t)
+	long := strings.Repeat("x", 65)
+	for _, c := range []struct{ args, want string }{
+		// unknown words
+		{"nosuch", `unknown command "nosuch": minictr help lists them`},
+		{"--nosuch", "unknown flag --nosuch: minictr help"},
+		{"run --nosuch tiny", "unknown flag --nosuch: minictr help run"},
+		{"run -Z tiny", "unknown flag -Z: minictr help run"},
+		{"run -iZ tiny", "unknown flag --iZ: minictr help run"},
+		{"help nosuch", "no such command: minictr help lists them"},
+		{"completion csh", `no completion for the shell "csh"; there are bash, zsh and fish`},
+		// arguments that are missing or too many
+		{"run", "run needs an image: minictr run tiny sh"},
+		{"plan", "plan needs an image: minictr plan tiny sh"},
+		{"rm", "rm needs a container: minictr ps lists them"},
+		{"rmi", "rmi needs an image: minictr images lists them"},
+		{"pull", "pull requires exactly 1 argument(s): minictr pull IMAGE"},
+		{"load", "load requires exactly 1 argument(s): minictr load FILE"},
+		{"load one two", "load requires exactly 1 argument(s): minictr load FILE"},
+		{"completion", "completion requires exactly 1 argument(s): minictr completion bash|zsh|fish"},
+		{"ps all", "ps takes no arguments"},
+		{"images all", "images takes no arguments"},
+		{"spec here", "spec takes no arguments"},
+		{"doctor me", "doctor takes no arguments"},
+		{"version 2", "version takes no arguments"},
+		{"run --bundle .", "run --bundle requires exactly 1 argument, the container's ID: minictr run --bundle DIR ID"},
+		{"run --bundle . a b", "run --bundle requires exactly 1 argument, the container's ID: minictr run --bundle DIR ID"},
+		{"run --name", "flag needs an argument: --name: minictr help run"},
+		{"run -e", "flag needs an argument: -e: minictr help run"},
+		// values of flags
+		{"run --pids-limit many tiny", `invalid value "many" for flag --pids-limit: it is no number: minictr help run`},
+		{"run --rm=maybe tiny", `invalid boolean value "maybe" for --rm: it is neither true nor false: minictr help run`},
+		{"run -e A=1 --env B=2 tiny", "-e and --env are one flag: use one form of it: minictr help run"},
+		{"--mirror localhost images", `--mirror: "localhost" is not HOST=URL, as in docker.io=http://localhost:5000`},
+		{"plan --env =x tiny", `--env: "=x" is not NAME=VALUE`},
+		{"plan --workdir here tiny", `--workdir: "here" is not an absolute path`},
+		{"plan --user nobodyhere tiny", `user "nobodyhere": no such user in the image's /etc/passwd`},
+		{"plan --user root:nogrouphere tiny", `user "root:nogrouphere": no such group "nogrouphere" in the image's /etc/group`},
+		{"plan --user -1 tiny", `user "-1": -1 is no id from 0 to 2147483647`},
+		{"plan --user 4294967295 tiny", `user "4294967295": 4294967295 is no id from 0 to 2147483647`},
+		{"plan --user 99999999999999999999 tiny", `user "99999999999999999999": 99999999999999999999 is no id from 0 to 2147483647`},
+		{"plan --user 0:2147483648 tiny", `user "0:2147483648": 2147483648 is no id from 0 to 2147483647`},
+		{"plan --volume data tiny", `--volume: "data" is not HOST:CONTAINER[:OPTIONS], with CONTAINER an absolute path below /`},
+		{"plan --volume /tmp:data tiny", `--volume: "/tmp:data" is not HOST:CONTAINER[:OPTIONS], with CONTAINER an absolute path below /`},
+		{"plan --volume /tmp:/ tiny", `--volume: "/tmp:/" is not HOST:CONTAINER[:OPTIONS], with CONTAINER an absolute path below /`},
+		{"plan --volume /tmp:/tmp:rw,loud tiny", `--volume: unknown option "loud" in "/tmp:/tmp:rw,loud"`},
+		{"plan --volume nosuch:/data tiny", "/mounts/8/source: DIR/nosuch: no such file or directory"},
+		{"plan --hostname " + long + " tiny", `/hostname: "` + long + `" is longer than 64 bytes`},
+		{"plan --memory lots tiny", `--memory: "lots" is no number of bytes, with or without b, k, m or g`},
+		{"plan --memory -1m tiny", `--memory: "-1m" is no number of bytes, with or without b, k, m or g`},
+		{"plan --memory 99999999999g tiny", `--memory: "99999999999g" is no number of bytes, with or without b, k, m or g`},
+		{"plan --memory 100k tiny", `--memory: "100k" is less than 6 MB, with which no program begins`},
+		{"plan --cpus two tiny", `--cpus: "two" is no number of processors from 0.01 to 4096`},
+		{"plan --cpus 0 tiny", `--cpus: "0" is no number of processors from 0.01 to 4096`},
+		{"plan --cpus NaN tiny", `--cpus: "NaN" is no number of processors from 0.01 to 4096`},
+		{"plan --pids-limit -2 tiny", "--pids-limit: -2 is neither a number of processes nor -1, no limit"},
+		{"plan --cap-add fly tiny", `--cap-add: unknown capability "CAP_FLY"`},
+		{"plan --cap-add all tiny", "--cap-add: ALL is not a wall; name the capabilities that the program needs"},
+		{"plan --cap-drop fly tiny", `--cap-drop: unknown capability "CAP_FLY"`},
+		{"plan --network bridge tiny", `--network: "bridge" is neither none nor host`},
+		{"plan --without wheels tiny", `--without: no brick "wheels" can be left out; there are pid, net, ipc, uts, user, cgroup, seccomp, caps, masks, root, nnp`},
+		{"plan --without mount tiny", `--without: no brick "mount" can be left out; there are pid, net, ipc, uts, user, cgroup, seccomp, caps, masks, root, nnp`},
+		{"plan --name a/b tiny", `--name: invalid container ID format: "a/b": letters, digits and _+-. are allowed, at most 128`},
+		{"plan --name .. tiny", `--name: invalid container ID format: "..": letters, digits and _+-. are allowed, at most 128`},
+		{"plan --format xml tiny", `--format: "xml" is neither text nor json`},
+		{"plan --diff --nosuch tiny", "--diff: unknown flag --nosuch: minictr help plan"},
+		// files and names
+		{"plan nosuch/", "JSON specification file config.json not found: open nosuch/config.json: no such file or directory"},
+		{"run --bundle nosuch x", "JSON specification file config.json not found: open DIR/nosuch/config.json: no such file or directory"},
+		{"spec --bundle nosuch", "open nosuch/config.json: no such file or directory"},
+		{"pull UPPER", `reference "UPPER": "UPPER": the name must be in lower case`},
+		{"pull name:", `reference "name:": "" is not a tag: want at most 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'`},
+		{"pull name@sha256:abc", `reference "name@sha256:abc": digest "sha256:abc": want 64 lower-case hexadecimal digits`},
+		{"rm nosuch", "container does not exist: nosuch: minictr ps lists them"},
+		{"rm ../victim", "container does not exist: ../victim: minictr ps lists them"},
+	} {
+		t.Run(c.args, func(t *testing.T) { h.refuses(t, nil, c.want, strings.Fields(c.args)...) })
+	}
+}

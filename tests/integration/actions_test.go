@@ -1,0 +1,134 @@
+package integration_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// callsOf are the system calls that the text of an action stands for, by their
+// beginnings. In them @ is the descriptor that the open(2) before returned.
+func callsOf(action string) []string {
+	words := quoted.FindAllString(action, -1)
+	opened := func(i int) string { return "openat(AT_FDCWD, " + words[i] + ", " }
+	_, call, isOpen := strings.Cut(action, " = ")
+	if !isOpen {
+		call = action
+	}
+	switch name, _, _ := strings.Cut(call, "("); {
+	case name == "mkdir":
+		return []string{"mkdirat(AT_FDCWD, " + words[0] + ", 0755)"}
+	case name == "open":
+		return []string{opened(0)}
+	case name == "copy":
+		return []string{opened(0), "read(@, ", opened(1), "write(@, "}
+	case name == "write" && strings.HasPrefix(action, `write("`):
+		list := []string{opened(0)}
+		for _, value := range words[1:] {
+			list = append(list, "write(@, "+value+", ")
+		}
+		return list
+	case name == "setns" && len(words) == 1:
+		return []string{opened(0), "setns(@, CLONE_NEWPID)"}
+	case name == "pipe2":
+		return []string{"pipe2(["}
+	}
+	return []string{action}
+}
+
+// acted finds the parent's actions in what its thread did: all of them, in the
+// order of the plan, among other calls. What they open for the child is known
+// from here on.
+func (r *replay) acted(steps []step, calls []traced) error {
+	for _, s := range steps {
+		text := s.Action
+		if s.Call != "" {
+			text = s.Call + "(" + strings.Join(s.Args, ", ") + ")"
+		}
+		longest := slices.SortedFunc(maps.Keys(r.regs), func(a, b string) int { return len(b) - len(a) })
+		for _, name := range longest {
+			text = regexp.MustCompile(regexp.QuoteMeta("$"+name)+`([/,)}])`).ReplaceAllString(text, r.regs[name]+"$1")
+		}
+		var last traced
+		fd := ""
+		for _, beginning := range callsOf(text) {
+			beginning = strings.Replace(beginning, "@", fd, 1)
+			for last = (traced{}); !strings.HasPrefix(last.text, beginning); calls = calls[1:] {
+				if len(calls) == 0 {
+					return fmt.Errorf("step %d, %s: no call follows that begins with %s", s.Number, text, beginning)
+				}
+				last = calls[0]
+				last.text = spell(tracedSpelling[:], last.text)
+			}
+			if strings.HasPrefix(last.text, "openat(") {
+				fd = last.result
+			}
+		}
+		if err := r.opened(text, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// opened learns the registers that an action sets.
+func (r *replay) opened(action string, c traced) error {
+	switch name, isOpen := strings.CutPrefix(action, "$"); {
+	case isOpen:
+		name, _, _ = strings.Cut(name, " = ")
+		return r.learn(name, c.result)
+	case strings.HasPrefix(action, "pipe2("):
+		ends := strings.FieldsFunc(c.text, func(c rune) bool { return strings.ContainsRune("([,] )", c) })
+		if err := r.learn("sync", ends[1]); err != nil {
+			return err
+		}
+		return r.learn("sync/write", ends[2])
+	case strings.HasPrefix(action, "clone3("):
+		r.regs["pid"] = c.result
+	}
+	return nil
+}
+
+// bpfNames are the numbers of linux/bpf_common.h and linux/seccomp.h that
+// strace prints by name.
+var bpfNames = map[string]uint32{
+	"BPF_LD": 0, "BPF_ALU": 4, "BPF_JMP": 5, "BPF_RET": 6, "BPF_W": 0, "BPF_ABS": 0x20, "BPF_K": 0,
+	"BPF_AND": 0x50, "BPF_JA": 0, "BPF_JEQ": 0x10, "BPF_JGT": 0x20, "BPF_JGE": 0x30, "BPF_JSET": 0x40,
+	"SECCOMP_RET_ALLOW": 0x7fff0000, "SECCOMP_RET_ERRNO": 0x50000, "SECCOMP_RET_KILL_PROCESS": 0x80000000,
+	"SECCOMP_RET_KILL_THREAD": 0, "SECCOMP_RET_LOG": 0x7ffc0000, "SECCOMP_RET_TRACE": 0x7ff00000, "SECCOMP_RET_TRAP": 0x30000,
+}
+
+var instruction = regexp.MustCompile(`BPF_(?:STMT|JUMP)\(([^,]+), ([^,)]+)(?:, ([^,]+), ([^)]+))?\)`)
+
+// instructions reads the filter that strace prints, as bytes: an array of
+// struct sock_filter.
+func instructions(t *testing.T, text string) (program []byte) {
+	t.Helper()
+	number := func(text string) (n uint32) {
+		for word := range strings.SplitSeq(text, "|") {
+			v, named := bpfNames[word]
+			if !named {
+				u, err := strconv.ParseUint(word, 0, 32)
+				if err != nil && word != "" {
+					t.Fatalf("strace prints a word that is not in this table: %s", word)
+				}
+				v = uint32(u)
+			}
+			n |= v
+		}
+		return n
+	}
+	for _, m := range instruction.FindAllStringSubmatch(text, -1) {
+		program = binary.NativeEndian.AppendUint16(program, uint16(number(m[1])))
+		program = append(program, byte(number(m[3])), byte(number(m[4])))
+		program = binary.NativeEndian.AppendUint32(program, number(m[2]))
+	}
+	return program
+}
