@@ -126,15 +126,12 @@ func archive(files []file) ([]byte, error) {
 	var data bytes.Buffer
 	out := tar.NewWriter(&data)
 	for _, f := range files {
-		header := &tar.Header{
+		header := &tar.Header{ // a directory by its slash
 			Name: f.name, Mode: f.mode, ModTime: epoch, Uid: f.owner, Gid: f.owner,
-			Linkname: f.target, Size: int64(len(f.text)), Typeflag: tar.TypeReg,
+			Linkname: f.target, Size: int64(len(f.text)),
 		}
-		switch {
-		case f.target != "":
+		if f.target != "" {
 			header.Typeflag = tar.TypeSymlink
-		case f.name[len(f.name)-1] == '/':
-			header.Typeflag = tar.TypeDir
 		}
 		if err := out.WriteHeader(header); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)

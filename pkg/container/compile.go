@@ -37,6 +37,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.Maps(b, s)
 
 	// The child, in new namespaces, with all privileges.
+	release(b)
 	namespace.User(b, s)
 	h.Cgroup.Enter(b)
 	namespace.CgroupRoot(b, s)
@@ -62,6 +63,17 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		return nil, err
 	}
 	return b.Plan(), nil
+}
+
+// held is the input that is the lock on the container's state.
+const held plan.Reg = "lock"
+
+// release leaves the lock to the runtime: it belongs to all processes that
+// have it open, and a child has what its parent had.
+func release(b *plan.Builder) {
+	b.Section(plan.Child, "lock", "nothing holds the runtime's lock but the runtime")
+	b.At("/process")
+	b.Do("when the runtime is killed, the next command finds the lock free, and cleans up", plan.Close(held))
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the

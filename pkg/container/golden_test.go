@@ -229,6 +229,24 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// The wall at a glance fits a screen of 80 columns and 24 lines, with the
+// prompt and what the command says after it.
+func TestBricksFitAScreen(t *testing.T) {
+	var b bytes.Buffer
+	if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) > 20 {
+		t.Errorf("%d lines", len(lines))
+	}
+	for _, l := range lines {
+		if len(l) > 80 {
+			t.Errorf("%d columns: %s", len(l), l)
+		}
+	}
+}
+
 func rewrite(t *testing.T, name string, archive *txtar.Archive, got string) {
 	t.Helper()
 	files := archive.Files[:0]

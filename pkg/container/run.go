@@ -78,7 +78,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}
-	run := &plan.Run{Fd: make(map[plan.Reg]int)}
+	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: map[plan.Reg]int{held: int(c.lock)}}
 	if o.Console > 0 {
 		run.Fd[namespace.Console] = o.Console
 	}

@@ -10,6 +10,7 @@ package forkexec
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -105,7 +106,9 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 	if err := seal(proc.plan, run.Fd); err != nil {
 		return err
 	}
-	w, err := lower(proc.plan, step, run.Fd)
+	inputs := maps.Clone(run.Fd)
+	maps.Copy(inputs, run.Lent)
+	w, err := lower(proc.plan, step, inputs)
 	if err != nil {
 		return err
 	}

@@ -62,8 +62,9 @@ type Allow struct {
 // A Run is what the actions of one run share: what they open for the child,
 // and the child itself once it is there.
 type Run struct {
-	PID int         // of the child, in the parent's PID namespace; 0 before the clone
-	Fd  map[Reg]int // inputs of the child, by register; the runner closes them
+	PID  int         // of the child, in the parent's PID namespace; 0 before the clone
+	Fd   map[Reg]int // inputs of the child, by register; the runner closes them
+	Lent map[Reg]int // inputs that stay open in the parent
 }
 
 // Step returns the step with the given number, nil if there is none.

@@ -50,11 +50,14 @@ func (p *Plan) bricks(w io.Writer) {
 	}
 	fmt.Fprintf(w, "A container is a process behind a wall, and the wall is %d system calls:\n\n", calls)
 	for i, s := range p.Sections {
-		unit := "calls"
+		unit := "call"
 		if s.Where == Parent {
-			unit = "acts"
+			unit = "act"
 		}
-		fmt.Fprintf(w, "%3d  %-7s %-9s %-48s %3d %s\n", i+1, s.Where, s.Brick, s.Title, len(s.Steps), unit)
+		if len(s.Steps) != 1 {
+			unit += "s"
+		}
+		fmt.Fprintf(w, "%3d  %-6s %-8s %-48s %3d %s\n", i+1, s.Where, s.Brick, s.Title, len(s.Steps), unit)
 	}
 }
 

@@ -28,7 +28,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	late := len(filter.Program) == 0 || s.Process.NoNewPrivileges
 	if late {
-		b.Section(plan.Child, "caps", "the parts of root's power that it may not have go")
+		b.Section(plan.Child, "caps", "most of root's power goes, for ever")
 		if err := drop(b, s, h); err != nil {
 			return err
 		}

@@ -59,25 +59,15 @@ func mount(c *call) error {
 
 // mountOptions splits -o into the flags of mount(2) and the file system's own.
 func mountOptions(list string) (flags uintptr, data string) {
+	known := map[string]uintptr{
+		"": 0, "rw": 0, "defaults": 0, "ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV,
+		"noexec": unix.MS_NOEXEC, "bind": unix.MS_BIND, "rbind": unix.MS_BIND | unix.MS_REC, "remount": unix.MS_REMOUNT,
+	}
 	var rest []string
 	for option := range strings.SplitSeq(list, ",") {
-		switch option {
-		case "", "rw", "defaults":
-		case "ro":
-			flags |= unix.MS_RDONLY
-		case "nosuid":
-			flags |= unix.MS_NOSUID
-		case "nodev":
-			flags |= unix.MS_NODEV
-		case "noexec":
-			flags |= unix.MS_NOEXEC
-		case "bind":
-			flags |= unix.MS_BIND
-		case "rbind":
-			flags |= unix.MS_BIND | unix.MS_REC
-		case "remount":
-			flags |= unix.MS_REMOUNT
-		default:
+		flag, ok := known[option]
+		flags |= flag
+		if !ok {
 			rest = append(rest, option)
 		}
 	}

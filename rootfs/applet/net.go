@@ -23,17 +23,15 @@ func ip(c *call) error {
 		what = c.Args[0]
 	}
 	switch what {
-	case "a", "addr", "address":
-		return c.interfaces(true)
-	case "l", "link":
-		return c.interfaces(false)
+	case "a", "addr", "address", "l", "link":
+		return c.interfaces()
 	case "r", "route":
 		return c.routes()
 	}
 	return fmt.Errorf("%q is not addr, link or route", what)
 }
 
-func (c *call) interfaces(addresses bool) error {
+func (c *call) interfaces() error {
 	all, err := net.Interfaces()
 	if err != nil {
 		return err
@@ -41,9 +39,6 @@ func (c *call) interfaces(addresses bool) error {
 	for _, i := range all {
 		flags := strings.ToUpper(strings.ReplaceAll(i.Flags.String(), "|", ","))
 		fmt.Fprintf(c.out, "%d: %s: <%s> mtu %d %s\n", i.Index, i.Name, flags, i.MTU, i.HardwareAddr)
-		if !addresses {
-			continue
-		}
 		list, err := i.Addrs()
 		if err != nil {
 			return err
@@ -99,10 +94,10 @@ func ping(c *call) error {
 		return err
 	}
 	fd, err := echoSocket([4]byte(target.IP.To4()))
+	defer unix.Close(fd)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
 	lost := 0
 	for i := range count {
 		start := time.Now()
@@ -134,12 +129,8 @@ func echoSocket(target [4]byte) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w: this group is not in net.ipv4.ping_group_range", err)
 	}
-	err = errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}),
+	return fd, errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}),
 		unix.Connect(fd, &unix.SockaddrInet4{Addr: target}))
-	if err != nil {
-		return -1, errors.Join(err, unix.Close(fd))
-	}
-	return fd, nil
 }
 
 // echoRequest sends one request, RFC 792, and waits for its answer, which has

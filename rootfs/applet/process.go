@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,23 +173,19 @@ func setsid(c *call) error {
 	return Exec(os.Getenv("PATH"), c.Args, os.Environ())
 }
 
-// sleep waits: seconds, or "500ms", "2m".
+// sleep waits: seconds, or "500ms", "2m", "infinity".
 func sleep(c *call) error {
-	d, err := duration(c.Args[0])
-	time.Sleep(d)
-	return err
-}
-
-func duration(s string) (time.Duration, error) {
-	if s == "infinity" {
-		return 1<<63 - 1, nil
+	text := c.Args[0]
+	d, err := time.ParseDuration(text)
+	switch {
+	case text == "infinity":
+		d, err = math.MaxInt64, nil
+	case err != nil:
+		d, err = time.ParseDuration(text + "s")
 	}
-	d, err := time.ParseDuration(s)
 	if err != nil {
-		d, err = time.ParseDuration(s + "s")
+		return fmt.Errorf("%q is not a time", text)
 	}
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is not a time", s)
-	}
-	return d, nil
+	time.Sleep(d)
+	return nil
 }

@@ -61,9 +61,7 @@ func (s *shell) exec(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		case args[0] == kill: // here, since a limit of processes must not stop it
 			args[0] = "kill"
 			run, _ := applet.Lookup(args[0])
-			if code := run(applet.Stdio{In: hc.Stdin, Out: hc.Stdout, Err: hc.Stderr}, args); code != 0 {
-				err = interp.ExitStatus(code)
-			}
+			err = interp.NewExitStatus(uint8(run(applet.Stdio{In: hc.Stdin, Out: hc.Stdout, Err: hc.Stderr}, args)))
 		case ctx.Value(background{}) != nil:
 			err = told(hc, next(ctx, append([]string{"setsid"}, args...)))
 		default:
