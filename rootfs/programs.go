@@ -63,11 +63,10 @@ func burnPIDs() []*plan.Step {
 // waitid(2), which here only looks: the child has no child of its own, so the
 // call fails and ends it.
 func zombie() []*plan.Step {
-	const anyChild = 0 // P_ALL
 	look := unix.WEXITED | unix.WNOHANG | unix.WNOWAIT
 	return []*plan.Step{
 		fork(),
-		step("waitid", unix.SYS_WAITID, num(anyChild), num(0), num(0), num(uint64(look)), num(0)),
+		step("waitid", unix.SYS_WAITID, num(unix.P_ALL), num(0), num(0), num(uint64(look)), num(0)),
 		say("my child has ended, and I never wait for it\n"),
 		pause(),
 	}

@@ -207,6 +207,7 @@ func TestInside(t *testing.T) {
 		{"subshell and exec", "(exec echo in; echo not); echo $(exec echo sub); exec echo last; echo not", "in\nsub\nlast\n", 0},
 		{"job", "{ echo a; exit 3; } & wait $!; echo $?", "a\n3\n", 0},
 		{"trap as pid 1", "trap 'echo got; exit 3' TERM; kill -TERM 1; while :; do sleep 0.01; done", "got\n", 3},
+		{"trap and no more as pid 1", "trap 'echo got' TERM; trap - TERM; kill -TERM 1; sleep 0.1; echo alive", "alive\n", 0},
 		{"no handler as pid 1", "kill -TERM 1; kill -INT 1; sleep 0.1; echo alive", "alive\n", 0},
 		{"an applet as pid 1", "(sleep 0.2; kill -TERM 1; kill -QUIT 1) & exec sleep 1", "", 0},
 		{"killed", "sh -c 'kill -KILL $$'; echo $?", "killed\n137\n", 0},

@@ -61,6 +61,7 @@ func TestShell(t *testing.T) {
 		{"exit trap", "trap 'echo bye' EXIT\n", nil, "bye\n", 0},
 		{"killed", "", []string{"-c", "sh -c 'kill -KILL $$'; echo $?"}, "killed\n137\n", 0},
 		{"ignored signal", "", []string{"-c", "trap '' TERM; kill -TERM $$; echo alive"}, "alive\n", 0},
+		{"trap and no more", "", []string{"-c", "trap 'echo x' TERM; trap - TERM; kill -TERM $$; sleep 5"}, "", -1},
 		{"background list", "", []string{"-c", "{ echo a; exit 3; } & wait $!; echo $?"}, "a\n3\n", 0},
 		{"functions and variables in the background", "", []string{"-c", "f() { echo $x $1; }; x=1; f 2 & wait"}, "1 2\n", 0},
 	} {

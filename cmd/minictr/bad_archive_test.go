@@ -118,7 +118,7 @@ func TestRefusesArchives(t *testing.T) {
 	oci := func() *archive { return newArchive(t, "oci") }
 	docker := func() *archive { return newArchive(t, "docker") }
 	compressed := func(how string) []byte {
-		text, err := compress(bytes.Repeat(oci().bytes(), 1), how)
+		text, err := compress(oci().bytes(), how)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestRefusesArchives(t *testing.T) {
 	}{
 		{"nothing", nil, "the archive is empty"},
 		{"words", []byte(strings.Repeat("this is no archive\n", 100)), "archive: archive/tar: invalid tar header"},
-		{"half", half(oci().bytes()), "archive: \"blobs/sha256/...\": unexpected EOF"},
+		{"half", half(oci().bytes()), "archive: unexpected EOF"},
 		{"half of gzip", half(compressed("gzip")), "...unexpected EOF"},
 		{"half of zstd", half(compressed("zstd")), "...unexpected EOF"},
 		{"half of xz", half(compressed("xz")), "...unexpected EOF"},
@@ -157,12 +157,12 @@ func TestRefusesArchives(t *testing.T) {
 		{"oci: schema 1", with(member{"index.json", []byte(`{"schemaVersion":1}`)}), "index.json: manifest: Docker's schema version 1 is not supported; the image must be pushed again by a newer tool"},
 		{"oci: no manifest", oci().without(manifestBlob).bytes(), "blob sha256:...: is not in the archive"},
 		{"oci: no configuration", oci().without(configBlob).bytes(), "blob sha256:...: is not in the archive"},
-		{"oci: no layer", oci().without(layerBlob).bytes(), "blob sha256:...: is not in the archive"},
+		{"oci: no layer", oci().without(layerBlob).bytes(), "layer 1 of 1: blob sha256:...: is not in the archive"},
 		{"oci: a changed manifest", oci().replace(manifestBlob, `"schemaVersion":2`, `"schemaVersion":3`).bytes(), "blob sha256:...: is not in the archive"},
 		{"oci: another version of manifest", oci().replace(manifestBlob, `"schemaVersion":2`, `"schemaVersion":3`).honest(manifestBlob, indexFile).bytes(), "manifest: schemaVersion is 3, want 2"},
-		{"oci: a changed layer", oci().replace(layerBlob, "good", "evil").bytes(), "blob sha256:...: is not in the archive"},
+		{"oci: a changed layer", oci().replace(layerBlob, "good", "evil").bytes(), "layer 1 of 1: blob sha256:...: is not in the archive"},
 		{"oci: a layer of another diffID", oci().replace(layerBlob, "good", "evil").honest(layerBlob, manifestBlob).honest(manifestBlob, indexFile).bytes(), "...: diffID is sha256:..., want sha256:..."},
-		{"oci: a wrong size", oci().replace(manifestBlob, `"size":2048`, `"size":2047`).honest(manifestBlob, indexFile).bytes(), "blob sha256:...: size is more than 2047, want 2047"},
+		{"oci: a wrong size", oci().replace(manifestBlob, `"size":2048`, `"size":2047`).honest(manifestBlob, indexFile).bytes(), "layer 1 of 1: blob sha256:...: size is more, want 2047"},
 		{"oci: a foreign digest", oci().replace(indexFile, `"digest":"sha256:`, `"digest":"md5:`).bytes(), "index.json: index: ...only sha256 is supported"},
 		{"oci: another machine", oci().replace(configBlob, `"architecture":"`, `"architecture":"not-`).honest(configBlob, manifestBlob).honest(manifestBlob, indexFile).bytes(), "not for platform linux/..., only for linux/not-..."},
 		{"oci: no image's configuration", oci().replace(manifestBlob, ispec.MediaTypeImageConfig, "text/plain").honest(manifestBlob, indexFile).bytes(), `manifest: /config: mediaType "text/plain" is not that of an image's configuration`},
@@ -182,9 +182,6 @@ func TestRefusesFiles(t *testing.T) {
 		t.Skip("needs root")
 	}
 	h := newHost(t)
-	two := newArchive(t, "oci")
-	text := strings.Replace(string(two.files[indexFile].content), `"manifests":[`, `"manifests":[`, 1)
-	_ = text
 	good := newArchive(t, "oci").bytes()
 	plain, err := archiveOfFiles([]member{{"etc/name", []byte("good")}})
 	if err != nil {
@@ -210,7 +207,6 @@ func TestRefusesFiles(t *testing.T) {
 		{"rmi nosuch", "image: get: nosuch is not in the store: minictr images lists what is here; minictr pull fetches more"},
 		{"rmi UPPER", `image: get: reference "UPPER": "UPPER": the name must be in lower case`},
 		{"plan nosuch", "image: get: nosuch is not in the store: minictr images lists what is here; minictr pull fetches more"},
-		{"run 127.0.0.1:1/nosuch", "..."},
 		{"pull 127.0.0.1:1/nosuch", "image: pull 127.0.0.1:1/nosuch:latest: tried http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: no registry can be reached; the built-in image needs none: minictr run tiny"},
 		{"--root words images", "..."},
 		{"--run-root words ps", "..."},

@@ -75,6 +75,11 @@ func loadCommand() *cli.Command {
 			if err := exactly(c, 1, "FILE"); err != nil {
 				return err
 			}
+			if name := c.String("name"); name != "" {
+				if _, err := image.ParseReference(name); err != nil {
+					return fmt.Errorf("--name: %w", err)
+				}
+			}
 			store, err := e.Images()
 			if err != nil {
 				return err

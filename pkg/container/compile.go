@@ -37,15 +37,15 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.Maps(b, s)
 
 	// The child, in new namespaces, with all privileges.
-	release(b)
 	namespace.User(b, s)
+	process.Session(b, s)
+	release(b)
 	h.Cgroup.Enter(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
 	namespace.Time(b, s)
 	namespace.Network(b, s)
 	namespace.UTS(b, s)
-	process.Session(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err
 	}
@@ -71,7 +71,6 @@ const held plan.Reg = "lock"
 // release leaves the lock to the runtime: it belongs to all processes that
 // have it open, and a child has what its parent had.
 func release(b *plan.Builder) {
-	b.Section(plan.Child, "lock", "nothing holds the runtime's lock but the runtime")
 	b.At("/process")
 	b.Do("when the runtime is killed, the next command finds the lock free, and cleans up", plan.Close(held))
 }

@@ -49,11 +49,16 @@ func (st *stage) spool(ctx context.Context, r io.Reader) (*archive, error) {
 	}
 	defer plain.Close()
 	a := &archive{files: map[string]Descriptor{}, links: map[string]string{}}
-	entries := tar.NewReader(newLimiter(plain, "bytes in an archive", MaxArchiveBytes))
+	limited := newLimiter(plain, "bytes in an archive", MaxArchiveBytes)
+	entries := tar.NewReader(limited)
 	for range MaxArchiveFiles {
 		hdr, err := entries.Next()
 		if errors.Is(err, io.EOF) {
-			return a, nil
+			// The checksum of a compressed archive is behind its last entry, and
+			// who writes into a pipe wants to get rid of everything.
+			if err = drain(limited); err == nil {
+				return a, nil
+			}
 		}
 		if err == nil {
 			err = ctx.Err()

@@ -50,6 +50,7 @@ func TestOutput(t *testing.T) {
 		{args: "cat nosuch file", out: "one\ntwo\nthree\n", errs: "cat: open nosuch: no such file or directory\n", code: 1},
 		{args: "cat -z", errs: "cat: unknown option -z\n", code: 1},
 		{args: "head -1 file -", input: "a\nb\n", out: "one\na\n"},
+		{args: "head -n", errs: "head: option -n needs a value\n", code: 1},
 		{args: "tail -1 file", out: "three\n"},
 		{args: "wc file", out: "3 3 14 file\n"},
 		{args: "kill -9", errs: "kill: which process?\n", code: 1},

@@ -50,8 +50,7 @@ func mount(c *call) error {
 	if err := unix.Mount(source, target, c.value['t'], flags, data); err != nil {
 		return fmt.Errorf("%s on %s: %w", source, target, err)
 	}
-	const readOnlyBind = unix.MS_BIND | unix.MS_RDONLY
-	if flags&readOnlyBind == readOnlyBind { // mount(2) takes no other flag at once with bind
+	if flags&unix.MS_BIND != 0 && flags&unix.MS_RDONLY != 0 { // mount(2) takes no other flag at once with bind
 		return failed("remount", target, unix.Mount("", target, "", flags|unix.MS_REMOUNT, ""))
 	}
 	return nil

@@ -18,10 +18,7 @@ import (
 
 // ip shows what is there and changes nothing: ip addr, ip link, ip route.
 func ip(c *call) error {
-	what := "addr"
-	if len(c.Args) > 0 {
-		what = c.Args[0]
-	}
+	what := append(c.Args, "addr")[0]
 	switch what {
 	case "a", "addr", "address", "l", "link":
 		return c.interfaces()

@@ -50,8 +50,10 @@ func Parse(letters string, args []string) (*Options, error) {
 			if !strings.HasPrefix(after, ":") {
 				continue
 			}
-			if o.value[letter] == "" && len(args) > 1 {
-				args = args[1:]
+			if o.value[letter] == "" {
+				if args = args[1:]; len(args) == 0 {
+					return nil, fmt.Errorf("option -%c needs a value", letter)
+				}
 				o.value[letter] = args[0]
 			}
 			break

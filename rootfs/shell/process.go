@@ -61,7 +61,9 @@ func (s *shell) exec(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		case args[0] == kill: // here, since a limit of processes must not stop it
 			args[0] = "kill"
 			run, _ := applet.Lookup(args[0])
-			err = interp.NewExitStatus(uint8(run(applet.Stdio{In: hc.Stdin, Out: hc.Stdout, Err: hc.Stderr}, args)))
+			if code := run(applet.Stdio{In: hc.Stdin, Out: hc.Stdout, Err: hc.Stderr}, args); code != 0 {
+				err = interp.ExitStatus(code)
+			}
 		case ctx.Value(background{}) != nil:
 			err = told(hc, next(ctx, append([]string{"setsid"}, args...)))
 		default:
@@ -76,9 +78,7 @@ func (s *shell) exec(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 func told(hc interp.HandlerContext, err error) error {
 	status, ended := errors.AsType[interp.ExitStatus](err)
 	switch sig := unix.Signal(status - 128); {
-	case err == nil:
-		return nil
-	case !ended:
+	case err != nil && !ended:
 		fmt.Fprintf(hc.Stderr, "sh: can't fork or execute: %v\n", err)
 		return interp.ExitStatus(126)
 	case status > 128 && sig != unix.SIGINT && sig != unix.SIGPIPE:

@@ -132,11 +132,11 @@ func (s *shell) trap(args []string) []string {
 			rest = append(rest, name)
 		case action == "":
 			signal.Ignore(sig)
-		case action != "-":
-			s.actions.Store(sig, action)
-			signal.Notify(s.caught, sig)
-		case os.Getpid() != 1: // for which the default is to do nothing
+		case action == "-" && os.Getpid() != 1:
 			signal.Reset(sig)
+		default: // that of PID 1 is to do nothing, too
+			s.actions.Store(sig, strings.TrimPrefix(action, "-"))
+			signal.Notify(s.caught, sig)
 		}
 	}
 	if len(rest) == 2 {
