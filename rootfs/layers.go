@@ -29,7 +29,7 @@ const LabelID = "minictr.program"
 func Describe() Config {
 	id, _ := ID() // a program that can't be the image's can still tell
 	return Config{
-		User: "root", WorkingDir: "/", Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin", "HOME=/root"},
+		User: "root", WorkingDir: "/", Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"},
 		Labels: map[string]string{LabelID: id}, Layers: 3,
 	}
 }

@@ -124,8 +124,14 @@ func TestLayout(t *testing.T) {
 		layer int
 		name  string
 	}{
-		{0, "etc/deleted"}, {2, "etc/.wh.deleted"}, {0, "usr/share/layers/first"},
-		{2, "usr/share/layers/.wh..wh..opq"}, {1, "bin/tiny"}, {1, "bin/sh"}, {1, "bin/pause"}, {2, "etc/motd"},
+		{0, "etc/deleted"},
+		{2, "etc/.wh.deleted"},
+		{0, "usr/share/layers/first"},
+		{2, "usr/share/layers/.wh..wh..opq"},
+		{1, "bin/tiny"},
+		{1, "bin/sh"},
+		{1, "bin/pause"},
+		{2, "etc/motd"},
 	} {
 		if _, ok := names[want.layer][want.name]; !ok {
 			t.Errorf("layer %d has no %s", want.layer, want.name)
@@ -141,8 +147,10 @@ func TestWriteIsDeterministic(t *testing.T) {
 }
 
 func TestApplet(t *testing.T) {
-	for _, name := range []string{"sh", "ls", "cat", "ps", "mount", "hostname", "id", "uname", "free", "dmesg", "ip", "ping", "kill",
-		"sleep", "env", "df", "dd", "stat", "grep", "wc", "sort", "head", "tail", "burn-cpu", "burn-disk", "tiny"} {
+	for _, name := range []string{
+		"sh", "ls", "cat", "ps", "mount", "hostname", "id", "uname", "free", "dmesg", "ip", "ping", "kill",
+		"sleep", "env", "df", "dd", "stat", "grep", "wc", "sort", "head", "tail", "burn-cpu", "burn-disk", "tiny",
+	} {
 		if _, ok := Applet(name); !ok {
 			t.Errorf("no applet %s", name)
 		}
@@ -216,8 +224,10 @@ func TestInside(t *testing.T) {
 		{"zombie", "zombie & sleep 0.3; ps | grep -c 'Z .*\\[zombie\\]'", "my child has ended, and I never wait for it\n1\n", 0},
 		{"orphan", "orphan; echo $?; ps | grep -c '[0-9] orphan'; sleep 1.3; ps | grep -c 'Z .*\\[orphan\\]'", "0\n1\n1\n", 0},
 		{"env", "X=1 env -i Y=2 env", "Y=2\n", 0},
-		{"mount", "mount -t tmpfs -o size=1m,ro none /tmp; touch /tmp/x; umount /tmp; touch /tmp/x; rm /tmp/x",
-			"touch: open /tmp/x: read-only file system\n", 0},
+		{
+			"mount", "mount -t tmpfs -o size=1m,ro none /tmp; touch /tmp/x; umount /tmp; touch /tmp/x; rm /tmp/x",
+			"touch: open /tmp/x: read-only file system\n", 0,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, code := inside(t, dir, c.script)

@@ -41,6 +41,7 @@ func config(t *testing.T, patch string) string {
 	t.Helper()
 	s := spec.Default()
 	s.Process.Args = []string{"/bin/true"}
+	s.Linux.Sysctl = nil // it needs a /proc
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -221,6 +222,9 @@ func TestRefusesSteps(t *testing.T) {
 			`/process/rlimits/0: step N, rlimits: prlimit64(0, RLIMIT_NOFILE, {rlim_cur=1, rlim_max=RLIM64_INFINITY}, NULL) → EPERM: operation not permitted: the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less`},
 		{`{"process": {"args": ["/bin/true", "` + long + `"]}}`,
 			`/process/args: step N, exec: execveat($stub, "", ["/bin/true", "/bin/true", "xxx...xxx...) → E2BIG: argument list too long: arguments and environment are more than the kernel takes: see execve(2)`},
+		{`{"process": {"user": {"uid": 5}}, "mounts": [], "linux": {"namespaces": [{"type": "mount"}, {"type": "user"}], ` +
+			`"uidMappings": [{"containerID": 0, "hostID": 0, "size": 5}], "gidMappings": [{"containerID": 0, "hostID": 0, "size": 5}]}}`,
+			"/process/user/uid: step N, ids: setresuid(5, -1, -1)" + invalid + "the user namespace's map lacks this user: see /linux/uidMappings"},
 		{`{"linux": {"sysctl": {"net.nosuch": "1"}}}`,
 			`/linux/sysctl/net.nosuch: step N, sysctl: openat($/proc, "sys/net/nosuch", O_WRONLY|O_CLOEXEC) → ENOENT: no such file or directory: this kernel has no such parameter`},
 		{`{"linux": {"sysctl": {"net.ipv4.ip_forward": "maybe"}}}`,

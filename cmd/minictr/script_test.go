@@ -32,7 +32,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	minictr = filepath.Join(dir, "minictr")
-	build := exec.Command("go", "build", "-o", minictr, ".")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", minictr, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)

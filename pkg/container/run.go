@@ -74,7 +74,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	if o.Edit != nil {
 		o.Edit(p)
 	}
-	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.Has(s, specs.PIDNamespace)
+	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}

@@ -210,11 +210,13 @@ const minMemory = 6 << 20
 // bytesOf reads a size: a number with b, k, m or g, in powers of 1024.
 func bytesOf(s string) (int64, error) {
 	number, shift := strings.ToLower(s), 0
-	for i, unit := range []string{"b", "k", "m", "g"} {
-		for _, suffix := range []string{unit + "ib", unit + "b", unit} {
-			if n, ok := strings.CutSuffix(number, suffix); ok && shift == 0 && number == strings.ToLower(s) {
-				number, shift = n, 10*i
-			}
+	for _, unit := range [...]struct {
+		suffix string
+		shift  int
+	}{{"kib", 10}, {"mib", 20}, {"gib", 30}, {"kb", 10}, {"mb", 20}, {"gb", 30}, {"k", 10}, {"m", 20}, {"g", 30}, {"b", 0}} {
+		if n, ok := strings.CutSuffix(number, unit.suffix); ok {
+			number, shift = n, unit.shift
+			break
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
@@ -232,9 +234,7 @@ func setNetwork(s *specs.Spec, o Options) error {
 	case "", "none":
 		return nil
 	case "host":
-		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
-			return n.Type == specs.NetworkNamespace
-		})
+		spec.HostNetwork(s)
 		return nil
 	}
 	return fmt.Errorf("--network: %q is neither none nor host", o.Network)

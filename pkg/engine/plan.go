@@ -43,7 +43,7 @@ func (e *Engine) template(name string) (Template, error) {
 // builtinTemplate describes the built-in image, which need not be made yet.
 func builtinTemplate() Template {
 	about := rootfs.Describe()
-	config := spec.Image{User: about.User, WorkingDir: about.WorkingDir, Cmd: about.Cmd, Env: about.Env}
+	config := spec.Image{User: about.User, WorkingDir: about.WorkingDir, Cmd: about.Cmd, Env: about.Env, Labels: about.Labels}
 	t := Template{Config: config, Read: rootfs.ReadFile}
 	for n := range about.Layers {
 		t.Layers = append(t.Layers, fmt.Sprintf("l/%d", n)) // as image.Lower names them

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -181,7 +180,7 @@ type dockerImage struct {
 // own making, for it has none.
 func (st *stage) addDocker(ctx context.Context, a *archive, text []byte, opts Options) ([]*addition, error) {
 	var list []dockerImage
-	if err := json.Unmarshal(text, &list); err != nil {
+	if err := parseJSON(text, &list); err != nil {
 		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
 	if len(list) == 0 {

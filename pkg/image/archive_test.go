@@ -90,7 +90,7 @@ func TestLoadArchiveRefuses(t *testing.T) {
 		{"root file system", tarOf(t, file("./", ""), file("./etc/passwd", "")), `but "./etc/passwd"`},
 		{"null", dockerArchive(t, "null"), "manifest.json lists no image"},
 		{"empty list", dockerArchive(t, "[]"), "manifest.json lists no image"},
-		{"no list", dockerArchive(t, `{"Config":1}`), "manifest.json: json"},
+		{"no list", dockerArchive(t, `{"Config":1}`), "manifest.json: /: can't be a JSON object"},
 		{"no config", dockerArchive(t, `[{"Layers":["one/layer.tar"]}]`), `/0: /Config: the archive has no file ""`},
 		{"no layer", dockerArchive(t, `[{"Config":"config.json","Layers":["one/layer.tar","../two"]}]`), `/Layers/1: the archive has no file "../two"`},
 		{"layer in a loop", dockerArchive(t, `[{"Config":"config.json","Layers":["loop.tar"]}]`), `has no file "loop.tar"`},

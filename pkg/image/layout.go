@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +23,7 @@ func checkLayout(text []byte) error {
 	var layout struct {
 		Version string `json:"imageLayoutVersion"`
 	}
-	if err := json.Unmarshal(text, &layout); err != nil {
+	if err := parseJSON(text, &layout); err != nil {
 		return fmt.Errorf("oci-layout: %w", err)
 	}
 	if layout.Version != layoutVersion {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -126,13 +127,23 @@ type document struct {
 	FSLayers      json.RawMessage `json:"fsLayers"`
 }
 
+// parseJSON reads a document of others. Its errors name the field, and no type
+// of Go.
+func parseJSON(text []byte, v any) error {
+	err := json.Unmarshal(text, v)
+	if field, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("/%s: can't be a JSON %s", strings.ReplaceAll(field.Field, ".", "/"), field.Value)
+	}
+	return err
+}
+
 // parseManifest reads a manifest or an index; the other result is nil. A
 // document that could pass for both is refused: two readers might see two
 // images in it. declared is the media type of the descriptor or response that
 // led here; it may be empty.
 func parseManifest(text []byte, declared string) (*manifest, *index, error) {
 	var d document
-	if err := json.Unmarshal(text, &d); err != nil {
+	if err := parseJSON(text, &d); err != nil {
 		return nil, nil, fmt.Errorf("manifest: %w", err)
 	}
 	switch {
@@ -160,7 +171,7 @@ func parseIndex(text []byte, mediaType string) (*index, error) {
 		return nil, fmt.Errorf("index: unknown mediaType %.100q", mediaType)
 	}
 	var x index
-	if err := json.Unmarshal(text, &x); err != nil {
+	if err := parseJSON(text, &x); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	for i, d := range x.Manifests {
@@ -176,7 +187,7 @@ func parseImageManifest(text []byte, mediaType string) (*manifest, error) {
 		return nil, fmt.Errorf("manifest: unknown mediaType %.100q", mediaType)
 	}
 	var m manifest
-	if err := json.Unmarshal(text, &m); err != nil {
+	if err := parseJSON(text, &m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	if t := m.Config.MediaType; t != mediaTypeConfig && t != mediaTypeDockerConfig {
@@ -227,7 +238,7 @@ func isLayer(t string) bool {
 // as its manifest does.
 func parseConfig(text []byte, layers int) (*Config, error) {
 	var c Config
-	if err := json.Unmarshal(text, &c); err != nil {
+	if err := parseJSON(text, &c); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if t := c.RootFS.Type; t != "layers" {

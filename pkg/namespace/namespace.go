@@ -78,8 +78,8 @@ func Has(s *specs.Spec, name specs.LinuxNamespaceType) bool {
 	return i >= 0
 }
 
-// isNew says whether the container gets a namespace of that kind of its own.
-func isNew(s *specs.Spec, name specs.LinuxNamespaceType) bool {
+// IsNew says whether the container gets a namespace of that kind of its own.
+func IsNew(s *specs.Spec, name specs.LinuxNamespaceType) bool {
 	n, i := find(s, name)
 	return i >= 0 && n.Path == ""
 }
@@ -142,7 +142,7 @@ func open(input plan.Reg, path string) func(*plan.Run) error {
 func Clone(b *plan.Builder, s *specs.Spec, cgroup plan.Reg) {
 	var flags int
 	for _, k := range kinds {
-		if isNew(s, k.name) && k.flag&(unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME) == 0 {
+		if IsNew(s, k.name) && k.flag&(unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME) == 0 {
 			flags |= k.flag
 		}
 	}
@@ -183,7 +183,7 @@ func Join(b *plan.Builder, s *specs.Spec) {
 
 // CgroupRoot makes the cgroup that the child is in the root of all it can see.
 func CgroupRoot(b *plan.Builder, s *specs.Spec) {
-	if _, i := find(s, specs.CgroupNamespace); isNew(s, specs.CgroupNamespace) {
+	if _, i := find(s, specs.CgroupNamespace); IsNew(s, specs.CgroupNamespace) {
 		b.At(pointer(i))
 		b.Do("the cgroup it is in looks like the root of all", plan.Unshare(unix.CLONE_NEWCGROUP))
 	}
@@ -209,7 +209,7 @@ func UTS(b *plan.Builder, s *specs.Spec) {
 // is no other.
 func Network(b *plan.Builder, s *specs.Spec) {
 	_, i := find(s, specs.NetworkNamespace)
-	if !isNew(s, specs.NetworkNamespace) {
+	if !IsNew(s, specs.NetworkNamespace) {
 		return
 	}
 	b.Section(plan.Child, "network", "a network of its own, with only itself in it")
@@ -222,7 +222,7 @@ func Network(b *plan.Builder, s *specs.Spec) {
 // time_namespaces(7).
 func Time(b *plan.Builder, s *specs.Spec) {
 	_, i := find(s, specs.TimeNamespace)
-	if !isNew(s, specs.TimeNamespace) {
+	if !IsNew(s, specs.TimeNamespace) {
 		return
 	}
 	b.Section(plan.Child, "time", "monotonic and boot clocks of its own")

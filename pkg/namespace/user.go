@@ -16,7 +16,7 @@ const sync plan.Reg = "sync"
 // Pipe makes the pipe over which the parent tells a child in a new user
 // namespace that its maps are written.
 func Pipe(b *plan.Builder, s *specs.Spec) {
-	if !isNew(s, specs.UserNamespace) {
+	if !IsNew(s, specs.UserNamespace) {
 		return
 	}
 	b.Section(plan.Parent, "sync", "a way to tell the process to go on")
@@ -34,7 +34,7 @@ func Pipe(b *plan.Builder, s *specs.Spec) {
 // Maps has the parent write the maps of a new user namespace,
 // user_namespaces(7).
 func Maps(b *plan.Builder, s *specs.Spec) {
-	if !isNew(s, specs.UserNamespace) {
+	if !IsNew(s, specs.UserNamespace) {
 		return
 	}
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
@@ -48,7 +48,7 @@ func Maps(b *plan.Builder, s *specs.Spec) {
 
 // User makes the child root of its new user namespace.
 func User(b *plan.Builder, s *specs.Spec) {
-	if !isNew(s, specs.UserNamespace) {
+	if !IsNew(s, specs.UserNamespace) {
 		return
 	}
 	b.Section(plan.Child, "user", "be root of the user namespace, and nobody outside")

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -9,8 +10,11 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// ours begins the names of annotations that tell this runtime what to do.
+const ours = "org.minictr."
+
 // Unlimited is the annotation of a container that has no cgroup of its own.
-const Unlimited = "org.minictr.unlimited"
+const Unlimited = ours + "unlimited"
 
 // A Brick is a part of the wall that can be left out, to see what leaks.
 type Brick struct {
@@ -24,11 +28,12 @@ type Brick struct {
 func Bricks() []Brick {
 	return []Brick{
 		{"pid", "it sees the host's processes, and root in it can signal them", withoutNamespace(specs.PIDNamespace)},
-		{"net", "it uses the host's network devices, addresses and ports", withoutNamespace(specs.NetworkNamespace)},
+		{"net", "it uses the host's network devices, addresses and ports", HostNetwork},
 		{"ipc", "it sees the host's System V shared memory and message queues", withoutNamespace(specs.IPCNamespace)},
 		{"uts", "it has the host's name", func(s *specs.Spec) {
 			withoutNamespace(specs.UTSNamespace)(s)
 			s.Hostname, s.Domainname = "", ""
+			s.Process.Env = slices.DeleteFunc(s.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOSTNAME=") })
 		}},
 		{"user", "root in it is the host's root, as far as its capabilities reach", func(s *specs.Spec) {
 			withoutNamespace(specs.UserNamespace)(s)
@@ -64,11 +69,18 @@ func withoutNamespace(t specs.LinuxNamespaceType) func(*specs.Spec) {
 	}
 }
 
+// HostNetwork gives the container the host's network. Parameters of its own
+// network go with it: they would be the host's.
+func HostNetwork(s *specs.Spec) {
+	withoutNamespace(specs.NetworkNamespace)(s)
+	maps.DeleteFunc(s.Linux.Sysctl, func(key, _ string) bool { return strings.HasPrefix(key, "net") })
+}
+
 func withoutCgroup(s *specs.Spec) {
 	withoutNamespace(specs.CgroupNamespace)(s)
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
 	s.Linux.Resources = nil
-	s.Annotations = map[string]string{Unlimited: "true"}
+	annotate(s, Unlimited, "true")
 }
 
 // withoutCaps gives back capabilities, but none of those whose effect no

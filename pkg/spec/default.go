@@ -50,6 +50,8 @@ func Default() *specs.Spec {
 				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 				Pids:    &specs.LinuxPids{Limit: &pids},
 			},
+			// ping(8) needs no capability in a network of its own.
+			Sysctl: map[string]string{"net.ipv4.ping_group_range": "0 2147483647"},
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
 				"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",

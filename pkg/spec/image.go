@@ -1,8 +1,6 @@
 package spec
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,7 +53,9 @@ func SetImage(s *specs.Spec, c Image, entrypoint, args []string, read FileReader
 		s.Process.Cwd = "/" + strings.TrimPrefix(c.WorkingDir, "/")
 	}
 	for name, value := range c.Labels {
-		annotate(s, name, value)
+		if !strings.HasPrefix(name, ours) { // those are orders to the runtime, and not the image's to give
+			annotate(s, name, value)
+		}
 	}
 	if c.StopSignal != "" {
 		annotate(s, "org.opencontainers.image.stopSignal", c.StopSignal)
@@ -116,10 +116,10 @@ func SetUser(s *specs.Spec, user string, read FileReader) error {
 	switch {
 	case i >= 0:
 		login, home = passwd[i][0], passwd[i][5]
-		if u.UID, _, err = number(passwd[i][2]); err != nil {
+		if u.UID, err = id(passwd[i][2]); err != nil {
 			return fmt.Errorf("user %q in the image's /etc/passwd: %w", user, err)
 		}
-		if u.GID, _, err = number(passwd[i][3]); err != nil {
+		if u.GID, err = id(passwd[i][3]); err != nil {
 			return fmt.Errorf("user %q in the image's /etc/passwd: %w", user, err)
 		}
 	case numeric:
@@ -151,7 +151,9 @@ func groupOf(group string, groups [][]string) (uint32, error) {
 	}
 	for _, f := range groups {
 		if f[0] == group {
-			gid, _, err = number(f[2])
+			if gid, err = id(f[2]); err != nil {
+				err = fmt.Errorf("group %q in the image's /etc/group: %w", group, err)
+			}
 			return gid, err
 		}
 	}
@@ -182,6 +184,15 @@ func number(s string) (id uint32, numeric bool, err error) {
 	return 0, false, nil
 }
 
+// id is number of a text that can be nothing else.
+func id(s string) (uint32, error) {
+	n, numeric, err := number(s)
+	if err == nil && !numeric {
+		err = fmt.Errorf("%q is no number", s)
+	}
+	return n, err
+}
+
 // entries reads a file of lines with fields between colons. A missing file
 // has none, and lines with fewer fields are passed over.
 func entries(read FileReader, path string, fields int) (list [][]string, err error) {
@@ -192,8 +203,8 @@ func entries(read FileReader, path string, fields int) (list [][]string, err err
 	if err != nil {
 		return nil, fmt.Errorf("%s of the image: %w", path, err)
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
-		if f := strings.Split(lines.Text(), ":"); len(f) >= fields {
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), ":"); len(f) >= fields {
 			list = append(list, f)
 		}
 	}

@@ -141,6 +141,10 @@ func validateNamespaces(s *specs.Spec) error {
 		}
 		seen[n.Type] = true
 	}
+	own := func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" }
+	if s.Annotations[Unlimited] != "" && !slices.ContainsFunc(s.Linux.Namespaces, own) {
+		return errors.New("/linux/namespaces: with neither a pid namespace of its own nor a cgroup, nothing can find its processes to end them")
+	}
 	if !seen[specs.MountNamespace] {
 		return errors.New("/linux/namespaces: no mount namespace: the container's mounts would be the host's")
 	}
@@ -304,6 +308,9 @@ func noNUL(pointer string, v reflect.Value) error {
 		}
 	case reflect.Map:
 		for _, key := range v.MapKeys() {
+			if err := noNUL(pointer, key); err != nil {
+				return err
+			}
 			if err := noNUL(pointer+"/"+key.String(), v.MapIndex(key)); err != nil {
 				return err
 			}

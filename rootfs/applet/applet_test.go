@@ -102,14 +102,36 @@ func TestAsBusybox(t *testing.T) {
 	}
 	text := "b 10 x\na 9 y\nc  2 (z)\na 9 y\n\nB|C 1\n-3 neg\nlast"
 	for _, args := range [][]string{
-		{"sort"}, {"sort", "-r"}, {"sort", "-u"},
-		{"head", "-n", "2"}, {"head", "-3"}, {"head", "-n", "0"}, {"head", "-n", "99"},
-		{"tail", "-n", "2"}, {"tail", "-3"}, {"tail", "-n", "0"}, {"tail", "-n", "99"},
-		{"wc", "-l"}, {"wc", "-w"}, {"wc", "-c"},
-		{"grep", "a"}, {"grep", "-v", "a"}, {"grep", "-c", "a"}, {"grep", "-n", "y$"}, {"grep", "-i", "b"}, {"grep", "nosuch"},
-		{"grep", "a\\|c"}, {"grep", "-E", "a|c"}, {"grep", "-E", "(z)"}, {"grep", "B|C"},
-		{"grep", "-q", "a"}, {"grep", "[]x]"}, {"grep", "[^a-z]$"}, {"grep", "^a\\|^b"},
-		{"grep", "--", "-3"}, {"cat"},
+		{"sort"},
+		{"sort", "-r"},
+		{"sort", "-u"},
+		{"head", "-n", "2"},
+		{"head", "-3"},
+		{"head", "-n", "0"},
+		{"head", "-n", "99"},
+		{"tail", "-n", "2"},
+		{"tail", "-3"},
+		{"tail", "-n", "0"},
+		{"tail", "-n", "99"},
+		{"wc", "-l"},
+		{"wc", "-w"},
+		{"wc", "-c"},
+		{"grep", "a"},
+		{"grep", "-v", "a"},
+		{"grep", "-c", "a"},
+		{"grep", "-n", "y$"},
+		{"grep", "-i", "b"},
+		{"grep", "nosuch"},
+		{"grep", "a\\|c"},
+		{"grep", "-E", "a|c"},
+		{"grep", "-E", "(z)"},
+		{"grep", "B|C"},
+		{"grep", "-q", "a"},
+		{"grep", "[]x]"},
+		{"grep", "[^a-z]$"},
+		{"grep", "^a\\|^b"},
+		{"grep", "--", "-3"},
+		{"cat"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			cmd := exec.Command(busybox, args...)
@@ -188,8 +210,18 @@ func TestBurnDiskLeavesNothing(t *testing.T) {
 // What the commands show of this machine has the right form.
 func TestMachine(t *testing.T) {
 	for _, c := range []struct{ command, want string }{
-		{"ps", "PID USER"}, {"mount", " on /proc type proc"}, {"free", "Mem:"}, {"ip addr", "inet 127.0.0.1/8"},
-		{"ip link", "LOOPBACK"}, {"uname -s", "Linux\n"}, {"id", "uid="}, {"df /", " /\n"}, {"ls -lai /", " .\n"}, {"stat /", "(0755/drwxr-xr-x)"}, {"nproc", "\n"}, {"env", "PATH="},
+		{"ps", "PID USER"},
+		{"mount", " on /proc type proc"},
+		{"free", "Mem:"},
+		{"ip addr", "inet 127.0.0.1/8"},
+		{"ip link", "LOOPBACK"},
+		{"uname -s", "Linux\n"},
+		{"id", "uid="},
+		{"df /", " /\n"},
+		{"ls -lai /", " .\n"},
+		{"stat /", "(0755/drwxr-xr-x)"},
+		{"nproc", "\n"},
+		{"env", "PATH="},
 	} {
 		out, errs, code := try(t, "", strings.Fields(c.command)...)
 		if code != 0 || !strings.Contains(out, c.want) {

@@ -4,8 +4,9 @@
 //
 // Every command is a process. Subshells and background jobs are not: they are
 // goroutines of the interpreter, so "$!" is no process number and serves only
-// to wait. There is no job control: Ctrl-C ends the foreground command, and
-// Ctrl-Z does nothing.
+// to wait. A trap runs where the next command ends, and if that is in a
+// subshell, its exit ends only that. There is no job control: Ctrl-C ends the
+// foreground command, and Ctrl-Z does nothing.
 package shell
 
 import (

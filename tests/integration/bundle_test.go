@@ -20,7 +20,7 @@ func newSpec(name string, args ...string) *specs.Spec {
 	s := spec.Default()
 	s.Hostname = name
 	s.Process.Args = args
-	s.Linux.CgroupsPath = "/" + cgroupMark + name
+	s.Linux.CgroupsPath = "/" + cgroupName(name)
 	s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
 	return s
 }

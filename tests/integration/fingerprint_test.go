@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupMark is in the name of each cgroup that these tests ask for; those of
-// the engine lie below one with the program's own name.
-const cgroupMark = "minictr-it-"
+// cgroupName names a cgroup of these tests, and of no other run of them. The
+// engine's containers lie below one with the program's own name.
+func cgroupName(name string) string { return filepath.Base(scratch) + "-" + name }
 
 // A fingerprint is all that a container could leave on the machine.
 type fingerprint []string
@@ -30,6 +30,7 @@ func unchanged(t *testing.T, h host) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			kill(t) // and leave no trouble for the tests that follow
+			_ = h.command("ps").Run()
 		}
 		before.compare(t, h, "after the test")
 	})
@@ -69,7 +70,12 @@ func machine(h host) fingerprint {
 	var f fingerprint
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		f = append(f, "mount "+strings.TrimSpace(line))
+		// A directory that another test mounts on, and removes, takes the mount
+		// with it in all mount namespaces.
+		at := strings.Fields(line)[4]
+		if foreign := strings.HasPrefix(at, "/tmp/") || strings.HasPrefix(at, filepath.Dir(scratch)); !foreign || strings.HasPrefix(at, scratch) {
+			f = append(f, "mount "+strings.TrimSpace(line))
+		}
 	}
 	devices, _ := filepath.Glob("/sys/class/net/*")
 	name, _ := os.Hostname()
@@ -94,11 +100,12 @@ func machine(h host) fingerprint {
 // processes in it may be another test's; a leaked one is found by its
 // processes then, which are children of ours.
 func cgroups() (list []string) {
-	for _, pattern := range []string{"/sys/fs/cgroup/*/minictr/*", "/sys/fs/cgroup/minictr/*", "/sys/fs/cgroup/*/" + cgroupMark + "*", "/sys/fs/cgroup/" + cgroupMark + "*"} {
-		dirs, _ := filepath.Glob(pattern)
+	own := cgroupName("")
+	for _, pattern := range []string{"/*/minictr/*", "/minictr/*", "/*/" + own + "*", "/" + own + "*"} {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup" + pattern)
 		for _, dir := range dirs {
 			procs, err := os.ReadFile(dir + "/cgroup.procs")
-			if err == nil && (len(procs) == 0 || strings.Contains(dir, cgroupMark)) {
+			if err == nil && (len(procs) == 0 || strings.Contains(dir, own)) {
 				list = append(list, "cgroup "+dir)
 			}
 		}

@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/plan"
 )
@@ -39,7 +36,9 @@ var victims = []victim{
 	},
 	{
 		"image",
-		func(t *testing.T) []string { return []string{"run", "--name", "victim", "-v", upFile(t) + ":/up", "tiny", "/up"} },
+		func(t *testing.T) []string {
+			return []string{"run", "--name", "victim", "-v", upFile(t) + ":/up", "tiny", "/up"}
+		},
 		func(*testing.T) []string { return []string{"run", "--name", "victim", "tiny", "true"} },
 	},
 }
@@ -60,12 +59,14 @@ func upFile(t *testing.T) string {
 	return name
 }
 
-// changing are the system calls by which the runtime changes the machine, and
-// how many of each one thread makes at most in a run.
-var changing = [...]struct {
+// A changer is a system call by which the runtime changes the machine, and how
+// many of them one thread makes at most in a run.
+type changer struct {
 	name string
 	most int
-}{
+}
+
+var changing = [...]changer{
 	{"mkdirat", 16},
 	{"openat", 60},
 	{"write", 40},
@@ -145,7 +146,6 @@ func (h host) kill(t *testing.T, cmd *exec.Cmd, now func() bool) (out string, ki
 		t.Fatal(err)
 	}
 	defer r.Close()
-	var errs bytes.Buffer
 	stderr, err := os.CreateTemp(temp(t), "stderr")
 	if err != nil {
 		t.Fatal(err)
@@ -180,12 +180,14 @@ func (h host) kill(t *testing.T, cmd *exec.Cmd, now func() bool) (out string, ki
 			}
 		}
 	}
-	_, _ = stderr.Seek(0, io.SeekStart)
-	_, _ = errs.ReadFrom(stderr)
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != 125 {
-		t.Errorf("exit status %d, neither killed nor 125\n%s", ws.ExitStatus(), &errs)
+	errs, err := os.ReadFile(stderr.Name())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return errs.String(), killed
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != 125 {
+		t.Errorf("exit status %d, neither killed nor 125\n%s", ws.ExitStatus(), errs)
+	}
+	return string(errs), killed
 }
 
 // swept checks that one command takes away what a killed runtime has left,
@@ -224,10 +226,13 @@ func TestKilledAtRandom(t *testing.T) {
 // TestOutlivesNoRuntime is that a container ends with a runtime that is
 // killed, without any further command.
 func TestOutlivesNoRuntime(t *testing.T) {
-	h := newHost(t)
-	cmd := h.command(victims[0].args(t)...)
-	h.kill(t, cmd, func() bool { return false })
-	eventually(t, "the container ends with its runtime", func() bool { return len(children()) == 0 })
-	h.must(t, "ps")
-	_ = unix.SIGKILL
+	for _, v := range victims {
+		h := newHost(t)
+		_, killed := h.kill(t, h.command(v.args(t)...), func() bool { return false })
+		if killed {
+			t.Errorf("%s: it ended before its program was up", v.name)
+		}
+		eventually(t, "the container ends with its runtime", func() bool { return len(children()) == 0 })
+		h.must(t, "ps")
+	}
 }

@@ -14,13 +14,16 @@ import (
 var debian = [][2]string{
 	{"gcc", "the race detector"},
 	{"libc6-dev", "the race detector"},
+	{"git", "the README's commands in a clone"},
+	{"sudo", "the README's commands as a user"},
 	{"strace", "comparing a plan with what runs"},
-	{"busybox-static", "a root file system made in a test"},
-	{"crun", "comparing with another runtime"},
-	{"iproute2", "a network namespace without interfaces"},
-	{"qemu-system-x86", "the virtual machine"},
-	{"zstd", "compressed layers"},
+	{"busybox-static", "comparing the built-in image's commands"},
+	{"bzip2", "compressed layers"},
 	{"xz-utils", "compressed layers"},
+	{"docker-registry", "pulling from a registry"},
+	{"skopeo", "pulling from a registry"},
+	{"mmdebstrap", "an image of Debian"},
+	{"qemu-system-x86", "the virtual machine"},
 	{"shellcheck", "checking scripts"},
 	{"shfmt", "checking scripts"},
 }
@@ -59,6 +62,9 @@ func apt(args ...string) error {
 	}
 	fmt.Println(strings.Join(args, " "))
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
+	cmd.Stdin = os.Stdin // for sudo's question
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }

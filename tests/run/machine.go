@@ -1,23 +1,67 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
 // adoptOrphans makes this process the parent of each descendant whose parent
-// ends before it: PR_SET_CHILD_SUBREAPER. So none can hide.
-func adoptOrphans() error {
+// ends before it, PR_SET_CHILD_SUBREAPER, so that none can hide; and like
+// process 1 it reaps them.
+func (s *suite) adoptOrphans() error {
 	const setChildSubreaper = 36
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); errno != 0 {
 		return os.NewSyscallError("prctl", errno)
 	}
+	go func() {
+		for range time.Tick(20 * time.Millisecond) {
+			s.mu.Lock()
+			for _, pid := range children() {
+				if pid != s.child {
+					_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil) // it may still run
+				}
+			}
+			s.mu.Unlock()
+		}
+	}()
 	return nil
+}
+
+// wait runs a command whose end is not the reaper's business.
+func (s *suite) wait(cmd *exec.Cmd) error {
+	s.mu.Lock()
+	err := cmd.Start()
+	if err == nil {
+		s.child = cmd.Process.Pid
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+// children lists the processes whose parent is this one.
+func children() (pids []int) {
+	threads, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, file := range threads {
+		list, _ := os.ReadFile(file)
+		for field := range strings.FieldsSeq(string(list)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // leaks lists what came to the machine and what went, once the processes that
@@ -68,16 +112,9 @@ func mounts(pid string) (list []string) {
 
 // orphans lists the processes that tests have left to this one.
 func orphans() (list []string) {
-	threads, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, file := range threads {
-		pids, _ := os.ReadFile(file)
-		for pid := range strings.FieldsSeq(string(pids)) {
-			name, _ := os.ReadFile("/proc/" + pid + "/comm")
-			// A process without a program has ended.
-			if _, err := os.Readlink("/proc/" + pid + "/exe"); err == nil {
-				list = append(list, "process "+pid+" "+strings.TrimSpace(string(name)))
-			}
-		}
+	for _, pid := range children() {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		list = append(list, fmt.Sprintf("process %d %s", pid, bytes.TrimSpace(name)))
 	}
 	return list
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,11 +43,11 @@ func main() {
 	if !*noInstall {
 		exit(install())
 	}
-	exit(adoptOrphans())
 	tmp, err := os.MkdirTemp("", "minictr-tests-")
 	exit(err)
 	exit(os.Chmod(tmp, 0o777|os.ModeSticky))
 	s := &suite{tmp: tmp}
+	exit(s.adoptOrphans())
 	for _, t := range tiers {
 		if flag.NArg() == 0 || slices.Contains(flag.Args(), t.name) {
 			s.run(t)
@@ -79,6 +80,9 @@ type suite struct {
 	counts
 	tier string
 	tmp  string // TMPDIR of all tests: what is left in it is a leak
+
+	mu    sync.Mutex
+	child int // the command that this process waits for
 }
 
 func (s *suite) run(t tier) {
@@ -91,11 +95,6 @@ func (s *suite) run(t tier) {
 	}
 	counted = counts{s.passed - counted.passed, s.failed - counted.failed, s.skipped - counted.skipped}
 	fmt.Printf("== %s took %.1f minutes: %v\n\n", t.name, time.Since(start).Minutes(), counted)
-}
-
-func (s *suite) pass(what string, start time.Time) {
-	s.passed++
-	fmt.Printf("ok    %s (%.1f s)\n", what, time.Since(start).Seconds())
 }
 
 // fail counts one failure, and tells all that is known of it.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -29,7 +31,9 @@ func core(s *suite) {
 	s.test(self, "CGO_ENABLED=1", "-race", "./pkg/...")
 }
 
-func root(s *suite) { s.test(superuser, withoutCgo, s.packages()...) }
+// root runs one package after the other: tests look for what is left on the
+// machine, and measure time.
+func root(s *suite) { s.test(superuser, withoutCgo, append(s.packages(), "-p=1")...) }
 
 // lint takes minutes when its tools are built for the first time.
 func lint(s *suite) {
@@ -48,11 +52,20 @@ func vm(s *suite) { s.test(self, withoutCgo, "./tests/vm") }
 
 // packages lists all packages but that of the virtual machine.
 func (s *suite) packages() []string {
-	out, err := s.command(self, "go", "list", "./...").Output()
-	if err != nil {
-		s.fail("go list", err.Error())
+	return slices.DeleteFunc(strings.Fields(s.output("go", "list", "./...")), func(p string) bool {
+		return strings.HasSuffix(p, "/tests/vm")
+	})
+}
+
+// output is what a command that can't fail says.
+func (s *suite) output(args ...string) string {
+	var out bytes.Buffer
+	cmd := s.command(self, args...)
+	cmd.Stdout = &out
+	if err := s.wait(cmd); err != nil {
+		s.fail(cmd.String(), err.Error())
 	}
-	return slices.DeleteFunc(strings.Fields(string(out)), func(p string) bool { return strings.HasSuffix(p, "/tests/vm") })
+	return strings.TrimSpace(out.String())
 }
 
 // check runs a tool that must succeed and find nothing to say.
@@ -61,30 +74,31 @@ func (s *suite) check(what string, args ...string) {
 	var out, errs bytes.Buffer
 	cmd := s.command(self, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	switch err := cmd.Run(); {
+	switch err := s.wait(cmd); {
 	case err != nil:
 		s.fail(what, out.String()+errs.String()+err.Error())
 	case out.Len() > 0:
 		s.fail(what, out.String())
 	default:
-		s.pass(what, start)
+		s.passed++
+		fmt.Printf("ok    %s (%.1f s)\n", what, time.Since(start).Seconds())
 	}
 }
 
 // test runs the tests of packages, never from the cache.
 func (s *suite) test(as user, cgo string, args ...string) {
 	cmd := s.command(as, append([]string{"env", cgo, "go", "test", "-json", "-count=1", "-timeout=10m"}, args...)...)
-	cmd.Stderr = os.Stderr
+	events, out := io.Pipe()
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.wait(cmd)
+		_ = out.Close()
+	}()
 	failed := s.failed
-	events, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err == nil {
-		s.read(events)
-		err = cmd.Wait()
-	}
-	if err != nil && s.failed == failed {
+	s.read(events)
+	_ = events.Close()
+	if err := <-ended; err != nil && s.failed == failed {
 		s.fail(cmd.String(), err.Error())
 	}
 }
@@ -104,13 +118,13 @@ func (s *suite) command(as user, args ...string) *exec.Cmd {
 	isRoot := os.Getuid() == 0
 	switch {
 	case as == superuser && !isRoot:
-		modules, _ := exec.Command("go", "env", "GOMODCACHE").Output()
-		env = append(env, "PATH="+os.Getenv("PATH"), "GOMODCACHE="+strings.TrimSpace(string(modules)))
+		env = append(env, "PATH="+os.Getenv("PATH"), "GOMODCACHE="+s.output("go", "env", "GOMODCACHE"))
 		args = slices.Concat([]string{"sudo", "-H", "env"}, env, args)
 	case as == nobody && isRoot:
 		args = slices.Concat([]string{"unshare", "--mount", "tests/run/nobody.sh"}, args)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = 10 * time.Second // for a process that is left with our pipe
 	return cmd
 }
