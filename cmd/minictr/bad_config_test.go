@@ -204,47 +204,83 @@ func TestRefusesSteps(t *testing.T) {
 	)
 	long := strings.Repeat("x", 1<<17)
 	for _, c := range []struct{ patch, want string }{
-		{`{"mounts": [{"destination": "/a", "type": "nosuchfs"}]}`,
-			`/mounts/0: step N, mounts: fsopen("nosuchfs", FSOPEN_CLOEXEC) → ENODEV: no such device: this kernel has no such file system: see /proc/filesystems`},
-		{`{"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["nosuchoption"]}]}`,
-			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_SET_FLAG, "nosuchoption", NULL, 0)` + invalid + "the file system does not take this option, or not this value of it"},
-		{`{"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["size=much"]}]}`,
-			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_SET_STRING, "size", "much", 0)` + invalid + "the file system does not take this option, or not this value of it"},
-		{`{"mounts": [{"destination": "/a", "type": "ext4", "source": "/nosuch"}]}`,
-			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) → ENOENT: no such file or directory: the source is not there`},
+		{
+			`{"mounts": [{"destination": "/a", "type": "nosuchfs"}]}`,
+			`/mounts/0: step N, mounts: fsopen("nosuchfs", FSOPEN_CLOEXEC) → ENODEV: no such device: this kernel has no such file system: see /proc/filesystems`,
+		},
+		{
+			`{"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["nosuchoption"]}]}`,
+			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_SET_FLAG, "nosuchoption", NULL, 0)` + invalid + "the file system does not take this option, or not this value of it",
+		},
+		{
+			`{"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["size=much"]}]}`,
+			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_SET_STRING, "size", "much", 0)` + invalid + "the file system does not take this option, or not this value of it",
+		},
+		{
+			`{"mounts": [{"destination": "/a", "type": "ext4", "source": "/nosuch"}]}`,
+			`/mounts/0: step N, mounts: fsconfig($fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) → ENOENT: no such file or directory: the source is not there`,
+		},
 		{`{"mounts": [{"destination": "/etc/a", "type": "tmpfs"}]}`, `/mounts/0: step N, mounts: openat2($root, "etc/a", ` + notDirectory + onFile},
 		{`{"mounts": [{"destination": "/etc", "type": "tmpfs"}]}`, `/mounts/0: step N, mounts: openat2($root, "etc", ` + notDirectory + onFile},
-		{`{"mounts": [{"destination": "/bin", "type": "bind", "source": "/etc/passwd"}]}`,
-			`/mounts/0: step N, mounts: move_mount($mount, "", $at, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)` + invalid + "a file can't be mounted on a directory, nor a directory on a file"},
+		{
+			`{"mounts": [{"destination": "/bin", "type": "bind", "source": "/etc/passwd"}]}`,
+			`/mounts/0: step N, mounts: move_mount($mount, "", $at, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)` + invalid + "a file can't be mounted on a directory, nor a directory on a file",
+		},
 		{`{"process": {"cwd": "/etc"}}`, `/process/cwd: step N, pivot: openat2($root, "etc", ` + notDirectory + below},
 		{`{"process": {"cwd": "/etc/below"}}`, `/process/cwd: step N, pivot: openat2($root, "etc/below", ` + notDirectory + below},
-		{`{"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 18446744073709551615}]}}`,
-			`/process/rlimits/0: step N, rlimits: prlimit64(0, RLIMIT_NOFILE, {rlim_cur=1, rlim_max=RLIM64_INFINITY}, NULL) → EPERM: operation not permitted: the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less`},
-		{`{"process": {"args": ["/bin/true", "` + long + `"]}}`,
-			`/process/args: step N, exec: execveat($stub, "", ["/bin/true", "/bin/true", "xxx...xxx...) → E2BIG: argument list too long: arguments and environment are more than the kernel takes: see execve(2)`},
-		{`{"process": {"user": {"uid": 5}}, "mounts": [], "linux": {"namespaces": [{"type": "mount"}, {"type": "user"}], ` +
-			`"uidMappings": [{"containerID": 0, "hostID": 0, "size": 5}], "gidMappings": [{"containerID": 0, "hostID": 0, "size": 5}]}}`,
-			"/process/user/uid: step N, ids: setresuid(5, -1, -1)" + invalid + "the user namespace's map lacks this user: see /linux/uidMappings"},
-		{`{"linux": {"sysctl": {"net.nosuch": "1"}}}`,
-			`/linux/sysctl/net.nosuch: step N, sysctl: openat($/proc, "sys/net/nosuch", O_WRONLY|O_CLOEXEC) → ENOENT: no such file or directory: this kernel has no such parameter`},
-		{`{"linux": {"sysctl": {"net.ipv4.ip_forward": "maybe"}}}`,
-			`/linux/sysctl/net.ipv4.ip_forward: step N, sysctl: write($file, "maybe", 5)` + invalid + "the kernel refuses this value of the parameter"},
-		{`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/nosuch"}]}}`,
-			`/linux/namespaces/1/path: step N, join: $ns/network = open("/nosuch", O_RDONLY|O_CLOEXEC): open /nosuch: no such file or directory: there is no such namespace: has its last process ended?`},
-		{`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/dev/null"}]}}`,
-			`/linux/namespaces/1: step N, join: setns($ns/network, CLONE_NEWNET)` + invalid + "the file is no namespace of that type"},
-		{`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/uts"}]}}`,
-			`/linux/namespaces/1: step N, join: setns($ns/network, CLONE_NEWNET)` + invalid + "the file is no namespace of that type"},
-		{`{"linux": {"resources": {"memory": {"limit": 4096}}}}`,
-			"forkexec: the child was killed before it became the program: out of memory? the limit may be too low for the wall itself: see --memory, or /linux/resources/memory"},
-		{`{"linux": {"resources": {"cpu": {"cpus": "4095"}}}}`,
-			`/linux/resources/cpu/cpus: step N, cgroup: write(...cpuset.cpus", "4095"): numerical result out of range: the kernel refuses this value for the limit`},
-		{`{"linux": {"resources": {"cpu": {"cpus": "a-b"}}}}`,
-			`/linux/resources/cpu/cpus: step N, cgroup: write(...cpuset.cpus", "a-b"): invalid argument: the kernel refuses this value for the limit`},
-		{`{"linux": {"resources": {"cpu": {"quota": 1, "period": 1}}}}`,
-			"/linux/resources/cpu/period: step N, cgroup: write(...): invalid argument: the kernel refuses this value for the limit"},
-		{`{"linux": {"resources": {"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}}}`,
-			"/linux/resources/hugepageLimits/0: step N, cgroup: write(...): no such file or directory: this kernel has no such limit"},
+		{
+			`{"process": {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 18446744073709551615}]}}`,
+			`/process/rlimits/0: step N, rlimits: prlimit64(0, RLIMIT_NOFILE, {rlim_cur=1, rlim_max=RLIM64_INFINITY}, NULL) → EPERM: operation not permitted: the hard limit can't be raised without CAP_SYS_RESOURCE: ask for less`,
+		},
+		{
+			`{"process": {"args": ["/bin/true", "` + long + `"]}}`,
+			`/process/args: step N, exec: execveat($stub, "", ["/bin/true", "/bin/true", "xxx...xxx...) → E2BIG: argument list too long: arguments and environment are more than the kernel takes: see execve(2)`,
+		},
+		{
+			`{"process": {"user": {"uid": 5}}, "mounts": [{"destination": "/dev", "type": "tmpfs"}], "linux": {"namespaces": [{"type": "mount"}, {"type": "user"}], ` +
+				`"uidMappings": [{"containerID": 0, "hostID": 0, "size": 5}], "gidMappings": [{"containerID": 0, "hostID": 0, "size": 5}]}}`,
+			"/process/user/uid: step N, ids: setresuid(5, -1, -1)" + invalid + "the user namespace's map lacks this user: see /linux/uidMappings",
+		},
+		{
+			`{"linux": {"sysctl": {"net.nosuch": "1"}}}`,
+			`/linux/sysctl/net.nosuch: step N, sysctl: openat($/proc, "sys/net/nosuch", O_WRONLY|O_CLOEXEC) → ENOENT: no such file or directory: this kernel has no such parameter`,
+		},
+		{
+			`{"linux": {"sysctl": {"net.ipv4.ip_forward": "maybe"}}}`,
+			`/linux/sysctl/net.ipv4.ip_forward: step N, sysctl: write($file, "maybe", 5)` + invalid + "the kernel refuses this value of the parameter",
+		},
+		{
+			`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/nosuch"}]}}`,
+			`/linux/namespaces/1/path: step N, join: $ns/network = open("/nosuch", O_RDONLY|O_CLOEXEC): open /nosuch: no such file or directory: there is no such namespace: has its last process ended?`,
+		},
+		{
+			`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/dev/null"}]}}`,
+			`/linux/namespaces/1: step N, join: setns($ns/network, CLONE_NEWNET)` + invalid + "the file is no namespace of that type",
+		},
+		{
+			`{"linux": {"namespaces": [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/uts"}]}}`,
+			`/linux/namespaces/1: step N, join: setns($ns/network, CLONE_NEWNET)` + invalid + "the file is no namespace of that type",
+		},
+		{
+			`{"linux": {"resources": {"memory": {"limit": 4096}}}}`,
+			"forkexec: the child was killed before it became the program: out of memory? the limit may be too low for the wall itself: see --memory, or /linux/resources/memory",
+		},
+		{
+			`{"linux": {"resources": {"cpu": {"cpus": "4095"}}}}`,
+			`/linux/resources/cpu/cpus: step N, cgroup: write(...cpuset.cpus", "4095"): numerical result out of range: the kernel refuses this value for the limit`,
+		},
+		{
+			`{"linux": {"resources": {"cpu": {"cpus": "a-b"}}}}`,
+			`/linux/resources/cpu/cpus: step N, cgroup: write(...cpuset.cpus", "a-b"): invalid argument: the kernel refuses this value for the limit`,
+		},
+		{
+			`{"linux": {"resources": {"cpu": {"quota": 1, "period": 1}}}}`,
+			"/linux/resources/cpu/period: step N, cgroup: write(...): invalid argument: the kernel refuses this value for the limit",
+		},
+		{
+			`{"linux": {"resources": {"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}}}`,
+			"/linux/resources/hugepageLimits/0: step N, cgroup: write(...): no such file or directory: this kernel has no such limit",
+		},
 		{`{"linux": {"devices": [{"path": "/etc/null", "type": "c", "major": 1, "minor": 3}]}}`, `/linux/devices/0: step N, devices: openat2($root, "etc", ` + notDirectory + below},
 		{`{"linux": {"maskedPaths": ["/etc/below"]}}`, `/linux/maskedPaths/0: step N, masks: openat2($root, "etc/below", ...: not a directory: a part of the path is a file` + below},
 	} {

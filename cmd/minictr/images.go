@@ -75,11 +75,6 @@ func loadCommand() *cli.Command {
 			if err := exactly(c, 1, "FILE"); err != nil {
 				return err
 			}
-			if name := c.String("name"); name != "" {
-				if _, err := image.ParseReference(name); err != nil {
-					return fmt.Errorf("--name: %w", err)
-				}
-			}
 			store, err := e.Images()
 			if err != nil {
 				return err
@@ -89,32 +84,39 @@ func loadCommand() *cli.Command {
 				img, err := importFile(c, store, path, name)
 				return errors.Join(err, printImages(c, img))
 			}
-			images, err := loadFile(c, store, path)
+			images, err := loadFile(c, store, path, c.String("name"))
 			if err != nil {
 				return err
-			}
-			if name := c.String("name"); name != "" {
-				if len(images) != 1 {
-					return fmt.Errorf("--name: %s holds %d images", path, len(images))
-				}
-				if err := store.Tag(images[0].ID.String(), name); err != nil {
-					return err
-				}
-				if images[0], err = store.Get(name); err != nil {
-					return err
-				}
 			}
 			return printImages(c, images...)
 		},
 	}
 }
 
-// loadFile loads a file, a directory, or standard input.
-func loadFile(c *cli.Context, store *image.Store, path string) ([]*image.Image, error) {
-	if path == "-" {
-		return store.LoadStream(c.Context, os.Stdin, image.Options{})
+// loadFile loads a file, a directory, or standard input, and calls the one
+// image in it by the name, if there is one to be given.
+func loadFile(c *cli.Context, store *image.Store, path, name string) (images []*image.Image, err error) {
+	if name != "" {
+		if _, err := image.ParseReference(name); err != nil {
+			return nil, fmt.Errorf("--name: %w", err)
+		}
 	}
-	return store.Load(c.Context, path, image.Options{})
+	if path == "-" {
+		images, err = store.LoadStream(c.Context, os.Stdin, image.Options{})
+	} else {
+		images, err = store.Load(c.Context, path, image.Options{})
+	}
+	if err != nil || name == "" {
+		return images, err
+	}
+	if len(images) != 1 {
+		return nil, fmt.Errorf("--name: %s holds %d images", path, len(images))
+	}
+	if err := store.Tag(images[0].ID.String(), name); err != nil {
+		return nil, err
+	}
+	images[0], err = store.Get(name)
+	return images, err
 }
 
 // importFile makes an image of a root file system that says nothing about

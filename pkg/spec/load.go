@@ -83,8 +83,9 @@ func wanted(t reflect.Type) string {
 		return "a whole number"
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return fmt.Sprintf("a number from 0 to %d", uint64(1)<<t.Bits()-1)
+	default:
+		return "an object"
 	}
-	return "an object"
 }
 
 // found says what stands in the file instead.
@@ -98,8 +99,9 @@ func found(e *json.SemanticError) string {
 		return "an object"
 	case '0':
 		return strings.TrimSpace("a number " + string(e.JSONValue))
+	default:
+		return e.JSONKind.String() // true, false or null
 	}
-	return e.JSONKind.String() // true, false or null
 }
 
 // Write puts a config.json into a bundle. It does not replace one.

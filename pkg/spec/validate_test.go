@@ -41,8 +41,8 @@ func TestValidate(t *testing.T) {
 		{"no directory", func(s *specs.Spec) { s.Process.Cwd = "" }, `/process/cwd: Cwd must be an absolute path, not ""`},
 		{"a variable without a value", func(s *specs.Spec) { s.Process.Env = []string{"A=", "B=="} }, ""},
 		{"a variable without a name", func(s *specs.Spec) { s.Process.Env = []string{"=A"} }, `/process/env/0: "=A" is not NAME=VALUE`},
-		{"the lowest score", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1000) }, ""},
-		{"a lower score", func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(-1001) }, "/process/oomScoreAdj: -1001 is not from -1000 to 1000"},
+		{"the lowest score", func(s *specs.Spec) { s.Process.OOMScoreAdj = new(-1000) }, ""},
+		{"a lower score", func(s *specs.Spec) { s.Process.OOMScoreAdj = new(-1001) }, "/process/oomScoreAdj: -1001 is not from -1000 to 1000"},
 		{"a large terminal", func(s *specs.Spec) { s.Process.ConsoleSize = &specs.Box{Height: 1, Width: 65536} }, "/process/consoleSize: a terminal has at most 65535 rows and columns"},
 
 		{"the highest user", func(s *specs.Spec) { s.Process.User.UID = maxID }, ""},
@@ -50,7 +50,7 @@ func TestValidate(t *testing.T) {
 		{"user -1", func(s *specs.Spec) { s.Process.User.UID = 1<<32 - 1 }, "/process/user/uid: 4294967295 is above 2147483647"},
 		{"group -1", func(s *specs.Spec) { s.Process.User.GID = 1<<32 - 1 }, "/process/user/gid: 4294967295 is above 2147483647"},
 		{"another group -1", func(s *specs.Spec) { s.Process.User.AdditionalGids = []uint32{5, 1<<32 - 1} }, "/process/user/additionalGids/1: 4294967295 is above 2147483647"},
-		{"a wide umask", func(s *specs.Spec) { s.Process.User.Umask = ptr(uint32(0o1000)) }, "/process/user/umask: 01000 is above 0777"},
+		{"a wide umask", func(s *specs.Spec) { s.Process.User.Umask = new(uint32(0o1000)) }, "/process/user/umask: 01000 is above 0777"},
 
 		{"soft above hard", func(s *specs.Spec) {
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 2, Hard: 1}}
@@ -122,7 +122,7 @@ func TestValidate(t *testing.T) {
 			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/d", Type: "b", Major: 1, Minor: -1}}
 		}, "/linux/devices/0: no device has the numbers 1:-1"},
 		{"a device of -1", func(s *specs.Spec) {
-			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/d", Type: "p", UID: ptr(uint32(1<<32 - 1))}}
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/d", Type: "p", UID: new(uint32(1<<32 - 1))}}
 		}, "/linux/devices/0: its owner is above 2147483647"},
 		{"the root as a device", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/.", Type: "p"}} }, `/linux/devices/0/path: "/." is not the absolute path of a device`},
 

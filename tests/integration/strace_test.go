@@ -18,6 +18,16 @@ import (
 // Everything is printed in full: -v and a string limit above every string.
 func (h host) strace(t *testing.T, args ...string) trace {
 	t.Helper()
+	tr, r := h.straceAny(t, args...)
+	if r.status != 0 {
+		t.Fatalf("strace minictr %q: %v", args, r)
+	}
+	return tr
+}
+
+// straceAny is strace for a run that may fail.
+func (h host) straceAny(t *testing.T, args ...string) (trace, result) {
+	t.Helper()
 	prefix := filepath.Join(temp(t), "trace")
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -26,10 +36,8 @@ func (h host) strace(t *testing.T, args ...string) trace {
 	cmd := h.command(args...)
 	cmd.Args = append([]string{strace, "-ff", "-v", "-s", "65536", "-qq", "--signal=none", "-o", prefix, "--", program}, cmd.Args[1:]...)
 	cmd.Path = strace
-	if r := finish(t, cmd); r.status != 0 {
-		t.Fatalf("strace minictr %q: %v", args, r)
-	}
-	return readTrace(t, prefix)
+	r := finish(t, cmd)
+	return readTrace(t, prefix), r
 }
 
 // printedPlan is what minictr plan prints.

@@ -97,6 +97,7 @@ func TestFirstCommand(t *testing.T) {
 			cp -a /etc /mnt/etc
 			echo 'newcomer:x:4242:4242::/mnt/home:/bin/bash' >> /mnt/etc/passwd
 			echo 'newcomer:x:4242:' >> /mnt/etc/group
+			echo 'newcomer:*:20000:0:99999:7:::' >> /mnt/etc/shadow
 			echo 'newcomer ALL=(ALL) NOPASSWD: ALL' > /mnt/etc/sudoers.d/newcomer
 			mount --bind /mnt/etc /etc
 			mkdir -m 0777 /mnt/home /mnt/home/cache
