@@ -208,6 +208,9 @@ func TestRefusesCommandLines(t *testing.T) {
 		{"plan --name .. tiny", `--name: invalid container ID format: "..": letters, digits and _+-. are allowed, at most 128`},
 		{"plan --format xml tiny", `--format: "xml" is neither text nor json`},
 		{"plan --diff --nosuch tiny", "--diff: unknown flag --nosuch: minictr help plan"},
+		{"plan -e A=B nosuch/", "--env: not for a bundle, which has a config.json to say that"},
+		{"plan nosuch/ ls", "plan of a bundle takes no command: config.json has it"},
+		{"run --hostname box --bundle nosuch x", "--hostname: not for a bundle, which has a config.json to say that"},
 		// files and names
 		{"plan nosuch/", "JSON specification file config.json not found: open nosuch/config.json: no such file or directory"},
 		{"run --bundle nosuch x", "JSON specification file config.json not found: open DIR/nosuch/config.json: no such file or directory"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -153,6 +154,8 @@ func hint(err error) string {
 		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
 	case errors.Is(err, container.ErrExist):
 		return "minictr ps -a lists them"
+	case errors.Is(err, fs.ErrExist):
+		return "it is never replaced"
 	case errors.Is(err, container.ErrNotExist):
 		return "minictr ps lists them"
 	case errors.Is(err, container.ErrRunning):

@@ -59,7 +59,7 @@ func thePlan(c *cli.Context) (*plan.Plan, error) {
 		if c.NArg() > 1 {
 			return nil, errors.New("plan of a bundle takes no command: config.json has it")
 		}
-		if err := ofBundle(c, "verbose", "v", "format"); err != nil {
+		if err := ofBundle(c, "verbose", "format"); err != nil {
 			return nil, err
 		}
 		return engine.PlanBundle(name)

@@ -95,8 +95,8 @@ func optionsOf(c *cli.Context) (engine.Options, error) {
 
 // ofBundle refuses flags that would have no effect on a bundle.
 func ofBundle(c *cli.Context, effective ...string) error {
-	for _, name := range c.LocalFlagNames() {
-		if !slices.Contains(effective, name) {
+	for _, name := range c.LocalFlagNames() { // with both names of a flag that has a short one
+		if len(name) > 1 && !slices.Contains(effective, name) {
 			return fmt.Errorf("--%s: not for a bundle, which has a config.json to say that", name)
 		}
 	}
@@ -105,7 +105,7 @@ func ofBundle(c *cli.Context, effective ...string) error {
 
 // runBundle is run of the OCI's family: a bundle and an ID.
 func runBundle(c *cli.Context, e *engine.Engine, bundle string) (err error) {
-	if err := ofBundle(c, "bundle", "b", "rm", "interactive", "i"); err != nil {
+	if err := ofBundle(c, "bundle", "rm", "interactive"); err != nil {
 		return err
 	}
 	if c.NArg() != 1 {

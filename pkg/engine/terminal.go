@@ -15,9 +15,12 @@ import (
 type terminalRelay struct {
 	container int // the socket's end for the container
 	ours      int
+	arrived   chan struct{} // closed once the next three are as they will be
+	err       error         // why there is no master end
 	master    *os.File
 	fd        int         // of master; File.Fd would make it blocking
 	restore   *term.State // of our terminal; nil if our input is none
+	copying   bool
 	output    chan error
 }
 
@@ -26,28 +29,41 @@ func newTerminal() (*terminalRelay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socketpair for the terminal: %w", err)
 	}
-	return &terminalRelay{container: pair[0], ours: pair[1], output: make(chan error, 1)}, nil
+	t := &terminalRelay{container: pair[0], ours: pair[1], arrived: make(chan struct{}), output: make(chan error, 1)}
+	go func() {
+		defer close(t.arrived)
+		t.err = t.receive()
+	}()
+	return t, nil
 }
 
-// relay receives the master end and begins to copy.
-func (t *terminalRelay) relay() error {
+// receive takes the master end as soon as the container sends it, and sets the
+// terminal up while the rest of the wall is built: the program, which may ask
+// or write at once, comes last.
+func (t *terminalRelay) receive() error {
 	fd, err := receive(t.ours)
 	if err != nil {
 		return fmt.Errorf("the container's terminal did not come: %w", err)
 	}
+	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
 	if err := unix.SetNonblock(fd, true); err != nil { // so that closing the file ends a read
 		return err
 	}
-	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
-	if err := clearOnlcr(fd); err != nil {
-		return err
-	}
 	t.resize()
+	return clearOnlcr(fd)
+}
+
+// relay begins to copy.
+func (t *terminalRelay) relay() (err error) {
+	if <-t.arrived; t.err != nil {
+		return t.err
+	}
 	if term.IsTerminal(0) {
 		if t.restore, err = term.MakeRaw(0); err != nil {
 			return fmt.Errorf("raw mode of the terminal: %w", err)
 		}
 	}
+	t.copying = true
 	go func() { _, _ = io.Copy(t.master, os.Stdin) }() // it ends with us: a read of stdin can't be called off
 	go func() {
 		_, err := io.Copy(os.Stdout, t.master)
@@ -82,9 +98,14 @@ func (t *terminalRelay) resize() {
 
 // close waits for the container's last output and gives our terminal back.
 func (t *terminalRelay) close() error {
-	err := unix.Close(t.ours)
+	err := unix.Shutdown(t.ours, unix.SHUT_RDWR) // if the master end has not come, it will not
+	<-t.arrived
+	err = errors.Join(err, unix.Close(t.ours))
+	if t.copying {
+		err = errors.Join(err, <-t.output)
+	}
 	if t.master != nil {
-		err = errors.Join(err, <-t.output, t.master.Close())
+		err = errors.Join(err, t.master.Close())
 	}
 	if t.restore != nil {
 		err = errors.Join(err, term.Restore(0, t.restore))

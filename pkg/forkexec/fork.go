@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -158,6 +159,7 @@ type cloneArgs struct {
 // and a pidfd. ForkLock keeps other goroutines from opening, at this moment,
 // descriptors that are not close-on-exec yet.
 func (w *walker) fork() (pid, pidfd int, err error) {
+	ownLimit.Do(giveBackLimit)
 	syscall.ForkLock.Lock()
 	r, errno := w.clone3()
 	syscall.ForkLock.Unlock()
@@ -167,6 +169,13 @@ func (w *walker) fork() (pid, pidfd int, err error) {
 	}
 	return int(r), int(*w.pidfd), nil
 }
+
+var ownLimit sync.Once
+
+// giveBackLimit puts the limit of open files back that this process was
+// started with. Go raises it for itself, and knows the old value, but only
+// exec uses it; so this executes a file that can't be there.
+func giveBackLimit() { _ = unix.Exec("", nil, nil) }
 
 // clone3 blocks every signal around the clone, so that no handler of the Go
 // runtime ever runs in the child; CLONE_CLEAR_SIGHAND has removed them before

@@ -7,8 +7,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // namespaces replaces those of the spec.
 func namespaces(list ...specs.LinuxNamespace) func(*specs.Spec) {
 	return func(s *specs.Spec) { s.Linux.Namespaces = list }

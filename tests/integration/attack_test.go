@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // tree is all that is below a directory: names, types and the files' content.
@@ -296,5 +298,40 @@ func TestNames(t *testing.T) {
 		if r := h.minictr(t, "run", "--bundle", dir, "names"); r.status != 125 || !strings.Contains(r.stderr, "/linux/cgroupsPath") {
 			t.Errorf("%q: %v", path, r)
 		}
+	}
+}
+
+// TestHostNodes has the container's root change the mode of every device node
+// and every masked file that it sees. Some of them are the host's own.
+func TestHostNodes(t *testing.T) {
+	h := newHost(t)
+	nodes := func() (list string) {
+		for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "console"} {
+			var st unix.Stat_t
+			if err := unix.Stat("/dev/"+name, &st); err != nil {
+				t.Fatal(err)
+			}
+			list += fmt.Sprintf("%s %o %d %d\n", name, st.Mode, st.Uid, st.Gid)
+		}
+		return list
+	}
+	before := nodes()
+	t.Cleanup(func() { // whatever happens, the machine must go on
+		for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+			_ = os.Chmod("/dev/"+name, 0o666)
+		}
+	})
+	attack := "for f in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/console"
+	for _, path := range spec.Default().Linux.MaskedPaths {
+		attack += " " + path
+	}
+	attack += "; do chmod 0667 $f; done 2>/dev/null; true"
+	h.must(t, "run", "tiny", "sh", "-c", attack)
+	h.must(t, "run", "-t", "--without", "caps", "--without", "seccomp", "tiny", "sh", "-c", attack)
+	s := newSpec("nodes", "sh", "-c", attack)
+	userNamespace(s)
+	h.must(t, "run", "--bundle", newBundle(t, s, "nodes"), "nodes")
+	if after := nodes(); after != before {
+		t.Errorf("the host's nodes were\n%sand are\n%s", before, after)
 	}
 }

@@ -75,7 +75,7 @@ func newRoot(t *testing.T, root string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"sh", "cat", "echo", "env", "false", "grep", "hostname", "id", "ls", "mkdir", "ps", "pwd", "readlink", "sleep", "stat", "true", "uname", "wc", "mv", "ln", "rm", "tty"} {
+	for _, name := range []string{"sh", "cat", "chmod", "echo", "env", "false", "grep", "hostname", "id", "ls", "mkdir", "ps", "pwd", "readlink", "sleep", "stat", "true", "uname", "wc", "mv", "ln", "rm", "tty"} {
 		if err := os.Symlink("tiny", filepath.Join(root, "bin", name)); err != nil {
 			t.Fatal(err)
 		}
@@ -104,4 +104,5 @@ func userNamespace(s *specs.Spec) {
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
 	s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	s.Linux.Sysctl = nil // of the default, it names groups that are nobody here
 }

@@ -63,16 +63,31 @@ func TestRunFlags(t *testing.T) {
 }
 
 // TestSoftLimits is that a container begins with the limits that the runtime
-// began with: Go raises its own number of descriptors.
+// began with: Go raises its own number of open files.
 func TestSoftLimits(t *testing.T) {
 	h := newHost(t)
-	cmd := h.command("run", "tiny", "cat", "/proc/self/limits")
-	shell := h.outside(append([]string{"sh", "-c", `ulimit -Sn 999; ulimit -Hn 2000; exec "$@"`, "sh"}, cmd.Args...)...)
-	shell.Env = cmd.Env
-	r := finish(t, shell)
-	if words := strings.Fields(fields(strings.ReplaceAll(r.stdout, "Max open files", "files:"))["files"]); len(words) != 3 || words[0] != "999" || words[1] != "2000" {
-		t.Errorf("its limits of open files are %q, and the runtime's were 999 and 2000: %v", words, r)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
 	}
+	// A process that Go starts has the limit that was set last.
+	lower := unix.Rlimit{Cur: 999, Max: old.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lower); err != nil {
+		t.Fatal(err)
+	}
+	c := h.start(t, "run", "tiny", "pause")
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	// It is read from outside: the commands of the image are programs of Go.
+	file := fmt.Sprintf("/proc/%d/limits", c.first(t))
+	eventually(t, "the program is there", func() bool { return c.program(t) == "pause" })
+	limits := fields(strings.ReplaceAll(hostFile(t, file), "Max open files ", "files:"))["files"]
+	if words := strings.Fields(limits); len(words) != 3 || words[0] != "999" || words[1] != fmt.Sprint(old.Max) {
+		t.Errorf("its limits of open files are %q, and the runtime's were 999 and %d", words, old.Max)
+	}
+	h.must(t, "rm", "-f", c.id)
+	c.wait(t)
 }
 
 // TestImageIsUntouched is that whatever a container writes goes to its own

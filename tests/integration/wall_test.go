@@ -184,7 +184,7 @@ func TestWallFromOutside(t *testing.T) {
 	c := h.start(t, "run", "tiny", "pause")
 	pid := c.first(t)
 	dir := fmt.Sprintf("/proc/%d/", pid)
-	eventually(t, "the program is there", func() bool { return strings.HasPrefix(hostFile(t, dir+"comm"), "pause") })
+	eventually(t, "the program is there", func() bool { return c.program(t) == "pause" })
 	fds, err := os.ReadDir(dir + "fd")
 	if err != nil || len(fds) != 3 {
 		t.Errorf("it has %d descriptors: %v %v", len(fds), fds, err)
@@ -227,6 +227,12 @@ func (r *running) first(t *testing.T) int {
 		t.Fatalf("no processes: %v", err)
 	}
 	return pids[0]
+}
+
+// program is what the container's first process executes at the moment.
+func (r *running) program(t *testing.T) string {
+	t.Helper()
+	return hostFile(t, fmt.Sprintf("/proc/%d/comm", r.first(t)))
 }
 
 func link(t *testing.T, name string) string {

@@ -17,6 +17,8 @@ var debian = [][2]string{
 	{"git", "the README's commands in a clone"},
 	{"sudo", "the README's commands as a user"},
 	{"strace", "comparing a plan with what runs"},
+	{"crun", "comparing with other runtimes"},
+	{"runc", "comparing with other runtimes"},
 	{"busybox-static", "comparing the built-in image's commands"},
 	{"bzip2", "compressed layers"},
 	{"xz-utils", "compressed layers"},
