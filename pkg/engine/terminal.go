@@ -32,23 +32,23 @@ func newTerminal() (*terminalRelay, error) {
 	t := &terminalRelay{container: pair[0], ours: pair[1], arrived: make(chan struct{}), output: make(chan error, 1)}
 	go func() {
 		defer close(t.arrived)
-		t.err = t.receive()
+		t.err = t.take()
 	}()
 	return t, nil
 }
 
-// receive takes the master end as soon as the container sends it, and sets the
+// take receives the master end as soon as the container sends it, and sets the
 // terminal up while the rest of the wall is built: the program, which may ask
 // or write at once, comes last.
-func (t *terminalRelay) receive() error {
+func (t *terminalRelay) take() error {
 	fd, err := receive(t.ours)
 	if err != nil {
 		return fmt.Errorf("the container's terminal did not come: %w", err)
 	}
-	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
 	if err := unix.SetNonblock(fd, true); err != nil { // so that closing the file ends a read
-		return err
+		return errors.Join(err, unix.Close(fd))
 	}
+	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
 	t.resize()
 	return clearOnlcr(fd)
 }
