@@ -1,3 +1,9 @@
+// Go would read our cgroup's CPU limit at every start, and again each second,
+// to choose its number of threads. What runs here is mostly one thread.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command minictr runs containers, and shows what they are.
 //
 // Output rules: standard output is the container's, or the data asked for;
