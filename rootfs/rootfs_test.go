@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func untar(t *testing.T, archive []byte) map[string][]byte {
 	files := map[string][]byte{}
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		if err != nil {
@@ -336,7 +337,9 @@ func emptyGroup(t *testing.T, group string) {
 		}
 		pids := strings.Fields(string(procs))
 		for _, p := range pids {
-			exec.Command("kill", "-KILL", p).Run()
+			if pid, err := strconv.Atoi(p); err == nil {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
 		}
 		if len(pids) == 0 && os.Remove(group) == nil {
 			return

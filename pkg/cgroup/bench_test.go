@@ -35,11 +35,11 @@ func BenchmarkCreate(b *testing.B) {
 		{Allow: true, Access: "m"},
 	}}
 	for _, minor := range []int64{3, 5, 7, 8, 9} {
-		r.Devices = append(r.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(minor), Access: "rwm"})
+		r.Devices = append(r.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: new(int64(1)), Minor: new(minor), Access: "rwm"})
 	}
 	if g.place("memory") != nil {
-		r.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20))}
-		r.Pids = &specs.LinuxPids{Limit: ptr(int64(100))}
+		r.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))}
+		r.Pids = &specs.LinuxPids{Limit: new(int64(100))}
 	}
 	least := map[string]time.Duration{} // of many: what a quiet machine needs
 	lap := func(what string, since time.Time) time.Time {

@@ -162,8 +162,8 @@ func TestVersion1DoesWhatTheRulesSay(t *testing.T) {
 func TestParseRules(t *testing.T) {
 	good := []specs.LinuxDeviceCgroup{
 		{Allow: false},
-		{Allow: true, Type: "b", Major: ptr(int64(8)), Access: "mr"},
-		{Allow: true, Type: "a", Major: ptr(int64(-1)), Minor: ptr(int64(-1)), Access: "m"},
+		{Allow: true, Type: "b", Major: new(int64(8)), Access: "mr"},
+		{Allow: true, Type: "a", Major: new(int64(-1)), Minor: new(int64(-1)), Access: "m"},
 	}
 	rules, err := parseRules(good)
 	if got := fmt.Sprint(rules); err != nil || got != "[deny a *:* rwm allow b 8:* rm allow a *:* m]" {
@@ -174,8 +174,8 @@ func TestParseRules(t *testing.T) {
 		want string
 	}{
 		{specs.LinuxDeviceCgroup{Type: "p"}, `/linux/resources/devices/0/type: "p" is none of a, b, c`},
-		{specs.LinuxDeviceCgroup{Major: ptr(int64(-2))}, "/linux/resources/devices/0/major: -2 is no device number"},
-		{specs.LinuxDeviceCgroup{Minor: ptr(int64(1) << 32)}, "/linux/resources/devices/0/minor: 4294967296 is no device number"},
+		{specs.LinuxDeviceCgroup{Major: new(int64(-2))}, "/linux/resources/devices/0/major: -2 is no device number"},
+		{specs.LinuxDeviceCgroup{Minor: new(int64(1) << 32)}, "/linux/resources/devices/0/minor: 4294967296 is no device number"},
 		{specs.LinuxDeviceCgroup{Access: "rx"}, `/linux/resources/devices/0/access: "rx" has other letters than r, w, m`},
 	}
 	for _, tt := range bad {

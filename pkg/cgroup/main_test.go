@@ -211,8 +211,6 @@ func (c *child) ended() unix.Signal {
 	return c.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // content reads a file that must be there.
 func content(t *testing.T, path string) string {
 	t.Helper()

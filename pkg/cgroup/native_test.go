@@ -60,9 +60,9 @@ func limits(t *testing.T, g Group, r *specs.LinuxResources) map[string]string {
 
 func TestCreateSetsLimits(t *testing.T) {
 	r := &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Reservation: ptr(int64(32 << 20)), Swap: ptr(int64(-1))},
-		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(200000)), Cpus: "0", Mems: "0"},
-		Pids:   &specs.LinuxPids{Limit: ptr(int64(20))},
+		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20)), Reservation: new(int64(32 << 20)), Swap: new(int64(-1))},
+		CPU:    &specs.LinuxCPU{Shares: new(uint64(512)), Quota: new(int64(50000)), Period: new(uint64(200000)), Cpus: "0", Mems: "0"},
+		Pids:   &specs.LinuxPids{Limit: new(int64(20))},
 	}
 	want := map[string]string{
 		"memory.limit_in_bytes": "67108864", "memory.soft_limit_in_bytes": "33554432",
@@ -144,8 +144,8 @@ func TestMkdirWithoutBase(t *testing.T) {
 func TestUpdateFindsTheOrder(t *testing.T) {
 	resources := func(mb, quota, burst int64) *specs.LinuxResources {
 		return &specs.LinuxResources{
-			Memory: &specs.LinuxMemory{Limit: ptr(mb << 20), Swap: ptr(mb << 20)},
-			CPU:    &specs.LinuxCPU{Quota: ptr(quota), Burst: ptr(uint64(burst)), Period: ptr(uint64(100000))},
+			Memory: &specs.LinuxMemory{Limit: new(mb << 20), Swap: new(mb << 20)},
+			CPU:    &specs.LinuxCPU{Quota: new(quota), Burst: new(uint64(burst)), Period: new(uint64(100000))},
 		}
 	}
 	onEach(t, func(t *testing.T, l Layout) {
@@ -173,13 +173,13 @@ func TestUpdateFindsTheOrder(t *testing.T) {
 // kept when the other changes.
 func TestUpdateLeavesTheRest(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
-		r := offered(t, l, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(20000))}})
+		r := offered(t, l, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: new(int64(20000))}})
 		g, _ := create(t, l, r)
 		p := g.place("cpu")
 		if p == nil {
 			return
 		}
-		if err := g.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: ptr(uint64(50000))}}); err != nil {
+		if err := g.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Period: new(uint64(50000))}}); err != nil {
 			t.Fatal(err)
 		}
 		quota := "/cpu.cfs_quota_us"
@@ -205,7 +205,7 @@ func TestCheckBeforeUpdate(t *testing.T) {
 		c := start(t, g, run)
 		c.tell("hog 32")
 		c.expect("fed 1")
-		err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(16 << 20)), CheckBeforeUpdate: ptr(true)}})
+		err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(16 << 20)), CheckBeforeUpdate: new(true)}})
 		if err == nil || !strings.HasPrefix(err.Error(), "/linux/resources/memory/limit: ") {
 			t.Errorf("a limit below the use: %v", err)
 		}
@@ -214,7 +214,7 @@ func TestCheckBeforeUpdate(t *testing.T) {
 
 func TestMemoryLimitBites(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
-		r := offered(t, l, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(20 << 20)), Swap: ptr(int64(20 << 20))}})
+		r := offered(t, l, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(20 << 20)), Swap: new(int64(20 << 20))}})
 		if r.Memory == nil {
 			return
 		}
@@ -237,7 +237,7 @@ func TestMemoryLimitBites(t *testing.T) {
 
 func TestQuotaThrottles(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
-		r := offered(t, l, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(20000)), Period: ptr(uint64(100000))}})
+		r := offered(t, l, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: new(int64(20000)), Period: new(uint64(100000))}})
 		if r.CPU == nil {
 			return
 		}
@@ -260,7 +260,7 @@ func TestQuotaThrottles(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
-		r := offered(t, l, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(100))}})
+		r := offered(t, l, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64(100))}})
 		g, run := create(t, l, r)
 		c := start(t, g, run)
 		c.tell("hog 8")
@@ -286,9 +286,9 @@ func TestStats(t *testing.T) {
 func TestDeviceRules(t *testing.T) {
 	rules := []specs.LinuxDeviceCgroup{
 		{Allow: false, Access: "rwm"},
-		{Allow: true, Type: "c", Major: ptr(int64(1)), Access: "rwm"},
-		{Allow: true, Type: "c", Major: ptr(int64(5)), Minor: ptr(int64(0)), Access: "r"},
-		{Allow: false, Type: "c", Major: ptr(int64(5)), Access: "w"},
+		{Allow: true, Type: "c", Major: new(int64(1)), Access: "rwm"},
+		{Allow: true, Type: "c", Major: new(int64(5)), Minor: new(int64(0)), Access: "r"},
+		{Allow: false, Type: "c", Major: new(int64(5)), Access: "w"},
 	}
 	onEach(t, func(t *testing.T, l Layout) {
 		g, run := create(t, l, &specs.LinuxResources{Devices: rules})

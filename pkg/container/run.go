@@ -75,6 +75,10 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 		o.Edit(p)
 	}
 	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
+	c.Runtime = os.Getpid()
+	if c.RuntimeBirth, err = birth(c.Runtime); err != nil {
+		return err
+	}
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}
@@ -184,6 +188,9 @@ func (r *Runtime) sweep(id string) (s *State, err error) {
 	}
 	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
 	err = errors.Join(err, all.close())
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		own, err = r.inherit(id)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ENOENT) {
 		return nil, nil // it is alive, or gone already
 	}
@@ -203,6 +210,20 @@ func (r *Runtime) sweep(id string) (s *State, err error) {
 	return s, errors.Join(s.kill(), r.remove(s))
 }
 
+// inherit takes the lock of a container whose runtime has just died. For a
+// moment its child still holds it, too: until one of its first steps.
+func (r *Runtime) inherit(id string) (lock, error) {
+	if s, err := r.read(id); err != nil || !s.abandoned() {
+		return -1, unix.EWOULDBLOCK // it is alive, or just being made
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return own, err
+		}
+	}
+}
+
 // kill ends the processes of a container that nobody waits for.
 func (s *State) kill() error {
 	if s.PID != 0 {
@@ -218,8 +239,7 @@ func (s *State) kill() error {
 	return s.Cgroup.Kill()
 }
 
-// patience is how long Delete waits for another process to take its container
-// away, once the container is killed.
+// patience is how long we wait for what another process does as it ends.
 const patience = 10 * time.Second
 
 // Delete removes a container by its ID or name. One that runs is killed if

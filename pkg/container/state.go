@@ -36,6 +36,10 @@ type State struct {
 	Bundle  string
 	Owned   bool // the bundle is removed with the container
 	Cgroup  cgroup.Group
+
+	// Runtime and RuntimeBirth are the same of the process that runs it.
+	Runtime      int
+	RuntimeBirth uint64
 }
 
 // Errors of a runtime's containers.
@@ -251,7 +255,8 @@ func (r *Runtime) List() (list []*State, err error) {
 	return list, err
 }
 
-// birth is when a process began, field 22 of proc_pid_stat(5).
+// birth is when a process began, field 22 of proc_pid_stat(5). A zombie is as
+// good as gone: ESRCH.
 func birth(pid int) (uint64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -259,9 +264,18 @@ func birth(pid int) (uint64, error) {
 	}
 	// The second field is the program's name in parentheses, and may hold any.
 	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	const starttime = 22 - 3
-	if len(fields) <= starttime {
+	const state, starttime = 0, 22 - 3 // the third field is the first here
+	switch {
+	case len(fields) <= starttime:
 		return 0, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
+	case fields[state] == "Z" || fields[state] == "X":
+		return 0, unix.ESRCH
 	}
 	return strconv.ParseUint(fields[starttime], 10, 64)
+}
+
+// abandoned says whether the process that runs the container is dead.
+func (s *State) abandoned() bool {
+	b, err := birth(s.Runtime)
+	return err != nil || b != s.RuntimeBirth
 }

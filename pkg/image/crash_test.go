@@ -252,7 +252,7 @@ func TestCommitOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		step := commitStep(line, root)
 		if step != "" && (len(got) == 0 || got[len(got)-1] != step) {
 			got = append(got, step)

@@ -50,15 +50,6 @@ var kinds = [...]kind{
 	{specs.MountNamespace, unix.CLONE_NEWNS, "its mounts"},
 }
 
-func kindOf(name specs.LinuxNamespaceType) (kind, bool) {
-	for _, k := range kinds {
-		if k.name == name {
-			return k, true
-		}
-	}
-	return kind{}, false
-}
-
 // find returns the namespace of one kind that the spec asks for, and its
 // index in the list; -1 is none.
 func find(s *specs.Spec, name specs.LinuxNamespaceType) (specs.LinuxNamespace, int) {

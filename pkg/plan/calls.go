@@ -112,8 +112,10 @@ func WindowSize(tty Reg, rows, cols uint16) Call {
 	ws := make([]byte, 8)
 	binary.NativeEndian.PutUint16(ws, rows)
 	binary.NativeEndian.PutUint16(ws[2:], cols)
-	return ioctl(tty, unix.TIOCSWINSZ, "TIOCSWINSZ", Mem{Data: ws,
-		Text: fmt.Sprintf("{ws_row=%d, ws_col=%d, ws_xpixel=0, ws_ypixel=0}", rows, cols)})
+	return ioctl(tty, unix.TIOCSWINSZ, "TIOCSWINSZ", Mem{
+		Data: ws,
+		Text: fmt.Sprintf("{ws_row=%d, ws_col=%d, ws_xpixel=0, ws_ypixel=0}", rows, cols),
+	})
 }
 
 // SendFd sends a descriptor, with a few bytes beside it, through a Unix

@@ -11,7 +11,8 @@ import (
 	"github.com/minictr/minictr/pkg/seccomp"
 )
 
-func errno(n uint) *uint { return &n }
+//go:fix inline
+func errno(n uint) *uint { return new(n) }
 
 // profileOf allows what its rules do not name.
 func profileOf(rules ...specs.LinuxSyscall) *specs.LinuxSeccomp {
@@ -132,7 +133,7 @@ func TestRules(t *testing.T) {
 		return specs.LinuxSeccompArg{Index: index, Value: value, Op: specs.OpEqualTo}
 	}
 	rule := func(n uint, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
-		return specs.LinuxSyscall{Names: []string{"getpid"}, Action: specs.ActErrno, ErrnoRet: errno(n), Args: args}
+		return specs.LinuxSyscall{Names: []string{"getpid"}, Action: specs.ActErrno, ErrnoRet: new(n), Args: args}
 	}
 	e := func(n int) seccomp.Action { return seccomp.Errno(unix.Errno(n)) }
 	tests := []struct {
@@ -354,7 +355,7 @@ func longProfile(calls, n int) *specs.LinuxSeccomp {
 		}
 		for i := range n {
 			p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{
-				Names: []string{name}, Action: specs.ActErrno, ErrnoRet: errno(uint(i + 1)),
+				Names: []string{name}, Action: specs.ActErrno, ErrnoRet: new(uint(i + 1)),
 				Args: []specs.LinuxSeccompArg{{Index: 1, Value: uint64(nr)<<32 | uint64(i), Op: specs.OpEqualTo}},
 			})
 		}

@@ -122,7 +122,7 @@ func (c *choices) action() (specs.LinuxSeccompAction, *uint) {
 	a := pick(c, specs.ActErrno, specs.ActAllow, specs.ActTrace, specs.ActLog, specs.ActTrap, specs.ActKill,
 		specs.ActKillProcess, specs.ActKillThread, specs.ActNotify)
 	if (a == specs.ActErrno || a == specs.ActTrace) && c.below(2) == 1 {
-		return a, errno(uint(c.below(256)))
+		return a, new(uint(c.below(256)))
 	}
 	return a, nil
 }

@@ -141,7 +141,7 @@ func (c *choices) plainProfile() *specs.LinuxSeccomp {
 		s := specs.LinuxSyscall{Names: []string{pick(c, plainCalls...), pick(c, plainCalls...)}}
 		s.Action = pick(c, specs.ActErrno, specs.ActErrno, specs.ActAllow, specs.ActTrace)
 		if s.Action == specs.ActErrno {
-			s.ErrnoRet = errno(uint(c.below(256)) * 16)
+			s.ErrnoRet = new(uint(c.below(256)) * 16)
 		}
 		for range 1 + c.below(3) {
 			s.Args = append(s.Args, specs.LinuxSeccompArg{

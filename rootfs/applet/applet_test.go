@@ -2,6 +2,7 @@ package applet
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -137,7 +138,7 @@ func TestAsBusybox(t *testing.T) {
 			cmd := exec.Command(busybox, args...)
 			cmd.Stdin = strings.NewReader(text)
 			want, err := cmd.Output()
-			if _, exited := err.(*exec.ExitError); err != nil && !exited {
+			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 				t.Fatal(err)
 			}
 			got, _, code := try(t, text, args...)

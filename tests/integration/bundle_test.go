@@ -55,7 +55,7 @@ var copyOfProgram = sync.OnceValues(func() (string, error) {
 })
 
 // newRoot makes a root file system with the commands of the built-in image,
-// and two that are few system calls: done ends at once and stay never does.
+// and two that are few system calls: done ends at once and pause never does.
 func newRoot(t *testing.T, root string) {
 	t.Helper()
 	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp"} {
@@ -70,7 +70,7 @@ func newRoot(t *testing.T, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"bin/done": tinyProgram(t), "bin/stay": tinyProgram(t, stay)} {
+	for name, content := range map[string][]byte{"bin/done": tinyProgram(t), "bin/pause": tinyProgram(t, stay)} {
 		if err := os.WriteFile(filepath.Join(root, name), content, 0o755); err != nil {
 			t.Fatal(err)
 		}

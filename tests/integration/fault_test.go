@@ -93,8 +93,8 @@ func TestActionsFailAfterTheirEffect(t *testing.T) {
 	h := newHost(t)
 	s := newSpec("late", "done")
 	userNamespace(s)
-	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20))}
-	s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Shares: ptr(uint64(512)), Cpus: "0"}
+	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))}
+	s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: new(int64(50000)), Period: new(uint64(100000)), Shares: new(uint64(512)), Cpus: "0"}
 	dir := newBundle(t, s, "late")
 	before := machine(h)
 	p := h.printedPlan(t, dir)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -235,4 +236,16 @@ func TestOutlivesNoRuntime(t *testing.T) {
 		eventually(t, "the container ends with its runtime", func() bool { return len(children()) == 0 })
 		h.must(t, "ps")
 	}
+	// Without a PID namespace only its first process does. The others are ended
+	// by the next command.
+	h := newHost(t)
+	cmd := h.command("run", "-v", upFile(t)+":/up", "--without", "pid", "tiny", "sh", "-c", "/up & pause")
+	if _, killed := h.kill(t, cmd, func() bool { return false }); killed {
+		t.Error("it ended before its program was up")
+	}
+	eventually(t, "its second process is left to us", func() bool {
+		return slices.ContainsFunc(children(), func(c child) bool { return c.name == "up" })
+	})
+	h.must(t, "ps")
+	eventually(t, "the others end", func() bool { return len(children()) == 0 })
 }

@@ -23,7 +23,12 @@ type running struct {
 // start runs minictr in the background until the container is there.
 func (h host) start(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: h.command(args...), out: new(strings.Builder), ended: make(chan struct{})}
+	return h.started(t, h.command(args...))
+}
+
+func (h host) started(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{cmd: cmd, out: new(strings.Builder), ended: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -48,15 +53,15 @@ func (h host) start(t *testing.T, args ...string) *running {
 		default:
 		}
 		entries, _ := os.ReadDir(h.run)
-		for _, e := range entries {
-			r.id = e.Name()
-			if r.group, err = layout.Group("/minictr/" + r.id); err != nil {
-				t.Fatal(err)
-			}
-			pids, err := r.group.Procs()
-			return err == nil && len(pids) > 0
+		if len(entries) == 0 {
+			return false
 		}
-		return false
+		r.id = entries[0].Name()
+		if r.group, err = layout.Group("/minictr/" + r.id); err != nil {
+			t.Fatal(err)
+		}
+		pids, err := r.group.Procs()
+		return err == nil && len(pids) > 0
 	})
 	return r
 }

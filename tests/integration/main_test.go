@@ -49,7 +49,11 @@ func TestMain(m *testing.M) {
 	if scratch = os.Getenv(inside); scratch != "" {
 		status, err = 0, errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), os.Unsetenv(inside))
 		if program = filepath.Join(scratch, "minictr"); err == nil {
+			before := machine(host{})
 			status = m.Run()
+			if left := before.differences(host{}); len(left) > 0 {
+				err = fmt.Errorf("the machine is changed:\n%s", strings.Join(left, "\n"))
+			}
 		}
 	} else {
 		status, err = again()

@@ -106,9 +106,9 @@ func TestPeers(t *testing.T) {
 		{"user", func(s *specs.Spec) {
 			all := []string{"CAP_NET_RAW", "CAP_CHOWN"}
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all, Inheritable: all, Ambient: all}
-			s.Process.User = specs.User{UID: 1000, GID: 1000, Umask: ptr(uint32(0o27)), AdditionalGids: []uint32{5, 7}}
+			s.Process.User = specs.User{UID: 1000, GID: 1000, Umask: new(uint32(0o27)), AdditionalGids: []uint32{5, 7}}
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_NPROC", Soft: 500, Hard: 500}}
-			s.Process.OOMScoreAdj = ptr(100)
+			s.Process.OOMScoreAdj = new(100)
 			s.Process.NoNewPrivileges = false
 			s.Process.Cwd = "/tmp"
 		}},
@@ -121,7 +121,7 @@ func TestPeers(t *testing.T) {
 				specs.Mount{Destination: "/tmp/c", Type: "tmpfs", Source: "c", Options: []string{"noatime", "size=4k", "mode=700"}},
 			)
 			s.Linux.Devices = []specs.LinuxDevice{
-				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, UID: ptr(uint32(1)), GID: ptr(uint32(2)), FileMode: ptr(os.FileMode(0o640))},
+				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, UID: new(uint32(1)), GID: new(uint32(2)), FileMode: ptr(os.FileMode(0o640))},
 			}
 			s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0"}
 		}},

@@ -50,7 +50,8 @@ func (h host) printedPlan(t *testing.T, args ...string) (p printed) {
 	return p
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // walls are bundles that together have every kind of step.
 var walls = []struct {
@@ -77,16 +78,16 @@ var walls = []struct {
 	{"ambient capabilities", func(_ *testing.T, s *specs.Spec) {
 		all := []string{"CAP_NET_RAW", "CAP_CHOWN"}
 		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all, Inheritable: all, Ambient: all}
-		s.Process.User = specs.User{UID: 1000, GID: 1000, Umask: ptr(uint32(0o27)), AdditionalGids: []uint32{5}}
+		s.Process.User = specs.User{UID: 1000, GID: 1000, Umask: new(uint32(0o27)), AdditionalGids: []uint32{5}}
 	}},
 	{"no capabilities", func(_ *testing.T, s *specs.Spec) { s.Process.Capabilities = nil }},
 	{"limits", func(_ *testing.T, s *specs.Spec) {
 		s.Process.Rlimits = []specs.POSIXRlimit{
 			{Type: "RLIMIT_CORE", Hard: 1 << 63}, {Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 4096}, {Type: "RLIMIT_STACK", Soft: 8<<20 + 1, Hard: 1<<64 - 1},
 		}
-		s.Process.OOMScoreAdj = ptr(100)
-		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(64 << 20))}
-		s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Shares: ptr(uint64(512)), Cpus: "0"}
+		s.Process.OOMScoreAdj = new(100)
+		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(64 << 20))}
+		s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: new(int64(50000)), Period: new(uint64(100000)), Shares: new(uint64(512)), Cpus: "0"}
 	}},
 	{"mounts", func(t *testing.T, s *specs.Spec) {
 		dir := temp(t)
@@ -105,8 +106,10 @@ var walls = []struct {
 	}},
 	{"devices", func(_ *testing.T, s *specs.Spec) {
 		s.Linux.Devices = []specs.LinuxDevice{
-			{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, UID: ptr(uint32(1)), GID: ptr(uint32(2)), FileMode: ptr(os.FileMode(0o640))},
-			{Path: "/dev/loop0", Type: "b", Major: 7}, {Path: "/dev/a/pipe", Type: "p"}, {Path: "/pipe", Type: "p"},
+			{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, UID: new(uint32(1)), GID: new(uint32(2)), FileMode: ptr(os.FileMode(0o640))},
+			{Path: "/dev/loop0", Type: "b", Major: 7},
+			{Path: "/dev/a/pipe", Type: "p"},
+			{Path: "/pipe", Type: "p"},
 		}
 	}},
 	{"names and parameters", func(_ *testing.T, s *specs.Spec) {

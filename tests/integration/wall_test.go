@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -169,19 +170,21 @@ func TestWallMounts(t *testing.T) {
 }
 
 func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // TestWallFromOutside looks at a container's process from the host: its
 // descriptors, its namespaces, its root and its program.
 func TestWallFromOutside(t *testing.T) {
 	h := newHost(t)
-	c := h.start(t, "run", "tiny", "pause")
+	secret, err := os.Open("/etc/shadow") // and an open file that was left to the runtime
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	cmd := h.command("run", "tiny", "pause")
+	cmd.ExtraFiles = []*os.File{secret}
+	c := h.started(t, cmd)
 	pid := c.first(t)
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	eventually(t, "the program is there", func() bool { return c.program(t) == "pause" })

@@ -119,7 +119,7 @@ func TestWithout(t *testing.T) {
 // the kernel does not end them: it does with a PID namespace's first process.
 func TestNobodyStays(t *testing.T) {
 	h := newHost(t)
-	const leave = "sleep 1000 & echo left"
+	const leave = "pause & sleep 0.1; echo left" // the job needs a moment to be there
 	if out := h.must(t, "run", "--without", "pid", "tiny", "sh", "-c", leave); out != "left\n" {
 		t.Error(out)
 	}

@@ -105,8 +105,9 @@ func TestFirstCommand(t *testing.T) {
 			cat > /mnt/first <<-'END'
 			%[2]s
 			END
-			env=(HOME=/mnt/home GOCACHE=/mnt/home/cache "GOMODCACHE=$(go env GOMODCACHE)" "PATH=$PATH" GOPROXY=off GOFLAGS=-mod=readonly)
-			chmod a+x "$(go env GOPATH)/.." "$(go env GOPATH)" # so that it can read the module cache
+			mkdir /mnt/modules
+			mount --bind "$(go env GOMODCACHE)" /mnt/modules # which may be where only root can go
+			env=(HOME=/mnt/home GOCACHE=/mnt/home/cache GOMODCACHE=/mnt/modules "PATH=$PATH" GOPROXY=off GOFLAGS=-mod=readonly)
 			setpriv --reuid newcomer --regid newcomer --clear-groups env "${env[@]}" bash -c 'id -un; . /mnt/first'`, dir, first))
 		if err != nil || !strings.HasPrefix(out, "newcomer\n") || !strings.Contains(out, hello+release) {
 			t.Errorf("%v\n%s", err, out)
