@@ -76,7 +76,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	}
 	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
 	c.Runtime = os.Getpid()
-	if c.RuntimeBirth, err = birth(c.Runtime); err != nil {
+	if c.RuntimeBirth, _, err = birth(c.Runtime); err != nil {
 		return err
 	}
 	if err := c.runtime.write(&c.State); err != nil {
@@ -180,16 +180,13 @@ func (r *Runtime) Sweep() (swept []*State, err error) {
 	return swept, err
 }
 
-// sweep removes one container if nobody runs it.
+// sweep removes one container if nobody runs it. When its runtime has just
+// died, the child still holds the lock too, until its first step.
 func (r *Runtime) sweep(id string) (s *State, err error) {
-	all, err := r.lock() // no directory is half made while we hold it
-	if err != nil {
-		return nil, err
-	}
-	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
-	err = errors.Join(err, all.close())
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		own, err = r.inherit(id)
+	own, err := r.try(id)
+	for end := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK) && r.abandoned(id) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		own, err = r.try(id)
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ENOENT) {
 		return nil, nil // it is alive, or gone already
@@ -210,18 +207,16 @@ func (r *Runtime) sweep(id string) (s *State, err error) {
 	return s, errors.Join(s.kill(), r.remove(s))
 }
 
-// inherit takes the lock of a container whose runtime has just died. For a
-// moment its child still holds it, too: until one of its first steps.
-func (r *Runtime) inherit(id string) (lock, error) {
-	if s, err := r.read(id); err != nil || !s.abandoned() {
-		return -1, unix.EWOULDBLOCK // it is alive, or just being made
+// try takes the lock of a container if nobody has it. It holds the lock of the
+// whole meanwhile, so that no directory is half made, and none is removed
+// between its opening and its locking.
+func (r *Runtime) try(id string) (lock, error) {
+	all, err := r.lock()
+	if err != nil {
+		return -1, err
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
-			return own, err
-		}
-	}
+	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+	return own, errors.Join(err, all.close())
 }
 
 // kill ends the processes of a container that nobody waits for.
@@ -231,7 +226,7 @@ func (s *State) kill() error {
 		if err == nil {
 			defer unix.Close(pidfd)
 			// The pidfd is of whoever has this PID now; its birth tells who it is.
-			if b, err := birth(s.PID); err == nil && b == s.Birth {
+			if b, _, err := birth(s.PID); err == nil && b == s.Birth {
 				_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is dead
 			}
 		}

@@ -178,7 +178,7 @@ func (r *Runtime) write(s *State) error {
 
 // writeProcess notes the process of a container.
 func (r *Runtime) writeProcess(s *State) (err error) {
-	if s.Birth, err = birth(s.PID); err != nil {
+	if s.Birth, _, err = birth(s.PID); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(r.dir(s.ID), processFile), fmt.Appendf(nil, "%d %d\n", s.PID, s.Birth))
@@ -255,27 +255,29 @@ func (r *Runtime) List() (list []*State, err error) {
 	return list, err
 }
 
-// birth is when a process began, field 22 of proc_pid_stat(5). A zombie is as
-// good as gone: ESRCH.
-func birth(pid int) (uint64, error) {
+// birth is when a process began, field 22 of proc_pid_stat(5), and whether it
+// is dead already, and only waited for.
+func birth(pid int) (ticks uint64, dead bool, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, err
+		return 0, true, err
 	}
 	// The second field is the program's name in parentheses, and may hold any.
 	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 	const state, starttime = 0, 22 - 3 // the third field is the first here
-	switch {
-	case len(fields) <= starttime:
-		return 0, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
-	case fields[state] == "Z" || fields[state] == "X":
-		return 0, unix.ESRCH
+	if len(fields) <= starttime {
+		return 0, true, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
 	}
-	return strconv.ParseUint(fields[starttime], 10, 64)
+	ticks, err = strconv.ParseUint(fields[starttime], 10, 64)
+	return ticks, fields[state] == "Z" || fields[state] == "X", err
 }
 
-// abandoned says whether the process that runs the container is dead.
-func (s *State) abandoned() bool {
-	b, err := birth(s.Runtime)
-	return err != nil || b != s.RuntimeBirth
+// abandoned says whether the process that runs a container is dead.
+func (r *Runtime) abandoned(id string) bool {
+	s, err := r.read(id)
+	if err != nil {
+		return false // it is just being made or removed
+	}
+	b, dead, err := birth(s.Runtime)
+	return err != nil || dead || b != s.RuntimeBirth
 }

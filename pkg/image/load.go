@@ -151,7 +151,7 @@ func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, op
 	if err := os.Rename(unnamed, st.path("layers", diffID.Hex())); err != nil {
 		return nil, fmt.Errorf("layer: %w", err)
 	}
-	if config.Platform.OS == "" {
+	if config.OS == "" {
 		config.Platform = opts.platform()
 	}
 	config.RootFS = RootFS{Type: "layers", DiffIDs: []Digest{diffID}}

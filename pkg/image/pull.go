@@ -82,7 +82,7 @@ func (s *Store) Pull(ctx context.Context, ref Reference, opts PullOptions) (img 
 }
 
 func (s *Store) pullFrom(ctx context.Context, base *url.URL, ref Reference, opts PullOptions) (img *Image, err error) {
-	r := newRegistry(base, ref.Path, opts)
+	r := newRegistry(base, ref.Path)
 	defer r.client.CloseIdleConnections()
 	err = s.write(func(st *stage) error {
 		text, mediaType, err := r.manifest(ctx, ref)

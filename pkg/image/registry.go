@@ -33,7 +33,7 @@ type registry struct {
 	token      string // of the last Bearer challenge
 }
 
-func newRegistry(base *url.URL, repository string, opts PullOptions) *registry {
+func newRegistry(base *url.URL, repository string) *registry {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	transport.ResponseHeaderTimeout = responseTimeout

@@ -72,7 +72,7 @@ func (b *Builder) Place(l Label) {
 	delete(b.pending, l)
 }
 
-// Next, as the label of a jump, is the step after this one.
+// Next is the label of the step after this one.
 const Next Label = 0
 
 func (b *Builder) jump(at *int, l Label) {

@@ -11,7 +11,6 @@ import (
 	"github.com/minictr/minictr/pkg/seccomp"
 )
 
-//go:fix inline
 func errno(n uint) *uint { return new(n) }
 
 // profileOf allows what its rules do not name.

@@ -78,7 +78,7 @@ func TestEveryStepCanFail(t *testing.T) {
 					t.Errorf("step %d of the brick %s is passed by: it has no place to make, and none to search", st.Number, st.brick)
 				}
 				err := h.runBundle("fault", dir, func(p *plan.Plan) { fail(p, st.Number) })
-				checkFault(t, err, p, st, passed[st.Number])
+				checkFault(t, err, st, passed[st.Number])
 				if before.compare(t, h, fmt.Sprintf("after a failure of step %d", st.Number)); t.Failed() {
 					t.FailNow()
 				}
@@ -107,7 +107,7 @@ func TestActionsFailAfterTheirEffect(t *testing.T) {
 			act := step.Act
 			step.Act = func(r *plan.Run) error { return errors.Join(act(r), errInjected) }
 		})
-		checkFault(t, err, p, st, false)
+		checkFault(t, err, st, false)
 		if before.compare(t, h, fmt.Sprintf("after step %d: %s", st.Number, st.Action)); t.Failed() {
 			t.FailNow()
 		}
@@ -152,7 +152,7 @@ func fail(p *plan.Plan, number int) {
 	}
 }
 
-func checkFault(t *testing.T, err error, p printed, st step, passed bool) {
+func checkFault(t *testing.T, err error, st step, passed bool) {
 	t.Helper()
 	if passed {
 		if err != nil {

@@ -123,7 +123,7 @@ func newHost(t *testing.T) host {
 // temp is a directory for one test that other users may pass through.
 func temp(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch, "t-")
+	dir, err := os.MkdirTemp(scratch, "t-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}

@@ -50,7 +50,6 @@ func (h host) printedPlan(t *testing.T, args ...string) (p printed) {
 	return p
 }
 
-//go:fix inline
 func ptr[T any](v T) *T { return new(v) }
 
 // walls are bundles that together have every kind of step.
