@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -28,11 +27,11 @@ func cpuset(r *specs.LinuxResources, _ bool) ([]setting, error) {
 // inherit gives a new version 1 cpuset, which is born empty and which no
 // process can enter until it has both, the parent's value of one file. The
 // parent may have been made a moment ago by another container's runtime, and
-// be filled in the next.
+// be filled in the next; if that was killed in between, we fill it.
 func inherit(dir, file string) error {
-	parent := dir[:strings.LastIndexByte(dir, '/')] + "/" + file
+	parent := dir[:strings.LastIndexByte(dir, '/')]
 	for range 100 {
-		value, err := read(parent)
+		value, err := read(parent + "/" + file)
 		if err != nil {
 			return err
 		}
@@ -41,5 +40,8 @@ func inherit(dir, file string) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return fmt.Errorf("cgroup: %s is empty: whoever made that cpuset must fill it before it can have children", parent)
+	if err := inherit(parent, file); err != nil { // it ends at the root, which always has a value
+		return err
+	}
+	return inherit(dir, file)
 }

@@ -46,8 +46,12 @@ func (r *Runtime) New(c Config) (*Container, error) {
 	}
 	ctr := &Container{runtime: r, State: State{
 		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now(), Bundle: c.Bundle, Owned: c.Owned,
+		Runtime: os.Getpid(),
 	}}
 	var err error
+	if ctr.RuntimeBirth, _, err = birth(ctr.Runtime); err != nil {
+		return nil, err
+	}
 	ctr.lock, err = r.claim(&ctr.State)
 	return ctr, err
 }
@@ -75,10 +79,6 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 		o.Edit(p)
 	}
 	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
-	c.Runtime = os.Getpid()
-	if c.RuntimeBirth, _, err = birth(c.Runtime); err != nil {
-		return err
-	}
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}

@@ -68,6 +68,17 @@ func without(all, known []string, prefix string) (list []string) {
 	return list
 }
 
+// nodes are the host's device nodes that containers have to do with.
+func nodes() (list []string) {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "console"} {
+		var st unix.Stat_t
+		if err := unix.Stat("/dev/"+name, &st); err == nil {
+			list = append(list, fmt.Sprintf("/dev/%s of %d:%d, mode %o", name, st.Uid, st.Gid, st.Mode))
+		}
+	}
+	return list
+}
+
 // machine takes the fingerprint: mounts, network devices, the host name,
 // cgroups, our child processes, and the files of a host.
 func machine(h host) fingerprint {
@@ -84,6 +95,7 @@ func machine(h host) fingerprint {
 	devices, _ := filepath.Glob("/sys/class/net/*")
 	name, _ := os.Hostname()
 	f = append(f, devices...)
+	f = append(f, nodes()...)
 	f = append(f, "host name "+name)
 	f = append(f, cgroups()...)
 	for _, p := range children() {

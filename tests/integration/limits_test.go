@@ -110,7 +110,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Errorf("oom_kill %d, limit %d, peak %d", s.OOMKills, s.Limit, s.Peak)
 	}
 	eventually(t, "the shell goes on", func() bool {
-		return strings.Contains(processes(t, c.group), "sleep")
+		return strings.Contains(processes(t, c.group), "\nsleep 60")
 	})
 	h.must(t, "rm", "-f", c.id)
 	if status := c.wait(t); status != 137 || !strings.Contains(c.out.String(), "status 137") {
@@ -181,7 +181,7 @@ func processes(t *testing.T, g cgroup.Group) (list string) {
 	}
 	for _, pid := range pids {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone by now: nothing
-		list += strings.ReplaceAll(string(text), "\x00", " ") + "\n"
+		list += "\n" + strings.ReplaceAll(string(text), "\x00", " ")
 	}
 	return list
 }
