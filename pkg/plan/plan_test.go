@@ -118,27 +118,30 @@ func TestStep(t *testing.T) {
 
 // Calls are printed as strace(1) prints them.
 func TestCalls(t *testing.T) {
-	for want, call := range map[string]plan.Call{
-		`umask(000)`:                 plan.Umask(0),
-		`umask(022)`:                 plan.Umask(0o22),
-		`write($fd, "a\"\\\1\n", 5)`: plan.Write("fd", "a\"\\\x01\n"),
-		`write($fd, "\0011", 2)`:     plan.Write("fd", "\x011"),
-		`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`:                                  plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE),
-		`mknodat($d, "null", S_IFCHR|0666, makedev(0x1, 0x3))`:                           plan.Mknodat("d", "null", unix.S_IFCHR|0o666, 1, 3),
-		`mknodat($d, "x", S_IFREG|0644)`:                                                 plan.Mknodat("d", "x", unix.S_IFREG|0o644, 0, 0),
-		`setgroups(0, NULL)`:                                                             plan.Setgroups(nil),
-		`setgroups(2, [5, 27])`:                                                          plan.Setgroups([]uint32{5, 27}),
-		`setresuid(1000, -1, -1)`:                                                        plan.Setresuid(1000, -1, -1),
-		`prlimit64(0, RLIMIT_NOFILE, {rlim_cur=1024, rlim_max=RLIM64_INFINITY}, NULL)`:   plan.Prlimit(unix.RLIMIT_NOFILE, 1024, unix.RLIM_INFINITY),
-		`prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN)`:                                          plan.DropBounding(unix.CAP_SYS_ADMIN),
-		`prctl(PR_CAPBSET_DROP, 0x2a /* CAP_??? */)`:                                     plan.DropBounding(42),
-		`execve("/bin/sh", ["sh", "-c", "true"], ["A=b"])`:                               plan.Execve("/bin/sh", []string{"sh", "-c", "true"}, []string{"A=b"}),
-		`fsconfig($fs, FSCONFIG_SET_STRING, "mode", "755", 0)`:                           plan.FsconfigString("fs", "mode", "755"),
-		`open_tree(AT_FDCWD, "/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)`:      plan.OpenTree(plan.AtFdcwd, "/x", unix.AT_RECURSIVE),
-		`seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, {len=2, filter=...})`: plan.LoadFilter(make([]byte, 16), unix.SECCOMP_FILTER_FLAG_LOG),
+	for _, c := range []struct {
+		want string
+		call plan.Call
+	}{
+		{`umask(000)`, plan.Umask(0)},
+		{`umask(022)`, plan.Umask(0o22)},
+		{`write($fd, "a\"\\\1\n", 5)`, plan.Write("fd", "a\"\\\x01\n")},
+		{`write($fd, "\0011", 2)`, plan.Write("fd", "\x011")},
+		{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE)},
+		{`mknodat($d, "null", S_IFCHR|0666, makedev(0x1, 0x3))`, plan.Mknodat("d", "null", unix.S_IFCHR|0o666, 1, 3)},
+		{`mknodat($d, "x", S_IFREG|0644)`, plan.Mknodat("d", "x", unix.S_IFREG|0o644, 0, 0)},
+		{`setgroups(0, NULL)`, plan.Setgroups(nil)},
+		{`setgroups(2, [5, 27])`, plan.Setgroups([]uint32{5, 27})},
+		{`setresuid(1000, -1, -1)`, plan.Setresuid(1000, -1, -1)},
+		{`prlimit64(0, RLIMIT_NOFILE, {rlim_cur=1024, rlim_max=RLIM64_INFINITY}, NULL)`, plan.Prlimit(unix.RLIMIT_NOFILE, 1024, unix.RLIM_INFINITY)},
+		{`prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN)`, plan.DropBounding(unix.CAP_SYS_ADMIN)},
+		{`prctl(PR_CAPBSET_DROP, 0x2a /* CAP_??? */)`, plan.DropBounding(42)},
+		{`execve("/bin/sh", ["sh", "-c", "true"], ["A=b"])`, plan.Execve("/bin/sh", []string{"sh", "-c", "true"}, []string{"A=b"})},
+		{`fsconfig($fs, FSCONFIG_SET_STRING, "mode", "755", 0)`, plan.FsconfigString("fs", "mode", "755")},
+		{`open_tree(AT_FDCWD, "/x", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE)`, plan.OpenTree(plan.AtFdcwd, "/x", unix.AT_RECURSIVE)},
+		{`seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, {len=2, filter=...})`, plan.LoadFilter(make([]byte, 16), unix.SECCOMP_FILTER_FLAG_LOG)},
 	} {
-		if got := call.String(); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
+		if got := c.call.String(); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}
 }

@@ -139,7 +139,7 @@ CGO_ENABLED=0 go build ./cmd/minictr
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	parts := strings.Split(out, "=== ")[1:]
+	parts := strings.Split("\n"+out, "\n=== ")[1:]
 	if len(parts) != len(all)-2 {
 		t.Fatalf("%d of %d blocks ran\n%s", len(parts), len(all)-2, out)
 	}
