@@ -87,7 +87,7 @@ func mask(b *plan.Builder, name string) {
 	b.Place(file)
 	b.Get("at", "if it is a file", inside(name, unix.O_PATH))
 	b.Get("mount", "the device that is always empty", plan.OpenTree(plan.AtFdcwd, "/dev/null", 0))
-	b.Do("it is the host's own: nobody inside may change its mode or owner", plan.MountSetattr("mount", false, unix.MOUNT_ATTR_RDONLY, 0, 0))
+	b.Do("it is the host's own: nobody inside may change its mode or owner", plan.MountSetattr("mount", false, unix.MOUNT_ATTR_RDONLY, 0, unix.MS_PRIVATE))
 	b.Do("hides it", plan.MoveMount("mount", "at"))
 	b.Place(done)
 }

@@ -316,11 +316,8 @@ func TestHostNodes(t *testing.T) {
 			_ = os.Chmod("/dev/"+name, 0o666)
 		}
 	})
-	attack := "for f in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/console"
-	for _, path := range spec.Default().Linux.MaskedPaths {
-		attack += " " + path
-	}
-	attack += "; do chmod 0667 $f; done 2>/dev/null; true"
+	attack := "for f in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/console " +
+		strings.Join(spec.Default().Linux.MaskedPaths, " ") + "; do chmod 0667 $f; done 2>/dev/null; true"
 	h.must(t, "run", "tiny", "sh", "-c", attack)
 	h.must(t, "run", "-t", "--without", "caps", "--without", "seccomp", "tiny", "sh", "-c", attack)
 	s := newSpec("nodes", "sh", "-c", attack)

@@ -38,8 +38,9 @@ var program, scratch string
 
 // TestMain starts the tests once more in a private mount namespace: a mount
 // that leaks is then seen whatever else happens on the machine, and one that
-// the tests need themselves is no one else's. There they are also the parent
-// of every process that loses its own, so that none can hide.
+// the tests need themselves is no one else's. Its mounts are shared, as those
+// of most hosts are: what a container mounts would show here. The tests are
+// also the parent of every process that loses its own, so that none can hide.
 func TestMain(m *testing.M) {
 	if os.Getuid() != 0 {
 		os.Exit(m.Run()) // all skip
@@ -47,7 +48,10 @@ func TestMain(m *testing.M) {
 	var status int
 	var err error
 	if scratch = os.Getenv(inside); scratch != "" {
-		status, err = 0, errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), os.Unsetenv(inside))
+		status, err = 0, errors.Join(
+			unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), os.Unsetenv(inside),
+			unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""),
+		)
 		if program = filepath.Join(scratch, "minictr"); err == nil {
 			before := machine(host{})
 			status = m.Run()
