@@ -38,12 +38,12 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 
 	// The child, in new namespaces, with all privileges.
 	namespace.User(b, s)
+	namespace.Time(b, s)
 	process.Session(b, s)
 	release(b)
 	h.Cgroup.Enter(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Time(b, s)
 	namespace.Network(b, s)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {

@@ -60,6 +60,9 @@ func User(b *plan.Builder, s *specs.Spec) {
 	if mapped(s.Linux.UIDMappings, 0) {
 		b.Do("user 0 of the namespace", plan.Setresuid(0, 0, 0))
 	}
+	if s.Process.OOMScoreAdj != nil || len(s.Linux.TimeOffsets) > 0 {
+		b.Do("its own files in /proc are its own again: it is about to write to some", plan.Dumpable())
+	}
 }
 
 // mapped says whether an id inside is someone outside.

@@ -372,6 +372,12 @@ func NoNewPrivs() Call {
 	return prctl(named(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), n(1), zero, zero, zero)
 }
 
+// Dumpable gives the files of this process in proc(5) to its own user again,
+// which a change of user takes away, PR_SET_DUMPABLE of prctl(2).
+func Dumpable() Call {
+	return prctl(named(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), named(1, "SUID_DUMP_USER"))
+}
+
 // NotDumpable keeps others from attaching to this process or opening its
 // memory, PR_SET_DUMPABLE of prctl(2).
 func NotDumpable() Call {

@@ -136,6 +136,10 @@ func validateNamespaces(s *specs.Spec) error {
 			return fmt.Errorf("/linux/namespaces/%d/type: a second namespace %q", i, n.Type)
 		case n.Path != "" && !path.IsAbs(n.Path):
 			return fmt.Errorf("/linux/namespaces/%d/path: %q is not absolute", i, n.Path)
+		case n.Path != "" && n.Type == specs.UserNamespace:
+			// clone3(2) makes the other namespaces before the child could join
+			// this one, so they would belong to the host's.
+			return fmt.Errorf("/linux/namespaces/%d/path: joining a user namespace is not supported yet", i)
 		case n.Path != "" && n.Type == specs.MountNamespace:
 			return fmt.Errorf("/linux/namespaces/%d/path: a container needs a mount namespace of its own; to enter another's is exec", i)
 		}

@@ -29,6 +29,10 @@ func callsOf(action string) []string {
 		return []string{opened(0)}
 	case name == "copy":
 		return []string{opened(0), "read(@, ", opened(1), "write(@, "}
+	case name == "bpf":
+		return []string{"bpf(BPF_PROG_ATTACH, "}
+	case strings.Contains(call, "cgroup.subtree_control"):
+		return []string{opened(0)} // what is on already is not written again
 	case name == "write" && strings.HasPrefix(action, `write("`):
 		list := []string{opened(0)}
 		for _, value := range words[1:] {

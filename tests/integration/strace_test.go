@@ -120,6 +120,12 @@ var walls = []struct {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 		s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 7}, "boottime": {Secs: -1, Nanosecs: 5}}
 	}},
+	{"clocks in a user namespace", func(_ *testing.T, s *specs.Spec) {
+		userNamespace(s)
+		s.Process.OOMScoreAdj = ptr(100)
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+		s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 5}}
+	}},
 	{"shared namespaces", func(_ *testing.T, s *specs.Spec) {
 		own := map[specs.LinuxNamespaceType]string{specs.PIDNamespace: "pid", specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc"}
 		for i, n := range s.Linux.Namespaces {
