@@ -6,33 +6,30 @@ import (
 	"os"
 	"strings"
 
-	"github.com/urfave/cli/v2"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/rootfs"
 )
 
-func doctorCommand() *cli.Command {
-	return &cli.Command{
-		Name: "doctor", Usage: "say what this host has and lacks, and what to do about it", OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
-			if err := exactly(c, 0, ""); err != nil {
-				return err
+func doctorCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if err := c.exactly(0, ""); err != nil {
+			return err
+		}
+		missing := 0
+		for _, check := range checks {
+			f := check.find(c)
+			if f.state == lacks {
+				missing++
 			}
-			missing := 0
-			for _, check := range checks {
-				f := check.find(c)
-				if f.state == lacks {
-					missing++
-				}
-				report(c.App.Writer, check.name, f)
-			}
-			if missing > 0 {
-				return fmt.Errorf("%d thing(s) that containers need are missing here", missing)
-			}
-			return nil
-		},
+			report(c.stdout, check.name, f)
+		}
+		if missing > 0 {
+			return fmt.Errorf("%d thing(s) that containers need are missing here", missing)
+		}
+		return nil
 	}
 }
 
@@ -61,7 +58,7 @@ func report(w io.Writer, name string, f finding) {
 
 var checks = [...]struct {
 	name string
-	find func(*cli.Context) finding
+	find func(*call) finding
 }{
 	{"kernel", checkKernel},
 	{"privilege", checkPrivilege},
@@ -77,7 +74,7 @@ var checks = [...]struct {
 // cgroup.kill and overlayfs in user namespaces.
 const minMajor, minMinor = 5, 15
 
-func checkKernel(*cli.Context) finding {
+func checkKernel(*call) finding {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return finding{lacks, err.Error(), ""}
@@ -90,14 +87,14 @@ func checkKernel(*cli.Context) finding {
 	return finding{has, "Linux " + release + ": the one that all containers here share", ""}
 }
 
-func checkPrivilege(*cli.Context) finding {
+func checkPrivilege(*call) finding {
 	if os.Geteuid() != 0 {
 		return finding{lacks, "this is not root", "run containers with sudo; minictr plan needs no root"}
 	}
 	return finding{has, "this is root", ""}
 }
 
-func checkNamespaces(*cli.Context) finding {
+func checkNamespaces(*call) finding {
 	var absent []string
 	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
 		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
@@ -113,7 +110,7 @@ func checkNamespaces(*cli.Context) finding {
 	return finding{lacks, "no " + strings.Join(absent, ", ") + " namespaces", "the kernel must be built with them, or --without leaves the brick out"}
 }
 
-func checkCgroups(*cli.Context) finding {
+func checkCgroups(*call) finding {
 	layout, err := cgroup.Detect()
 	if err != nil {
 		return finding{lacks, err.Error(), ""}
@@ -131,7 +128,7 @@ func checkCgroups(*cli.Context) finding {
 	return finding{has, text, ""}
 }
 
-func checkOverlay(*cli.Context) finding {
+func checkOverlay(*call) finding {
 	text, err := os.ReadFile("/proc/filesystems")
 	if err == nil && strings.Contains(string(text), "\toverlay\n") {
 		return finding{has, "layers of images can be stacked", ""}
@@ -139,7 +136,7 @@ func checkOverlay(*cli.Context) finding {
 	return finding{limited, "not loaded yet", "sudo modprobe overlay, if the first run does not load it"}
 }
 
-func checkSeccomp(*cli.Context) finding {
+func checkSeccomp(*call) finding {
 	text, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
 	if err != nil {
 		return finding{lacks, "this kernel has no system call filters", "--without seccomp leaves that brick out"}
@@ -147,15 +144,15 @@ func checkSeccomp(*cli.Context) finding {
 	return finding{has, "filters can " + strings.ReplaceAll(strings.TrimSpace(string(text)), "_", " "), ""}
 }
 
-func checkProgram(*cli.Context) finding {
+func checkProgram(*call) finding {
 	if _, err := rootfs.ID(); err != nil {
 		return finding{limited, err.Error(), "the built-in image can't be made of this program"}
 	}
 	return finding{has, "static: it can be the built-in image, " + rootfs.Short, ""}
 }
 
-func checkImages(c *cli.Context) finding {
-	e, err := theEngine(c)
+func checkImages(c *call) finding {
+	e, err := c.engine()
 	if err != nil {
 		return finding{lacks, err.Error(), ""}
 	}

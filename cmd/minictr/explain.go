@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -31,9 +30,6 @@ func explain(err error) (message string, status int) {
 			return message, status
 		}
 		return step.Step.Spec + ": " + shortened(err, step) + because(cause(step)), statusError
-	}
-	if _, ok := errors.AsType[cli.ExitCoder](err); ok { // only cli's own command help has them
-		return "no such command: minictr help lists them", statusError
 	}
 	return err.Error() + because(hint(err)), statusError
 }

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
+	"github.com/spf13/pflag"
 
+	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
 )
 
@@ -28,83 +31,74 @@ func mirrorsOf(flags []string) (map[string][]string, error) {
 	return mirrors, nil
 }
 
-func pullCommand() *cli.Command {
-	return &cli.Command{
-		Name: "pull", Usage: "fetch an image from a registry", ArgsUsage: "IMAGE", OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
-			e, err := theEngine(c)
-			if err != nil {
-				return err
-			}
-			if err := exactly(c, 1, "IMAGE"); err != nil {
-				return err
-			}
-			ref, err := image.ParseReference(c.Args().First())
-			if err != nil {
-				return err
-			}
-			store, err := e.Images()
-			if err != nil {
-				return err
-			}
-			img, err := store.Pull(c.Context, ref, e.Pull)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(c.App.Writer, img.ID)
+func pullCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if err := c.exactly(1, "IMAGE"); err != nil {
 			return err
-		},
+		}
+		e, store, err := c.store()
+		if err != nil {
+			return err
+		}
+		ref, err := image.ParseReference(c.args[0])
+		if err != nil {
+			return err
+		}
+		img, err := store.Pull(c, ref, e.Pull)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.stdout, img.ID)
+		return err
 	}
 }
 
-func loadCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "load",
-		Usage:     "take images from an OCI layout, or an archive of docker save or of an OCI layout",
-		ArgsUsage: "FILE|DIR|-",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "import", Usage: "FILE is the archive of a bare root file system: make an image `NAME` of it"},
-			&cli.StringFlag{Name: "name", Usage: "call the image `NAME`, where the archive holds one without a name"},
-		},
-		OnUsageError: usageError,
-		Action: func(c *cli.Context) (err error) {
-			e, err := theEngine(c)
-			if err != nil {
-				return err
-			}
-			if err := exactly(c, 1, "FILE"); err != nil {
-				return err
-			}
-			store, err := e.Images()
-			if err != nil {
-				return err
-			}
-			path := c.Args().First()
-			if name := c.String("import"); name != "" {
-				img, err := importFile(c, store, path, name)
-				return errors.Join(err, printImages(c, img))
-			}
-			images, err := loadFile(c, store, path, c.String("name"))
-			if err != nil {
-				return err
-			}
-			return printImages(c, images...)
-		},
+// store is the engine's store of images.
+func (c *call) store() (*engine.Engine, *image.Store, error) {
+	e, err := c.engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := e.Images()
+	return e, store, err
+}
+
+func loadCommand(f *pflag.FlagSet) action {
+	bare := f.String("import", "", "FILE is the archive of a bare root file system: make an image `NAME` of it")
+	name := f.String("name", "", "call the image `NAME`, where the archive holds one without a name")
+	return func(c *call) error {
+		if err := c.exactly(1, "FILE"); err != nil {
+			return err
+		}
+		_, store, err := c.store()
+		if err != nil {
+			return err
+		}
+		var images []*image.Image
+		if *bare != "" {
+			images, err = importFile(c, store, c.args[0], *bare)
+		} else {
+			images, err = loadFile(c, store, c.args[0], *name)
+		}
+		if err != nil {
+			return err
+		}
+		return printImages(c.stdout, images)
 	}
 }
 
 // loadFile loads a file, a directory, or standard input, and calls the one
 // image in it by the name, if there is one to be given.
-func loadFile(c *cli.Context, store *image.Store, path, name string) (images []*image.Image, err error) {
+func loadFile(ctx context.Context, store *image.Store, path, name string) (images []*image.Image, err error) {
 	if name != "" {
 		if _, err := image.ParseReference(name); err != nil {
 			return nil, fmt.Errorf("--name: %w", err)
 		}
 	}
 	if path == "-" {
-		images, err = store.LoadStream(c.Context, os.Stdin, image.Options{})
+		images, err = store.LoadStream(ctx, os.Stdin, image.Options{})
 	} else {
-		images, err = store.Load(c.Context, path, image.Options{})
+		images, err = store.Load(ctx, path, image.Options{})
 	}
 	if err != nil || name == "" {
 		return images, err
@@ -121,7 +115,7 @@ func loadFile(c *cli.Context, store *image.Store, path, name string) (images []*
 
 // importFile makes an image of a root file system that says nothing about
 // itself: it runs a shell.
-func importFile(c *cli.Context, store *image.Store, path, name string) (*image.Image, error) {
+func importFile(ctx context.Context, store *image.Store, path, name string) ([]*image.Image, error) {
 	f := os.Stdin
 	if path != "-" {
 		var err error
@@ -131,64 +125,55 @@ func importFile(c *cli.Context, store *image.Store, path, name string) (*image.I
 		defer f.Close()
 	}
 	config := image.Config{Config: image.ContainerConfig{Cmd: []string{"/bin/sh"}}}
-	return store.Import(c.Context, f, name, config, image.Options{})
+	img, err := store.Import(ctx, f, name, config, image.Options{})
+	return []*image.Image{img}, err
 }
 
-func printImages(c *cli.Context, images ...*image.Image) error {
+func printImages(w io.Writer, images []*image.Image) error {
 	for _, img := range images {
-		if img == nil {
-			continue
-		}
 		name := "without a name; minictr load --name gives it one"
 		if len(img.Names) > 0 {
 			name = strings.Join(img.Names, " ")
 		}
-		if _, err := fmt.Fprintf(c.App.Writer, "loaded %s %s\n", img.ID.Short(), name); err != nil {
+		if _, err := fmt.Fprintf(w, "loaded %s %s\n", img.ID.Short(), name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func imagesCommand() *cli.Command {
-	return &cli.Command{
-		Name: "images", Usage: "list the images", OnUsageError: usageError,
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "only their IDs"}},
-		Action: func(c *cli.Context) error {
-			e, err := theEngine(c)
-			if err != nil {
-				return err
+func imagesCommand(f *pflag.FlagSet) action {
+	quiet := f.BoolP("quiet", "q", false, "only their IDs")
+	return func(c *call) error {
+		if err := c.exactly(0, ""); err != nil {
+			return err
+		}
+		_, store, err := c.store()
+		if err != nil {
+			return err
+		}
+		images, err := store.List()
+		if err != nil {
+			return err
+		}
+		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+		if !*quiet {
+			fmt.Fprintln(out, "IMAGE\tID\tLAYERS\tSIZE\tCREATED")
+		}
+		for _, img := range images {
+			if *quiet {
+				fmt.Fprintln(out, img.ID.Short())
+				continue
 			}
-			if err := exactly(c, 0, ""); err != nil {
-				return err
+			names := img.Names
+			if len(names) == 0 {
+				names = []string{"<none>"}
 			}
-			store, err := e.Images()
-			if err != nil {
-				return err
+			for _, name := range names {
+				fmt.Fprintf(out, "%s\t%s\t%d\t%s\t%s\n", familiar(name), img.ID.Short(), len(img.Layers), size(img.Size), created(img.Config.Created))
 			}
-			images, err := store.List()
-			if err != nil {
-				return err
-			}
-			out := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-			if !c.Bool("quiet") {
-				fmt.Fprintln(out, "IMAGE\tID\tLAYERS\tSIZE\tCREATED")
-			}
-			for _, img := range images {
-				if c.Bool("quiet") {
-					fmt.Fprintln(out, img.ID.Short())
-					continue
-				}
-				names := img.Names
-				if len(names) == 0 {
-					names = []string{"<none>"}
-				}
-				for _, name := range names {
-					fmt.Fprintf(out, "%s\t%s\t%d\t%s\t%s\n", familiar(name), img.ID.Short(), len(img.Layers), size(img.Size), created(img.Config.Created))
-				}
-			}
-			return out.Flush()
-		},
+		}
+		return out.Flush()
 	}
 }
 
@@ -220,40 +205,26 @@ func created(t *time.Time) string {
 	return t.Format("2006-01-02")
 }
 
-func rmiCommand() *cli.Command {
-	return &cli.Command{
-		Name: "rmi", Usage: "remove images", ArgsUsage: "IMAGE...", OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
-			e, err := theEngine(c)
-			if err != nil {
+func rmiCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if len(c.args) == 0 {
+			return errors.New("rmi needs an image: minictr images lists them")
+		}
+		e, err := c.engine()
+		if err != nil {
+			return err
+		}
+		if err := e.Sweep(); err != nil {
+			return err
+		}
+		for _, name := range c.args {
+			if err := e.RemoveImage(name); err != nil {
 				return err
 			}
-			if !c.Args().Present() {
-				return errors.New("rmi needs an image: minictr images lists them")
-			}
-			if err := e.Sweep(); err != nil {
+			if _, err := fmt.Fprintln(c.stdout, "removed", name); err != nil {
 				return err
 			}
-			for _, name := range c.Args().Slice() {
-				if err := e.RemoveImage(name); err != nil {
-					return err
-				}
-				if _, err := fmt.Fprintln(c.App.Writer, "removed", name); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-}
-
-// exactly checks the number of arguments.
-func exactly(c *cli.Context, n int, what string) error {
-	switch {
-	case c.NArg() == n:
+		}
 		return nil
-	case n == 0:
-		return fmt.Errorf("%s takes no arguments", c.Command.Name)
 	}
-	return fmt.Errorf("%s requires exactly %d argument(s): minictr %[1]s %[3]s", c.Command.Name, n, what)
 }

@@ -12,6 +12,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,11 +20,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
-	"github.com/minictr/minictr/pkg/container"
-	"github.com/minictr/minictr/pkg/engine"
-	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -33,7 +29,7 @@ func main() {
 	if applet, ok := rootfs.Applet(filepath.Base(os.Args[0])); ok {
 		os.Exit(applet(os.Args))
 	}
-	os.Exit(run(os.Args, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // An exitCode is the status of a container's program, which says itself what
@@ -44,7 +40,7 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 
 // run is the whole command: it returns its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	err := app(stdout, stderr).Run(args)
+	err := dispatch(&call{Context: context.Background(), stdout: stdout, stderr: stderr}, args)
 	var code exitCode
 	switch {
 	case err == nil:
@@ -55,50 +51,4 @@ func run(args []string, stdout, stderr io.Writer) int {
 	message, status := explain(err)
 	fmt.Fprintf(stderr, "minictr: %s\n", strings.ReplaceAll(message, "\n", "; ")) // of errors.Join
 	return status
-}
-
-func app(stdout, stderr io.Writer) *cli.App {
-	return &cli.App{
-		Name:      "minictr",
-		Usage:     "containers that can be read: a wall of system calls around a process",
-		Writer:    stdout,
-		ErrWriter: stderr,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "root", Usage: "keep images and containers' files in `DIR`", Value: engine.DefaultRoot, EnvVars: []string{"MINICTR_ROOT"}},
-			&cli.StringFlag{Name: "run-root", Usage: "keep the state of containers in `DIR`", Value: engine.DefaultRun, EnvVars: []string{"MINICTR_RUN_ROOT"}},
-			&cli.StringSliceFlag{Name: "mirror", Usage: "ask `HOST=URL`, a mirror, before the registry HOST", EnvVars: []string{"MINICTR_MIRROR"}},
-			&cli.StringSliceFlag{Name: "insecure-registry", Usage: "speak plain HTTP to `HOST`", EnvVars: []string{"MINICTR_INSECURE_REGISTRY"}},
-		},
-		Commands: []*cli.Command{
-			runCommand(), planCommand(), psCommand(), rmCommand(),
-			pullCommand(), loadCommand(), imagesCommand(), rmiCommand(),
-			specCommand(), doctorCommand(), versionCommand(), completionCommand(),
-		},
-		HideVersion:               true,
-		EnableBashCompletion:      true,
-		UseShortOptionHandling:    true,
-		DisableSliceFlagSeparator: true,                         // values may have commas in them
-		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
-		OnUsageError:              usageError,
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return fmt.Errorf("unknown command %q: minictr help lists them", c.Args().First())
-			}
-			return cli.ShowAppHelp(c)
-		},
-	}
-}
-
-// theEngine is the engine that the global flags ask for.
-func theEngine(c *cli.Context) (*engine.Engine, error) {
-	mirrors, err := mirrorsOf(words(c, "mirror"))
-	if err != nil {
-		return nil, err
-	}
-	return &engine.Engine{
-		Root:     c.String("root"),
-		Runtime:  container.Runtime{Root: c.String("run-root")},
-		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c, "insecure-registry")},
-		Messages: c.App.ErrWriter,
-	}, nil
 }

@@ -9,72 +9,62 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/urfave/cli/v2"
+	"github.com/spf13/pflag"
 
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
-func planCommand() *cli.Command {
-	verbose := 0
-	return &cli.Command{
-		Name:      "plan",
-		Usage:     "print the wall: the system calls that run would make, and why",
-		ArgsUsage: "IMAGE|BUNDLE [COMMAND...]",
-		Flags: append(wallFlags(nil),
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Count: &verbose, Usage: "print each call; twice (-vv), also why it is made"},
-			&cli.StringFlag{Name: "format", Usage: "`text` or json", Value: "text"},
-			&cli.StringFlag{Name: "diff", Usage: "print how the wall differs with other `FLAGS` of run"},
-		),
-		OnUsageError: usageError,
-		Action: func(c *cli.Context) error {
-			p, err := thePlan(c)
-			if err != nil {
-				return err
-			}
-			switch format := c.String("format"); {
-			case c.String("diff") != "":
-				return planDiff(c, p)
-			case format == "json":
-				return writeJSON(c.App.Writer, p)
-			case format != "text":
-				return fmt.Errorf("--format: %q is neither text nor json", format)
-			}
-			// Without the flag cli counts from -1: it expects its alias too.
-			detail := plan.Detail(max(0, min(verbose, int(plan.Reasons))))
-			if err := p.Format(c.App.Writer, detail); err != nil || detail != plan.Bricks {
-				return err
-			}
-			_, err = fmt.Fprintln(c.App.Writer, "\nminictr plan -v prints each call, -vv also why it is made.")
+func planCommand(f *pflag.FlagSet) action {
+	var o engine.Options
+	wallFlags(f, &o, "")
+	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
+	format := f.String("format", "text", "`text` or json")
+	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
+	return func(c *call) error {
+		p, err := c.plan(&o)
+		switch {
+		case err != nil:
 			return err
-		},
+		case *diff != "":
+			return c.planDiff(p, *diff)
+		case *format == "json":
+			return writeJSON(c.stdout, p)
+		case *format != "text":
+			return fmt.Errorf("--format: %q is neither text nor json", *format)
+		}
+		detail := plan.Detail(min(*verbose, int(plan.Reasons)))
+		if err := p.Format(c.stdout, detail); err != nil || detail != plan.Bricks {
+			return err
+		}
+		_, err = fmt.Fprintln(c.stdout, "\nminictr plan -v prints each call, -vv also why it is made.")
+		return err
 	}
 }
 
-// thePlan is the plan of the image or bundle that is asked for. A bundle is a
+// plan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
-func thePlan(c *cli.Context) (*plan.Plan, error) {
-	if name := c.Args().First(); isBundle(name) {
-		if c.NArg() > 1 {
+func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
+	if len(c.args) > 0 && isBundle(c.args[0]) {
+		if len(c.args) > 1 {
 			return nil, errors.New("plan of a bundle takes no command: config.json has it")
 		}
-		if err := ofBundle(c, "verbose", "format"); err != nil {
+		if err := c.ofBundle("verbose", "format"); err != nil {
 			return nil, err
 		}
-		return engine.PlanBundle(name)
+		return engine.PlanBundle(c.args[0])
 	}
-	e, err := theEngine(c)
+	e, err := c.engine()
 	if err != nil {
 		return nil, err
 	}
-	o, err := optionsOf(c)
-	if err != nil {
+	if err := c.complete(o); err != nil {
 		return nil, err
 	}
-	p, bricks, err := e.Plan(o)
+	p, bricks, err := e.Plan(*o)
 	for _, b := range bricks {
-		fmt.Fprintf(c.App.ErrWriter, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
+		fmt.Fprintf(c.stderr, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
 	return p, err
 }
@@ -91,20 +81,22 @@ func isBundle(name string) bool {
 
 // planDiff compares with the plan of the same image under other flags, which
 // are read as plan's own would be.
-func planDiff(c *cli.Context, p *plan.Plan) error {
+func (c *call) planDiff(p *plan.Plan, flags string) error {
+	var o engine.Options
 	var other *plan.Plan
-	again := app(io.Discard, c.App.ErrWriter)
-	command := again.Command("plan")
-	command.Action = func(c *cli.Context) (err error) {
-		other, err = thePlan(c)
-		return err
+	command := c.command
+	command.setup = func(f *pflag.FlagSet) action {
+		wallFlags(f, &o, "")
+		return func(c *call) (err error) {
+			other, err = c.plan(&o)
+			return err
+		}
 	}
-	args := []string{"minictr", "--root", c.String("root"), "plan"}
-	args = append(args, strings.Fields(c.String("diff"))...)
-	if err := again.Run(append(args, c.Args().Slice()...)); err != nil {
+	again := *c
+	if err := again.run(command, append(strings.Fields(flags), c.args...)); err != nil {
 		return fmt.Errorf("--diff: %w", err)
 	}
-	return plan.Diff(c.App.Writer, p, other)
+	return plan.Diff(c.stdout, p, other)
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -1,41 +1,96 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
-	"github.com/urfave/cli/v2"
+	"github.com/spf13/pflag"
 )
 
-// usageError says what is wrong with the flags, and where to read about them;
-// cli would print the whole help.
-func usageError(c *cli.Context, err error, _ bool) error {
-	help := strings.TrimSuffix("minictr help "+c.Command.Name, " "+c.App.Name)
-	return fmt.Errorf("%s: %s", flagError(err.Error()), help)
+// newFlags is an empty set of flags that says nothing by itself.
+func newFlags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.Usage = func() {}
+	f.SortFlags = false
+	return f
 }
 
-// flagError puts a message of package flag or cli in our words.
-func flagError(text string) string {
-	var short, long string
-	if n, _ := fmt.Sscanf(text, "Cannot use two forms of the same flag: %s %s", &short, &long); n == 2 {
-		return fmt.Sprintf("-%s and --%s are one flag: use one form of it", short, long)
+// flagError says what is wrong with the flags, and where to read about them.
+func flagError(err error, command string) error {
+	text := err.Error()
+	var unknown *pflag.NotExistError
+	var bare *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		text = "unknown flag " + dashed(unknown)
+	case errors.As(err, &bare):
+		text = "flag needs an argument: " + dashed(bare)
+	case errors.As(err, &invalid):
+		cause := "it is no number"
+		if invalid.GetFlag().Value.Type() == "bool" {
+			cause = "it is neither true nor false"
+		}
+		text = fmt.Sprintf("invalid value %q for flag --%s: %s", invalid.GetValue(), invalid.GetFlag().Name, cause)
 	}
-	// There the name of any flag has one dash.
-	if i := strings.LastIndex(text, " -") + 1; i > 0 && len(text) > i+2 && text[i+2] != ':' {
-		text = text[:i] + "-" + text[i:]
-	}
-	cause := "it is no number"
-	if strings.Contains(text, "boolean") {
-		cause = "it is neither true nor false"
-	}
-	return strings.NewReplacer("flag provided but not defined:", "unknown flag", "parse error", cause).Replace(text)
+	return fmt.Errorf("%s: minictr help%s", text, command)
 }
 
-// words are the values of a flag that may be given several times, or once with
-// commas between the values.
-func words(c *cli.Context, flag string) (list []string) {
-	for _, value := range c.StringSlice(flag) {
-		list = append(list, strings.FieldsFunc(value, func(r rune) bool { return r == ',' })...)
+// dashed is a flag as it was given: -q in -aq, or --quiet.
+func dashed(err interface {
+	GetSpecifiedName() string
+	GetSpecifiedShortnames() string
+},
+) string {
+	if err.GetSpecifiedShortnames() != "" {
+		return "-" + err.GetSpecifiedName()[:1]
 	}
-	return list
+	return "--" + err.GetSpecifiedName()
+}
+
+// printHelp lists the commands.
+func printHelp(w io.Writer) error {
+	var list strings.Builder
+	for _, cmd := range commands() {
+		fmt.Fprintf(&list, "   %-12s%s\n", cmd.name, cmd.about)
+	}
+	_, err := fmt.Fprintf(w, `minictr: containers that can be read: a wall of system calls around a process
+
+Usage:
+   minictr [FLAGS] COMMAND [FLAGS] [ARGUMENTS]
+
+Commands:
+%s
+Flags:
+%s
+minictr help COMMAND says more.
+`, &list, new(globals).flags().FlagUsages())
+	return err
+}
+
+// printHelp tells of one command.
+func (cmd command) printHelp(w io.Writer) error {
+	f := newFlags()
+	cmd.setup(f)
+	flags, usage := "", "minictr "+cmd.name
+	if f.HasFlags() {
+		flags, usage = "\nFlags:\n"+f.FlagUsages(), usage+" [FLAGS]"
+	}
+	_, err := fmt.Fprintf(w, "minictr %s: %s\n\nUsage:\n   %s\n%s", cmd.name, cmd.about, strings.TrimSpace(usage+" "+cmd.args), flags)
+	return err
+}
+
+func helpCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if len(c.args) == 0 {
+			return printHelp(c.stdout)
+		}
+		cmd, err := commandOf(c.args[0])
+		if err != nil {
+			return err
+		}
+		return cmd.printHelp(c.stdout)
+	}
 }

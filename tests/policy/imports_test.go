@@ -45,11 +45,11 @@ var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/s
 
 // only lists packages whose import needs a reason, and where there is one.
 var only = []struct{ imported, by string }{
-	{"unsafe", "pkg/forkexec"},                  // the child may not allocate, and memory is laid out for the kernel
-	{"net/http", "pkg/image"},                   // registries
-	{"os/exec", "rootfs/shell"},                 // the shell that it embeds asks for an *exec.ExitError
-	{"C", ""},                                   // one static binary
-	{"github.com/urfave/cli/v2", "cmd/minictr"}, // the command line is known to the command alone
+	{"unsafe", "pkg/forkexec"},                // the child may not allocate, and memory is laid out for the kernel
+	{"net/http", "pkg/image"},                 // registries
+	{"os/exec", "rootfs/shell"},               // the shell that it embeds asks for an *exec.ExitError
+	{"C", ""},                                 // one static binary
+	{"github.com/spf13/pflag", "cmd/minictr"}, // the command line is known to the command alone
 }
 
 // A pkg is what go list tells of a package.
