@@ -5,10 +5,8 @@ LDFLAGS  = -s -w $(if $(VERSION),-X main.version=$(VERSION)) $(if $(COMMIT),-X m
 
 .PHONY: build test lint vm bench install clean
 
-# The tag leaves out what makes urfave/cli's manual pages: it costs time at
-# every start.
 build:
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags urfave_cli_no_docs -ldflags "$(LDFLAGS)" ./cmd/minictr
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" ./cmd/minictr
 
 test:
 	go run ./tests/run

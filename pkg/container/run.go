@@ -45,7 +45,7 @@ func (r *Runtime) New(c Config) (*Container, error) {
 		return nil, fmt.Errorf("invalid container name %q: it takes what an ID takes", c.Name)
 	}
 	ctr := &Container{runtime: r, State: State{
-		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now(), Bundle: c.Bundle, Owned: c.Owned,
+		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned,
 		Runtime: os.Getpid(),
 	}}
 	var err error

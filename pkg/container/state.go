@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // stateVersion is that of the state file. An unknown one is refused, never
@@ -217,7 +218,7 @@ func (r *Runtime) Load(id string) (*State, error) {
 
 func (r *Runtime) read(id string) (*State, error) {
 	name := filepath.Join(r.dir(id), stateFile)
-	data, err := os.ReadFile(name)
+	data, err := spec.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (r *Runtime) read(id string) (*State, error) {
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", name, s.Version)
 	}
-	if process, err := os.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
+	if process, err := spec.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
 		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth); err != nil {
 			s.PID = 0 // it is just being written
 		}
@@ -258,7 +259,7 @@ func (r *Runtime) List() (list []*State, err error) {
 // birth is when a process began, field 22 of proc_pid_stat(5), and whether it
 // is dead already, and only waited for.
 func birth(pid int) (ticks uint64, dead bool, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, true, err
 	}

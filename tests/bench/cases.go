@@ -47,7 +47,8 @@ func (c contestant) run() (time.Duration, error) {
 func (p place) prepare() ([]contestant, error) {
 	err := errors.Join(p.writeBundle(plain), p.writeBundle(filtered), p.makeRootfs(), os.Mkdir(p.state, 0o711), p.makeCgroup())
 	for _, b := range [][]string{{"minictr", "./cmd/minictr"}, {"nothing", "./tests/bench/nothing"}} {
-		err = errors.Join(err, build("go", "build", "-trimpath", "-buildvcs=false", "-tags=urfave_cli_no_docs", "-ldflags=-s -w", "-o", filepath.Join(p.dir, b[0]), b[1]))
+		built := filepath.Join(p.dir, b[0]+".built")
+		err = errors.Join(err, build("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", built, b[1]), install(built, filepath.Join(p.dir, b[0])))
 	}
 	if _, missing := exec.LookPath("gcc"); missing == nil {
 		err = errors.Join(err, build("gcc", "-static", "-O2", "-Wall", "-o", filepath.Join(p.dir, "floor"), "tests/bench/floor/floor.c"))
@@ -62,6 +63,14 @@ func build(args ...string) error {
 		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
 	return nil
+}
+
+// install copies a program, as make install does. Go's linker writes through a
+// mapping, page by page, and a program that lies in the page cache like that
+// starts 0.8 ms later than one that was written as a whole.
+func install(from, to string) error {
+	program, err := os.ReadFile(from)
+	return errors.Join(err, os.WriteFile(to, program, 0o755))
 }
 
 // makeRootfs makes a root file system of busybox alone.
