@@ -71,6 +71,7 @@ type call struct {
 type globals struct {
 	root, runRoot     string
 	mirrors, insecure []string
+	version           bool
 }
 
 // Environment variables that stand for global flags.
@@ -88,6 +89,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.StringVar(&g.runRoot, "run-root", engine.DefaultRun, "keep the state of containers in `DIR` [$"+envRunRoot+"]")
 	f.StringArrayVar(&g.mirrors, "mirror", nil, "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
 	f.StringArrayVar(&g.insecure, "insecure-registry", nil, "speak plain HTTP to `HOST` [$"+envInsecure+"]")
+	f.BoolVar(&g.version, "version", false, "print the version")
 	return f
 }
 
@@ -112,6 +114,8 @@ func (g *globals) environment(f *pflag.FlagSet) {
 func dispatch(c *call, args []string) error {
 	f := c.globals.flags()
 	switch err := f.Parse(args); {
+	case err == nil && c.version:
+		return printVersion(c.stdout)
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
 		return printHelp(c.stdout)
 	case err != nil:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -19,11 +20,15 @@ func versionCommand(*pflag.FlagSet) action {
 		if err := c.exactly(0, ""); err != nil {
 			return err
 		}
-		out := fmt.Sprintf("minictr version %s\n", version)
-		if commit != "" {
-			out += fmt.Sprintf("commit: %s\n", commit)
-		}
-		_, err := fmt.Fprintf(c.stdout, "%sspec: %s\ngo: %s\n", out, specs.Version, runtime.Version())
-		return err
+		return printVersion(c.stdout)
 	}
+}
+
+func printVersion(w io.Writer) error {
+	out := fmt.Sprintf("minictr version %s\n", version)
+	if commit != "" {
+		out += fmt.Sprintf("commit: %s\n", commit)
+	}
+	_, err := fmt.Fprintf(w, "%sspec: %s\ngo: %s\n", out, specs.Version, runtime.Version())
+	return err
 }

@@ -49,7 +49,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err
 	}
-	namespace.Terminal(b, s)
+	namespace.Terminal(b, s, h.Host)
 	namespace.Sysctl(b, s)
 	namespace.Masks(b, s)
 
@@ -82,7 +82,7 @@ func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}
-	host.Process.Foreground = true
+	host.Process.Foreground, host.Relay = true, true
 	p, err := Compile(s, host)
 	return p, host.Cgroup, err
 }

@@ -30,6 +30,7 @@ var update = flag.Bool("update", false, "rewrite the golden plans")
 func host(kind string, s *specs.Spec) container.Host {
 	h := container.Host{
 		Host: namespace.Host{
+			Relay:  true,
 			Bundle: "/bundle", Rootfs: "/bundle/rootfs",
 			Files: map[string]bool{"/srv/data": false, "/srv/hosts": true, "/bundle/relative": false},
 		},

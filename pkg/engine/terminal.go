@@ -32,14 +32,15 @@ func newTerminal() (*terminalRelay, error) {
 	t := &terminalRelay{container: pair[0], ours: pair[1], arrived: make(chan struct{}), output: make(chan error, 1)}
 	go func() {
 		defer close(t.arrived)
-		t.err = t.take()
+		if t.err = t.take(); t.err != nil {
+			_ = unix.Shutdown(t.ours, unix.SHUT_RDWR) // the container must not wait
+		}
 	}()
 	return t, nil
 }
 
-// take receives the master end as soon as the container sends it, and sets the
-// terminal up while the rest of the wall is built: the program, which may ask
-// or write at once, comes last.
+// take receives the master end as soon as the container sends it, sets the
+// terminal up, and lets the container, which waits for that, go on.
 func (t *terminalRelay) take() error {
 	fd, err := receive(t.ours)
 	if err != nil {
@@ -50,7 +51,11 @@ func (t *terminalRelay) take() error {
 	}
 	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
 	t.resize()
-	return clearOnlcr(fd)
+	if err := clearOnlcr(fd); err != nil {
+		return err
+	}
+	_, err = unix.Write(t.ours, []byte{0})
+	return err
 }
 
 // relay begins to copy.

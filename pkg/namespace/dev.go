@@ -111,7 +111,7 @@ const Console plan.Reg = "console"
 // Terminal makes the container's terminal from its own devpts, pts(4), sends
 // the master end to the runtime, and makes the other end standard input,
 // output and error.
-func Terminal(b *plan.Builder, s *specs.Spec) {
+func Terminal(b *plan.Builder, s *specs.Spec, h Host) {
 	if !s.Process.Terminal {
 		return
 	}
@@ -130,6 +130,9 @@ func Terminal(b *plan.Builder, s *specs.Spec) {
 		b.Do("it belongs to the container's user", plan.Fchown(tty, int64(u.UID), -1))
 	}
 	b.Do("the runtime keeps the master end", plan.SendFd(Console, master, "/dev/ptmx"))
+	if h.Relay {
+		b.Do("it has set its end up, so the program's first byte passes as it should", plan.ReadByte(Console))
+	}
 	b.Do("it controls this session", plan.ControllingTerminal(tty))
 	at := m.open("at", "/dev/console", true, inRoot|unix.RESOLVE_NO_SYMLINKS)
 	b.Get("mount", "the terminal's node", plan.OpenTree(tty, "", unix.AT_EMPTY_PATH))

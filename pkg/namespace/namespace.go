@@ -21,6 +21,7 @@ type Host struct {
 	Rootfs  string          // absolute path of the root file system, without symbolic links
 	Files   map[string]bool // sources of bind mounts, resolved: true if it is no directory
 	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
+	Relay   bool            // the runtime itself stands between the terminal and the person
 }
 
 // A Cgroup is one cgroup hierarchy as a container may see it.
