@@ -171,6 +171,19 @@ func (c *call) exactly(n int, what string) error {
 	return fmt.Errorf("%s requires exactly %d argument(s): minictr %[1]s %[3]s", c.name, n, what)
 }
 
+// each does something with each argument, whatever became of the others, and
+// prints those that it was done with.
+func (c *call) each(do func(string) error) (err error) {
+	for _, name := range c.args {
+		e := do(name)
+		if e == nil {
+			_, e = fmt.Fprintln(c.stdout, name)
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
 // words are the values of a flag that may be given several times, or once with
 // commas between the values.
 func words(values []string) (list []string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -38,8 +39,12 @@ func printCandidates(w io.Writer, words []string) error {
 	_ = flags.Parse(words) // what is wrong is not wrong yet
 	var list []string
 	if cmd, err := commandOf(flags.Arg(0)); err == nil {
+		rest := flags.Args()[1:]
 		flags = newFlags()
 		cmd.setup(flags)
+		if parsed := flags.Parse(rest); parsed == nil && strings.Contains(cmd.args, "[COMMAND") && flags.NArg() > 0 && flags.Arg(0) != "-" {
+			return nil // what follows is the container's
+		}
 		if cmd.name == "completion" {
 			for _, c := range completions {
 				list = append(list, c.shell)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -61,15 +62,7 @@ func rmCommand(f *pflag.FlagSet) action {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		for _, name := range c.args {
-			if err := e.Runtime.Delete(name, *force); err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintln(c.stdout, name); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.each(func(name string) error { return e.Runtime.Delete(name, *force) })
 	}
 }
 
@@ -81,6 +74,7 @@ func specCommand(f *pflag.FlagSet) action {
 		}
 		s := spec.Default()
 		s.Hostname = "minictr"
+		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
 		return spec.Write(*bundle, s)
 	}
 }

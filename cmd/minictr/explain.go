@@ -148,6 +148,8 @@ func hint(err error) string {
 		return "minictr images lists what is here; minictr pull fetches more"
 	case errors.As(err, &bare) && bare.Entry != "":
 		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
+	case errors.As(err, new(*image.DamagedError)):
+		return "minictr rmi removes it by its name, minictr pull or load brings it again"
 	case errors.Is(err, container.ErrExist):
 		return "minictr ps -a lists them"
 	case errors.Is(err, fs.ErrExist):

@@ -152,10 +152,7 @@ func imagesCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		images, err := store.List()
-		if err != nil {
-			return err
-		}
+		images, damaged := store.List()
 		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 		if !*quiet {
 			fmt.Fprintln(out, "IMAGE\tID\tLAYERS\tSIZE\tCREATED")
@@ -173,7 +170,7 @@ func imagesCommand(f *pflag.FlagSet) action {
 				fmt.Fprintf(out, "%s\t%s\t%d\t%s\t%s\n", familiar(name), img.ID.Short(), len(img.Layers), size(img.Size), created(img.Config.Created))
 			}
 		}
-		return out.Flush()
+		return errors.Join(out.Flush(), damaged)
 	}
 }
 
@@ -217,14 +214,6 @@ func rmiCommand(*pflag.FlagSet) action {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		for _, name := range c.args {
-			if err := e.RemoveImage(name); err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintln(c.stdout, "removed", name); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.each(e.RemoveImage)
 	}
 }

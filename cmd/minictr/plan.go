@@ -20,13 +20,15 @@ func planCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "")
 	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
-	format := f.String("format", "text", "`text` or json")
+	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
 	return func(c *call) error {
 		p, err := c.plan(&o)
 		switch {
 		case err != nil:
 			return err
+		case *diff != "" && (f.Changed("format") || f.Changed("verbose")):
+			return errors.New("--diff prints calls: it goes with neither --format nor --verbose")
 		case *diff != "":
 			return c.planDiff(p, *diff)
 		case *format == "json":
@@ -86,17 +88,46 @@ func (c *call) planDiff(p *plan.Plan, flags string) error {
 	var other *plan.Plan
 	command := c.command
 	command.setup = func(f *pflag.FlagSet) action {
-		wallFlags(f, &o, "")
+		wallFlags(f, &o, "v")
 		return func(c *call) (err error) {
 			other, err = c.plan(&o)
 			return err
 		}
 	}
 	again := *c
-	if err := again.run(command, append(strings.Fields(flags), c.args...)); err != nil {
+	args := append(fields(flags), c.args...)
+	if err := again.run(command, args); err != nil {
 		return fmt.Errorf("--diff: %w", err)
 	}
+	if other == nil {
+		return nil // it was a call for help
+	}
 	return plan.Diff(c.stdout, p, other)
+}
+
+// fields splits a text at its blanks, but not where it is quoted.
+func fields(s string) (list []string) {
+	var word strings.Builder
+	var quote rune
+	open := false
+	for _, r := range s + " " {
+		switch {
+		case quote == r && quote != 0:
+			quote = 0
+		case quote == 0 && (r == '\'' || r == '"'):
+			quote, open = r, true
+		case quote == 0 && r == ' ':
+			if open {
+				list = append(list, word.String())
+			}
+			word.Reset()
+			open = false
+		default:
+			word.WriteRune(r)
+			open = true
+		}
+	}
+	return list
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -25,7 +25,7 @@ func runCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		if *bundle != "" {
+		if f.Changed("bundle") {
 			return c.runBundle(e, *bundle)
 		}
 		if err := c.complete(&o); err != nil {
@@ -47,7 +47,7 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.StringVarP(&o.Workdir, "workdir", "w", "", "begin in `DIR`")
 	f.StringVarP(&o.User, "user", "u", "", "run as `USER[:GROUP]`")
 	f.StringArrayVarP(&o.Volumes, "volume", volume, nil, "show `HOST:CONTAINER[:ro]`, a file or directory")
-	f.StringVar(&o.Hostname, "hostname", "", "have it believe that the machine is called `NAME`")
+	f.StringVarP(&o.Hostname, "hostname", "h", "", "have it believe that the machine is called `NAME`")
 	f.StringVarP(&o.Memory, "memory", "m", "", "limit its memory to `BYTES` (k, m, g)")
 	f.StringVar(&o.CPUs, "cpus", "", "limit it to `N` processors' time (0.5)")
 	f.Int64Var(&o.Pids, "pids-limit", 0, "limit it to `N` processes and threads (-1: no limit)")
@@ -55,7 +55,7 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.StringArrayVar(&o.CapAdd, "cap-add", nil, "add a `CAPABILITY`")
 	f.StringArrayVar(&o.CapDrop, "cap-drop", nil, "take away a `CAPABILITY`, or ALL")
 	f.String(entrypoint, "", "run `PROGRAM` in place of the image's")
-	f.StringVar(&o.Network, "network", "none", "`none`, only itself; or host, the host's")
+	f.StringVar(&o.Network, "network", "none", "none: only itself; host: the host's `MODE`")
 	f.BoolVar(&o.Privileges, "new-privileges", false, "let setuid programs give privileges (no_new_privs off)")
 	f.StringArrayVar(&o.Without, "without", nil, "leave out a `BRICK` of the wall, to see what leaks")
 }
@@ -64,6 +64,11 @@ const entrypoint = "entrypoint"
 
 // complete adds to the flags' options what is no flag's value as it stands.
 func (c *call) complete(o *engine.Options) error {
+	for _, name := range []string{"name", "workdir", "user", "hostname", "memory", "cpus", "network"} {
+		if c.flags.Changed(name) && c.flags.Lookup(name).Value.String() == "" {
+			return fmt.Errorf("--%s: it is empty: leave it out, or give it a value", name)
+		}
+	}
 	if len(c.args) == 0 {
 		return fmt.Errorf("%s needs an image: minictr %[1]s tiny sh", c.name)
 	}
@@ -95,6 +100,9 @@ func (c *call) ofBundle(effective ...string) (err error) {
 func (c *call) runBundle(e *engine.Engine, bundle string) (err error) {
 	if err := c.ofBundle("bundle", "rm", "interactive"); err != nil {
 		return err
+	}
+	if bundle == "" {
+		return errors.New("--bundle: it is empty: leave it out, or give it a value")
 	}
 	if len(c.args) != 1 {
 		return errors.New("run --bundle requires exactly 1 argument, the container's ID: minictr run --bundle DIR ID")

@@ -144,6 +144,9 @@ func deviceNumber(pointer string, n *int64) (int64, error) {
 	return *n, nil
 }
 
+// GuardsDevices tells whether rules for devices can be had.
+func (g Group) GuardsDevices() bool { return g.place("devices") != nil || g.unifiedPlace() != nil }
+
 // devices adds the rules to the plan. Without any, the container may use what
 // its cgroup's parent may.
 func (g Group) devices(b *plan.Builder, rules []rule) error {

@@ -240,12 +240,35 @@ func (p Place) parents() []string {
 	}
 }
 
+// checkEmpty refuses a cgroup in which, or below which, others are at work.
 func (p Place) checkEmpty() error {
-	pids, err := p.procs()
-	if err == nil && len(pids) > 0 {
-		err = fmt.Errorf("%w: %s: %d processes", ErrNotEmpty, p.Dir, len(pids))
+	text, err := read(p.Dir + "/cgroup.procs")
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(text, "\n"); n > 0 {
+		return fmt.Errorf("%w: %s: %d processes", ErrNotEmpty, p.Dir, n)
+	}
+	below, err := children(p.Dir)
+	if err == nil && len(below) > 0 {
+		err = fmt.Errorf("%w: %s: the cgroup %q is below it", ErrNotEmpty, p.Dir, below[0])
 	}
 	return err
+}
+
+// Vacant checks that no directory of the group is in use: what is made for a
+// container is killed and removed with it, and must not be somebody else's.
+// The error wraps ErrNotEmpty.
+func (g Group) Vacant() error {
+	for _, p := range g.Places {
+		if err := p.checkEmpty(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inheritAll adds what a version 1 cpuset needs that no limit will set.

@@ -99,6 +99,16 @@ func TestCreateTwice(t *testing.T) {
 		if err := mkdir.Act(&plan.Run{}); err != nil {
 			t.Errorf("an empty cgroup that is there already: %v", err)
 		}
+		below := g.Places[0].Dir + "/below"
+		if err := os.Mkdir(below, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(mkdir.Act(&plan.Run{}), g.Vacant()); !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("a cgroup with another below it: %v, want ErrNotEmpty", err)
+		}
+		if err := errors.Join(os.Remove(below), g.Vacant()); err != nil {
+			t.Error(err)
+		}
 		start(t, g, run)
 		if err := mkdir.Act(&plan.Run{}); !errors.Is(err, ErrNotEmpty) {
 			t.Errorf("a cgroup with a process in it: %v, want ErrNotEmpty", err)

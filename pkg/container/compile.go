@@ -28,7 +28,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
-	if err := h.Cgroup.Create(b, resources(s)); err != nil {
+	if err := h.Cgroup.Create(b, h.resources(s)); err != nil {
 		return nil, err
 	}
 	namespace.Open(b, s)
@@ -97,12 +97,16 @@ func (h Host) born() plan.Reg {
 }
 
 // resources are the limits of the spec, with the devices allowed that every
-// container has.
-func resources(s *specs.Spec) *specs.LinuxResources {
-	if s.Linux.Resources == nil {
-		return nil
+// container has: where the host can deny the others it does, whether the spec
+// speaks of devices or not.
+func (h Host) resources(s *specs.Spec) *specs.LinuxResources {
+	var r specs.LinuxResources
+	if s.Linux.Resources != nil {
+		r = *s.Linux.Resources
 	}
-	r := *s.Linux.Resources
+	if len(r.Devices) == 0 && !h.Cgroup.GuardsDevices() {
+		return &r
+	}
 	r.Devices = slices.Concat(r.Devices, spec.DefaultDevices(s))
 	return &r
 }

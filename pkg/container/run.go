@@ -59,8 +59,9 @@ func (r *Runtime) New(c Config) (*Container, error) {
 // Options are those of one start.
 type Options struct {
 	// Console is a connected Unix socket that takes the terminal's master,
-	// where config.json asks for a terminal. Start closes it.
-	Console int
+	// where config.json asks for a terminal. Start closes it. Relay is the other
+	// end: the container gives its copy of it up, and waits there for a byte.
+	Console, Relay int
 	// Edit, if not nil, changes the plan before it is carried out: tests make
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
@@ -78,13 +79,16 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	if o.Edit != nil {
 		o.Edit(p)
 	}
+	if err := cgroup.Vacant(); err != nil {
+		return err // and nothing of it is ours to take away
+	}
 	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}
 	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: map[plan.Reg]int{held: int(c.lock)}}
 	if o.Console > 0 {
-		run.Fd[namespace.Console] = o.Console
+		run.Fd[namespace.Console], run.Lent[namespace.RelayEnd] = o.Console, o.Relay
 	}
 	// The kernel kills the container when the thread that made it ends.
 	runtime.LockOSThread()
@@ -142,7 +146,7 @@ func (r *Runtime) remove(s *State) (err error) {
 		if err := s.Cgroup.Prune(); err != nil {
 			return fmt.Errorf("container %s: %w", s.ID, err)
 		}
-		if err := os.RemoveAll(s.Bundle); err != nil {
+		if err := RemoveBundle(s.Bundle); err != nil {
 			return fmt.Errorf("container %s: %w", s.ID, err)
 		}
 	}
@@ -164,20 +168,22 @@ func (r *Runtime) remove(s *State) (err error) {
 }
 
 // Sweep takes away what containers have left whose runtime was killed, and
-// returns their states: their processes, cgroups, bundles.
-func (r *Runtime) Sweep() (swept []*State, err error) {
+// returns their states: their processes, cgroups, bundles. It tells failed of
+// what can't be removed now, and goes on.
+func (r *Runtime) Sweep(failed func(error)) (swept []*State, err error) {
 	dirs, err := os.ReadDir(r.Root)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
 	for _, d := range dirs {
-		s, e := r.sweep(d.Name())
-		if s != nil {
+		switch s, err := r.sweep(d.Name()); {
+		case err != nil:
+			failed(err)
+		case s != nil:
 			swept = append(swept, s)
 		}
-		err = errors.Join(err, e)
 	}
-	return swept, err
+	return swept, nil
 }
 
 // sweep removes one container if nobody runs it. When its runtime has just

@@ -144,10 +144,10 @@ func (r *Runtime) claim(s *State) (own lock, err error) {
 
 func (r *Runtime) dir(id string) string { return filepath.Join(r.Root, id) }
 
-// Has says whether an ID is taken.
+// Has says whether an ID is taken, or may be: only its absence is certain.
 func (r *Runtime) Has(id string) bool {
 	_, err := os.Stat(r.dir(id))
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // The files of a container's directory. The process has its own, since it
@@ -190,7 +190,10 @@ func writeFile(name string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}
-	_, err = unix.Write(fd, data)
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC // what else stops a write to a file short
+	}
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("write to %s: %w", name, err)
 	}

@@ -8,9 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
-	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
@@ -37,19 +38,25 @@ func (e *Engine) Images() (*image.Store, error) { return image.Open(e.Root) }
 
 // Sweep takes away what killed containers have left, and says so. It also
 // removes bundles without a state: a power cut empties the one directory, and
-// not the other.
+// not the other. What can't be removed now is told, and left to the next
+// command: it is not the business of this one.
 func (e *Engine) Sweep() error {
-	bundles, err := os.ReadDir(filepath.Join(e.Root, "containers"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	failed := func(err error) {
+		fmt.Fprintf(e.Messages, "minictr: what a killed container has left can't be removed yet: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	bundles, err := filepath.Glob(e.bundle("*")) // before the states are read: a new container has a state first
+	if err != nil {
 		return err
 	}
-	swept, err := e.Runtime.Sweep()
+	swept, err := e.Runtime.Sweep(failed)
 	for _, s := range swept {
 		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
 	}
-	for _, b := range bundles {
-		if !e.Runtime.Has(b.Name()) {
-			err = errors.Join(err, os.RemoveAll(e.bundle(b.Name())))
+	for _, dir := range bundles {
+		if id := strings.TrimPrefix(dir, e.bundle("")); !e.Runtime.Has(id) {
+			if err := container.RemoveBundle(dir); err != nil {
+				failed(err)
+			}
 		}
 	}
 	return err
@@ -57,7 +64,7 @@ func (e *Engine) Sweep() error {
 
 // RemoveImage removes a name, and the image if that was its last, unless a
 // container needs it.
-func (e *Engine) RemoveImage(name string) error {
+func (e *Engine) RemoveImage(name string) (err error) {
 	if name == rootfs.Short {
 		name = rootfs.Name
 	}
@@ -65,7 +72,15 @@ func (e *Engine) RemoveImage(name string) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := store.Reserve(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	img, err := store.Get(name)
+	if damaged := (*image.DamagedError)(nil); errors.As(err, &damaged) {
+		return store.Remove(name) // no container can be made of it
+	}
 	if err != nil {
 		return err
 	}
@@ -81,8 +96,18 @@ func (e *Engine) RemoveImage(name string) error {
 	return store.Remove(name)
 }
 
-// bundle is the directory of a container's files.
-func (e *Engine) bundle(id string) string { return filepath.Join(e.Root, "containers", id) }
+// bundle is the directory of a container's files. Its name also tells where
+// the container's state is, so that an engine with the same root and another
+// directory for states does not take it for abandoned.
+func (e *Engine) bundle(id string) string {
+	run, err := filepath.Abs(e.Runtime.Root)
+	if err != nil {
+		run = e.Runtime.Root
+	}
+	hash := fnv.New32a()
+	_, _ = io.WriteString(hash, run) // it can't fail, hash.Hash
+	return filepath.Join(e.Root, "containers", fmt.Sprintf("%08x-%s", hash.Sum32(), id))
+}
 
 // Image finds an image by name: the built-in one, which is made anew when this
 // program is another than the one that it holds; one of the store; or, if pull
@@ -93,7 +118,7 @@ func (e *Engine) Image(ctx context.Context, name string, pull bool) (*image.Imag
 		return nil, err
 	}
 	if name == rootfs.Short || name == rootfs.Name {
-		return builtin(ctx, store)
+		return e.builtin(ctx, store)
 	}
 	img, err := store.Get(name)
 	var missing *image.NotFoundError
@@ -108,16 +133,18 @@ func (e *Engine) Image(ctx context.Context, name string, pull bool) (*image.Imag
 	return store.Pull(ctx, ref, e.Pull)
 }
 
-func builtin(ctx context.Context, store *image.Store) (*image.Image, error) {
+// builtin makes the built-in image, unless it is there. The one that another
+// build of this program has made goes, if no container needs it.
+func (e *Engine) builtin(ctx context.Context, store *image.Store) (*image.Image, error) {
 	id, err := rootfs.ID()
 	if err != nil {
 		return nil, err
 	}
-	img, err := store.Get(rootfs.Name)
+	old, err := store.Get(rootfs.Name)
 	var missing *image.NotFoundError
 	switch {
-	case err == nil && img.Config.Config.Labels[rootfs.LabelID] == id:
-		return img, nil
+	case err == nil && old.Config.Config.Labels[rootfs.LabelID] == id:
+		return old, nil
 	case err != nil && !errors.As(err, &missing):
 		return nil, err
 	}
@@ -128,6 +155,9 @@ func builtin(ctx context.Context, store *image.Store) (*image.Image, error) {
 	images, err := store.LoadStream(ctx, &layout, image.Options{})
 	if err != nil {
 		return nil, err
+	}
+	if old != nil {
+		_ = e.RemoveImage(old.ID.String()) // it stays while it is in use
 	}
 	return images[0], nil
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"path/filepath"
@@ -85,14 +86,13 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 			return nil, nil, err
 		}
 	}
+	if o.ReadOnly {
+		setImageVolumes(s, img.Config.Volumes)
+	}
 	s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
-	var bricks []spec.Brick
-	for _, name := range o.Without {
-		b, err := spec.Without(s, name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--without: %w", err)
-		}
-		bricks = append(bricks, b)
+	bricks, err := spec.Without(s, o.Without...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--without: %w", err)
 	}
 	return s, bricks, spec.Validate(s)
 }
@@ -219,14 +219,15 @@ func bytesOf(s string) (int64, error) {
 			break
 		}
 	}
-	n, err := strconv.ParseInt(number, 10, 64)
+	n, err := strconv.ParseFloat(number, 64)
+	n *= float64(int64(1) << shift)
 	switch {
-	case err != nil || n < 0 || n > math.MaxInt64>>shift:
+	case err != nil || !(n >= 0 && n < math.MaxInt64):
 		return 0, fmt.Errorf("%q is no number of bytes, with or without b, k, m or g", s)
-	case n<<shift < minMemory:
+	case n < minMemory:
 		return 0, fmt.Errorf("%q is less than %d MB, with which no program begins", s, minMemory>>20)
 	}
-	return n << shift, nil
+	return int64(n), nil
 }
 
 func setNetwork(s *specs.Spec, o Options) error {
@@ -240,11 +241,25 @@ func setNetwork(s *specs.Spec, o Options) error {
 	return fmt.Errorf("--network: %q is neither none nor host", o.Network)
 }
 
+// setImageVolumes keeps what the image calls volumes writable where the root is
+// not. Elsewhere the container's own layer serves: it lives as long.
+func setImageVolumes(s *specs.Spec, volumes map[string]struct{}) {
+	for _, v := range slices.Sorted(maps.Keys(volumes)) {
+		dest := path.Clean("/" + v)
+		if dest != "/" && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}})
+		}
+	}
+}
+
 func setVolumes(s *specs.Spec, o Options) error {
 	for _, v := range o.Volumes {
 		parts := strings.Split(v, ":")
-		if len(parts) < 2 || len(parts) > 3 || !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
+		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
 			return fmt.Errorf("--volume: %q is not HOST:CONTAINER[:OPTIONS], with CONTAINER an absolute path below /", v)
+		}
+		if !strings.ContainsAny(parts[0][:1], "/.") {
+			return fmt.Errorf("--volume: %q is the name of a volume, and there are none: a path begins with a slash or a dot", parts[0])
 		}
 		source, err := filepath.Abs(parts[0])
 		if err != nil {

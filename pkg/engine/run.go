@@ -31,7 +31,6 @@ func NewID() string {
 // exit status: the program's, or 128 and the number of the signal that ended
 // it. Nothing of the container is left. Edit is that of container.Options.
 func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (status int, err error) {
-	signals := CatchSignals()
 	if err := e.Sweep(); err != nil {
 		return 0, err
 	}
@@ -39,6 +38,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
+	signals := CatchSignals() // not before a pull, which they shall end
 	id := NewID()
 	s, bricks, err := Spec(id, templateOf(img), o)
 	if err != nil {
@@ -48,7 +48,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		fmt.Fprintf(e.Messages, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
 	signals.Wait()
-	c, err := e.Runtime.New(container.Config{
+	c, err := e.claim(img, container.Config{
 		ID: id, Name: o.Name, Image: o.Image, ImageID: img.ID.String(), Bundle: e.bundle(id), Owned: true,
 	})
 	if err != nil {
@@ -66,6 +66,24 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
 	}
 	return status, err
+}
+
+// claim makes a container of an image, unless that was removed meanwhile: from
+// then on it is known to be in use.
+func (e *Engine) claim(img *image.Image, config container.Config) (c *container.Container, err error) {
+	store, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := store.Reserve(false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, err := store.Get(img.ID.String()); err != nil {
+		return nil, err
+	}
+	return e.Runtime.New(config)
 }
 
 // bundle writes the files of a container: its config.json, a link to the
@@ -134,7 +152,7 @@ func Foreground(c *container.Container, s *specs.Spec, signals *Signals, edit fu
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, tty.close()) }()
-		start.Console = tty.container
+		start.Console, start.Relay = tty.container, tty.ours
 	}
 	if err := c.Start(s, start); err != nil {
 		return 0, err

@@ -57,6 +57,9 @@ type walker struct {
 
 // lower turns the clone and the plan's child sections into numbers.
 func lower(p *plan.Plan, clone *plan.Step, inputs map[plan.Reg]int) (*walker, error) {
+	if p.Len() > math.MaxUint16 {
+		return nil, fmt.Errorf("forkexec: the plan has %d steps, and %d are the most", p.Len(), math.MaxUint16)
+	}
 	m := &memory{data: make([]byte, 0, usualMemory), inputs: inputs, regs: make(map[plan.Reg]uint16)}
 	w := &walker{ops: make([]op, 0, p.Len()), all: math.MaxUint64, fd: uintptr(inputs[plan.Report])}
 	for i := range w.regs[1:] {

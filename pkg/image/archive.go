@@ -145,7 +145,7 @@ func (st *stage) putStream(r io.Reader, use func(io.Reader) error) (Descriptor, 
 // layerMediaType looks at a blob's first bytes. A compression that has no
 // media type counts as none; the unpacker looks for itself.
 func (st *stage) layerMediaType(blob Descriptor) (string, error) {
-	path, found := st.have(blob.Digest)
+	path, found := st.have(blob)
 	if !found {
 		return "", fmt.Errorf("blob %s: %w", blob.Digest, fs.ErrNotExist)
 	}

@@ -80,6 +80,19 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("%s: %s is %s, want %s", blob, e.What, e.Got, e.Want)
 }
 
+// DamagedError says that an image of the store can't be read.
+type DamagedError struct {
+	Manifest Digest
+	Err      error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("store: the image of manifest %s is damaged: %v", e.Manifest.Short(), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // NotImageError says that an archive is no image: neither an image layout nor
 // what docker save writes.
 type NotImageError struct {

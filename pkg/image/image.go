@@ -31,7 +31,12 @@ type Image struct {
 }
 
 // image reads the image of an entry of index.json.
-func (s *Store) image(entry Descriptor, x *index) (*Image, error) {
+func (s *Store) image(entry Descriptor, x *index) (img *Image, err error) {
+	defer func() {
+		if err != nil {
+			err = &DamagedError{entry.Digest, err}
+		}
+	}()
 	text, err := readDocument(s.blobPath(entry.Digest), entry)
 	if err != nil {
 		return nil, err
@@ -50,7 +55,7 @@ func (s *Store) image(entry Descriptor, x *index) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{ID: m.Config.Digest, Config: *config, Layers: m.Layers, store: s}
+	img = &Image{ID: m.Config.Digest, Config: *config, Layers: m.Layers, store: s}
 	img.Manifest = Descriptor{MediaType: entry.MediaType, Digest: entry.Digest, Size: entry.Size}
 	img.Size = entry.Size + m.Config.Size
 	for _, layer := range m.Layers {

@@ -93,31 +93,31 @@ func (x *index) has(d Digest) bool {
 	return slices.ContainsFunc(x.Manifests, func(entry Descriptor) bool { return entry.Digest == d })
 }
 
-// List returns the images in the order in which they came.
+// List returns the images in the order in which they came. The error is, or
+// wraps, a DamagedError for each that can't be read; the others are there.
 func (s *Store) List() (images []*Image, err error) {
 	defer annotate(&err, "list")
 	return s.list()
 }
 
-func (s *Store) list() ([]*Image, error) {
+func (s *Store) list() (images []*Image, err error) {
 	x, err := s.readIndex()
 	if err != nil {
 		return nil, err
 	}
-	var images []*Image
 	seen := map[Digest]bool{}
 	for _, entry := range x.Manifests {
 		if seen[entry.Digest] {
 			continue
 		}
 		seen[entry.Digest] = true
-		img, err := s.image(entry, x)
-		if err != nil {
-			return nil, err
+		if img, e := s.image(entry, x); e != nil {
+			err = errors.Join(err, e)
+		} else {
+			images = append(images, img)
 		}
-		images = append(images, img)
 	}
-	return images, nil
+	return images, err
 }
 
 // Get finds an image by a name, or by its ID or the beginning of one. A name
@@ -191,9 +191,6 @@ func (s *Store) getByID(id string) (*Image, error) {
 		return nil, nil
 	}
 	images, err := s.list()
-	if err != nil {
-		return nil, err
-	}
 	var found *Image
 	for _, img := range images {
 		if !strings.HasPrefix(img.ID.Hex(), digits) || found != nil && found.ID == img.ID {
@@ -203,6 +200,9 @@ func (s *Store) getByID(id string) (*Image, error) {
 			return nil, fmt.Errorf("ID %s is ambiguous: %s and %s begin with it", id, found.ID.Short(), img.ID.Short())
 		}
 		found = img
+	}
+	if found == nil {
+		return nil, err // one of the damaged may be meant
 	}
 	return found, nil
 }
@@ -235,7 +235,8 @@ func (s *Store) Remove(name string) (err error) {
 	defer annotate(&err, "remove")
 	return s.edit(func(x *index) error {
 		img, err := s.get(name)
-		if err != nil {
+		var damaged *DamagedError
+		if err != nil && !errors.As(err, &damaged) {
 			return err
 		}
 		before := len(x.Manifests)
@@ -244,7 +245,11 @@ func (s *Store) Remove(name string) (err error) {
 				x.drop(func(d Descriptor) bool { return nameOf(d) == nameOf(entry) && d.Digest == entry.Digest })
 			}
 		}
-		if len(x.Manifests) == before {
+		switch {
+		case len(x.Manifests) < before:
+		case damaged != nil:
+			x.drop(func(d Descriptor) bool { return d.Digest == damaged.Manifest })
+		default:
 			x.drop(func(d Descriptor) bool { return d.Digest == img.Manifest.Digest })
 		}
 		return nil

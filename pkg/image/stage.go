@@ -52,20 +52,22 @@ func (st *stage) path(elem ...string) string {
 }
 
 // have returns the path of the blob, if the stage or the store has it whole.
-func (st *stage) have(d Digest) (path string, found bool) {
-	for _, path := range []string{st.path("blobs", d.Hex()), st.store.blobPath(d)} {
-		if _, err := os.Lstat(path); err == nil {
-			return path, true
-		}
+func (st *stage) have(d Descriptor) (path string, found bool) {
+	path = st.path("blobs", d.Digest.Hex())
+	if exists(path) {
+		return path, true
 	}
-	return "", false
+	// One of another size was damaged, and is brought anew.
+	path = st.store.blobPath(d.Digest)
+	info, err := os.Lstat(path)
+	return path, err == nil && info.Size() == d.Size
 }
 
 // fetch brings the blob into the stage, unless it is in the store, and passes
 // its bytes on to use as they come. use must read to io.EOF: then they are
 // verified. The blob has its name only when they are.
 func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
-	if path, found := st.have(d.Digest); found {
+	if path, found := st.have(d); found {
 		return useFile(path, d, use)
 	}
 	from, err := src.open(ctx, d)
@@ -156,7 +158,7 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options
 // addLayer fetches a layer's blob and unpacks it, each unless it is there.
 func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diffID Digest, opts Options) error {
 	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
-	if _, found := st.have(blob.Digest); found && unpacked {
+	if _, found := st.have(blob); found && unpacked {
 		opts.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 		return nil
 	}

@@ -133,6 +133,23 @@ func (s *Store) lock(name string, how int) (*os.File, error) {
 	return f, nil
 }
 
+// Reserve keeps images from being removed, or, if it is to remove some, from
+// being taken for a new container, until unlock is called.
+func (s *Store) Reserve(remove bool) (unlock func() error, err error) {
+	how := unix.LOCK_SH
+	if remove {
+		how = unix.LOCK_EX
+	}
+	images, err := os.Open(s.path("images"))
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := flock(images, how); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", images.Name(), err), images.Close())
+	}
+	return images.Close, nil
+}
+
 func flock(f *os.File, how int) error {
 	for {
 		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
@@ -178,6 +195,10 @@ func (s *Store) sweepIfAlone(lock *os.File) error {
 // the exclusive lock.
 func (s *Store) sweep() error {
 	images, err := s.list()
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		return nil // what it needs is not known, so nothing can be known to be useless
+	}
 	if err != nil {
 		return err
 	}

@@ -123,6 +123,37 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestDamaged is that a damaged image is no obstacle for the others, can be
+// removed by its name, and brought again.
+func TestDamaged(t *testing.T) {
+	needRoot(t)
+	s := openStore(t)
+	bad := load(t, s, "bad", tarOf(t, file("bad", "1")))
+	good := load(t, s, "good", tarOf(t, file("good", "2")))
+	if err := os.Truncate(s.blobPath(bad.ID), 1); err != nil {
+		t.Fatal(err)
+	}
+	images, err := s.List()
+	var damaged *DamagedError
+	if len(images) != 1 || images[0].ID != good.ID || !errors.As(err, &damaged) || damaged.Manifest != bad.Manifest.Digest {
+		t.Errorf("got %v, %v", images, err)
+	}
+	load(t, s, "third", tarOf(t, file("third", "3")))
+	if !exists(s.layerPath(bad.Config.RootFS.DiffIDs[0])) {
+		t.Error("a damaged image has lost what may be all right")
+	}
+	if err := s.Remove("bad"); err != nil {
+		t.Fatal(err)
+	}
+	if images, err := s.List(); len(images) != 2 || err != nil {
+		t.Errorf("got %v, %v", images, err)
+	}
+	load(t, s, "bad", tarOf(t, file("bad", "1")))
+	if img, err := s.Get("bad"); err != nil || img.ID != bad.ID {
+		t.Errorf("got %v, %v", img, err)
+	}
+}
+
 func TestImport(t *testing.T) {
 	needRoot(t)
 	s := openStore(t)

@@ -93,6 +93,9 @@ func deviceOf(d specs.LinuxDevice) (node device, extra bool) {
 // make one, binds the host's.
 func (m *maker) device(s *specs.Spec, d device) {
 	dir, name := m.parent(d.path)
+	if _, _, ours := m.within(d.path); !ours {
+		m.Do("whatever the image has at "+d.path+" is not this device", plan.Unlinkat(dir, name)).Allow(plan.Next, unix.ENOENT)
+	}
 	if Has(s, specs.UserNamespace) && d.mode&unix.S_IFMT != unix.S_IFIFO {
 		m.Do("a place for the host's "+d.path, plan.Mknodat(dir, name, unix.S_IFREG|0o666, 0, 0)).Allow(plan.Next, unix.EEXIST)
 		m.Get("mount", "the host's own node: a user namespace may make none", plan.OpenTree(plan.AtFdcwd, d.path, 0))
@@ -105,8 +108,12 @@ func (m *maker) device(s *specs.Spec, d device) {
 	}
 }
 
-// Console is the input on which the terminal's master is sent to the runtime.
-const Console plan.Reg = "console"
+// Console is the input on which the terminal's master is sent, and RelayEnd
+// the other end of that socket, where the runtime itself has it.
+const (
+	Console  plan.Reg = "console"
+	RelayEnd plan.Reg = "console/runtime"
+)
 
 // Terminal makes the container's terminal from its own devpts, pts(4), sends
 // the master end to the runtime, and makes the other end standard input,
@@ -128,6 +135,9 @@ func Terminal(b *plan.Builder, s *specs.Spec, h Host) {
 	}
 	if u := s.Process.User; u.UID != 0 {
 		b.Do("it belongs to the container's user", plan.Fchown(tty, int64(u.UID), -1))
+	}
+	if h.Relay {
+		b.Do("the runtime alone holds the other end: should it die, nobody waits for it", plan.Close(RelayEnd))
 	}
 	b.Do("the runtime keeps the master end", plan.SendFd(Console, master, "/dev/ptmx"))
 	if h.Relay {

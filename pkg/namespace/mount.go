@@ -24,7 +24,7 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	first := 0
 	if Layered(s) {
 		m.empty(s, h)
-		layers(b, s.Mounts[0], h)
+		m.layers(s.Mounts[0], h)
 		first = 1
 	} else {
 		b.At("/root/path")
@@ -70,12 +70,14 @@ func Layered(s *specs.Spec) bool {
 // layers mounts the layers of an image, one over the other, as the root. The
 // list of layers is relative to the bundle, to be short: mount(2) takes one
 // page of options, and fsconfig(2) 255 bytes of each.
-func layers(b *plan.Builder, mount specs.Mount, h Host) {
-	b.At("/mounts/0")
-	b.Do("the layers are named relative to the bundle", plan.Chdir(h.Bundle))
-	b.Do("the layers of the image, read-only, and one on top to write to",
-		plan.Mount(mount.Source, h.Rootfs, mount.Type, strings.Join(mount.Options, ",")))
-	b.Get(root, "from here on the root goes by this descriptor", plan.Openat(plan.AtFdcwd, h.Rootfs, unix.O_PATH|unix.O_DIRECTORY))
+func (m *maker) layers(mount specs.Mount, h Host) {
+	m.At("/mounts/0")
+	m.Do("the layers are named relative to the bundle", plan.Chdir(h.Bundle))
+	o := optionsOf(mount.Options)
+	m.Do("the layers of the image, read-only, and one on top to write to",
+		plan.Mount(mount.Source, h.Rootfs, mount.Type, strings.Join(o.data, ",")))
+	m.Get(root, "from here on the root goes by this descriptor", plan.Openat(plan.AtFdcwd, h.Rootfs, unix.O_PATH|unix.O_DIRECTORY))
+	m.setattr(root, "as the options say", false, o.one)
 }
 
 func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {

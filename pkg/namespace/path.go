@@ -20,7 +20,9 @@ const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 // A maker adds the places that mounts and devices need.
 type maker struct {
 	*plan.Builder
-	fresh map[string]plan.Reg // file systems that we made, by where they are: empty but for what we put there
+	// fresh are file systems that we made, by where they are: empty but for
+	// what we put there. Where something else is mounted, it holds "".
+	fresh map[string]plan.Reg
 }
 
 // within finds the file system of ours that holds name, and the rest of the
@@ -29,19 +31,21 @@ func (m *maker) within(name string) (fs plan.Reg, rest string, ok bool) {
 	for dir := name; dir != "/"; {
 		dir = path.Dir(dir)
 		if fs, ok := m.fresh[dir]; ok {
-			return fs, strings.TrimPrefix(name, dir+"/"), true
+			return fs, strings.TrimPrefix(name, dir+"/"), fs != ""
 		}
 	}
 	return "", "", false
 }
 
-// covered forgets the file systems that a new mount hides.
+// covered forgets the file systems that a new mount hides. What it shows
+// instead may be anybody's, with links in it.
 func (m *maker) covered(name string) {
 	for dir := range m.fresh {
 		if dir == name || strings.HasPrefix(dir, name+"/") {
 			delete(m.fresh, dir)
 		}
 	}
+	m.fresh[name] = ""
 }
 
 // open finds a name inside the container, wherever its links lead, and makes

@@ -53,6 +53,7 @@ func User(b *plan.Builder, s *specs.Spec) {
 	}
 	b.Section(plan.Child, "user", "be root of the user namespace, and nobody outside")
 	b.At("/linux/uidMappings")
+	b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
 	if mapped(s.Linux.GIDMappings, 0) {
 		b.Do("group 0 of the namespace", plan.Setresgid(0, 0, 0))

@@ -251,6 +251,11 @@ func Symlinkat(target string, dir Reg, name string) Call {
 	return call("symlinkat", unix.SYS_SYMLINKAT, Str(target), dir, Str(name))
 }
 
+// Unlinkat is unlinkat(2), of a file.
+func Unlinkat(dir Reg, name string) Call {
+	return call("unlinkat", unix.SYS_UNLINKAT, dir, Str(name), zero)
+}
+
 // Fchownat is fchownat(2), of the entry itself, never of what it points to.
 func Fchownat(dir Reg, name string, uid, gid uint32) Call {
 	return call("fchownat", unix.SYS_FCHOWNAT, dir, Str(name), n(uid), n(gid),

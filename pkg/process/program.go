@@ -14,6 +14,9 @@ import (
 // defaultPath is where programs are looked for without a PATH, execvp(3).
 const defaultPath = "/bin:/usr/bin"
 
+// maxPath is how many directories a PATH may have: each is a few steps.
+const maxPath = 256
+
 // Program drops the process's privileges and makes it the program.
 //
 // The child becomes the stub first, so that the program can never reach the
@@ -34,7 +37,9 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		}
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	handOver(b, s)
+	if err := handOver(b, s); err != nil {
+		return err
+	}
 
 	if len(filter.Program) > 0 {
 		b.Section(plan.Stub, "seccomp", "only harmless system calls from here on")
@@ -43,6 +48,9 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.SetCloexec(plan.Report, true))
+	if late {
+		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
+	}
 	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
 	if !late {
 		load(b, filter)
@@ -54,9 +62,8 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		b.At("/process/noNewPrivileges")
 		b.Do("no program gives more privileges than this one has, not even a setuid one", plan.NoNewPrivs())
 	}
-	if h.Foreground {
-		b.At("/process")
-		b.Do("if the runtime is killed, this process is too", plan.DieWithParent())
+	if !late {
+		dieWithParent(b, h) // a change of credentials would have undone it
 	}
 	if late && len(filter.Program) > 0 {
 		load(b, filter)
@@ -65,6 +72,13 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.At("/process/args")
 	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(s.Process.Args[0], s.Process.Args, s.Process.Env))
 	return nil
+}
+
+func dieWithParent(b *plan.Builder, h Host) {
+	if h.Foreground {
+		b.At("/process")
+		b.Do("if the runtime is killed, this process is too", plan.DieWithParent())
+	}
 }
 
 func filterOf(s *specs.Spec) (seccomp.Filter, error) {
@@ -81,7 +95,7 @@ func load(b *plan.Builder, f seccomp.Filter) {
 
 // handOver looks for the program as a shell would, execvp(3), and executes
 // the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, s *specs.Spec) {
+func handOver(b *plan.Builder, s *specs.Spec) error {
 	args, env := s.Process.Args, s.Process.Env
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3))
@@ -89,6 +103,9 @@ func handOver(b *plan.Builder, s *specs.Spec) {
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")
 	paths := candidates(args[0], env)
+	if len(paths) > maxPath {
+		return fmt.Errorf("/process/env: PATH has %d directories, and %d are the most", len(paths), maxPath)
+	}
 	given := strings.Contains(args[0], "/") // a path, not a name to look for
 	for _, path := range paths {
 		next := b.Label()
@@ -102,7 +119,7 @@ func handOver(b *plan.Builder, s *specs.Spec) {
 		b.Place(next)
 	}
 	if given {
-		return
+		return nil
 	}
 	// It is nowhere: find out why, in the words of the kernel. A file that
 	// may not be executed counts for more than the lack of one.
@@ -112,6 +129,7 @@ func handOver(b *plan.Builder, s *specs.Spec) {
 			step.Allow(plan.Next, unix.ENOENT, unix.ENOTDIR)
 		}
 	}
+	return nil
 }
 
 // candidates are the paths by which a program may be found.

@@ -41,26 +41,32 @@ func Bricks() []Brick {
 		}},
 		{"cgroup", "nothing limits what it takes of memory, CPU and processes, or guards devices", withoutCgroup},
 		{"seccomp", "it may try every system call of the kernel", func(s *specs.Spec) { s.Linux.Seccomp = nil }},
-		{"caps", "root in it can also send raw packets, make device nodes and trace processes", withoutCaps},
 		{"masks", "it sees, and can partly write, what the kernel shows to all in /proc and /sys", func(s *specs.Spec) {
 			s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
 		}},
 		{"root", "it reads the host's files: its root is the host's, made read-only", withoutRoot},
 		{"nnp", "a setuid program in it can give privileges", func(s *specs.Spec) { s.Process.NoNewPrivileges = false }},
+		// The last: what it gives back depends on what else is left out.
+		{"caps", "root in it can also send raw packets, make device nodes and trace processes", withoutCaps},
 	}
 }
 
-// Without leaves the brick with that name out, and returns it.
-func Without(s *specs.Spec, name string) (Brick, error) {
-	var names []string
+// Without leaves the bricks with those names out, and returns them.
+func Without(s *specs.Spec, names ...string) (left []Brick, err error) {
+	var known []string
 	for _, b := range Bricks() {
-		if b.Name == name {
+		known = append(known, b.Name)
+		if slices.Contains(names, b.Name) {
 			b.leave(s)
-			return b, nil
+			left = append(left, b)
 		}
-		names = append(names, b.Name)
 	}
-	return Brick{}, fmt.Errorf("no brick %q can be left out; there are %s", name, strings.Join(names, ", "))
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("no brick %q can be left out; there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	return left, nil
 }
 
 func withoutNamespace(t specs.LinuxNamespaceType) func(*specs.Spec) {
@@ -76,19 +82,42 @@ func HostNetwork(s *specs.Spec) {
 	maps.DeleteFunc(s.Linux.Sysctl, func(key, _ string) bool { return strings.HasPrefix(key, "net") })
 }
 
+// withoutCgroup leaves out the rules for devices, too: so that the host's stay
+// out of reach, nodes in the container's files are no devices.
 func withoutCgroup(s *specs.Spec) {
 	withoutNamespace(specs.CgroupNamespace)(s)
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
+	for i, m := range s.Mounts {
+		if m.Type == "bind" || m.Type == "overlay" {
+			s.Mounts[i].Options = append(m.Options[:len(m.Options):len(m.Options)], "nodev")
+		}
+	}
 	s.Linux.Resources = nil
 	annotate(s, Unlimited, "true")
 }
 
-// withoutCaps gives back capabilities, but none of those whose effect no
-// namespace holds: kernel modules, the clock, reboot, mount escapes.
+// withoutCaps gives back capabilities, but none of those whose effect nothing
+// holds: kernel modules, the clock, reboot, mount escapes; and where a
+// namespace or the rules for devices are left out as well, what these hold.
 func withoutCaps(s *specs.Spec) {
 	all := append(Capabilities[:len(Capabilities):len(Capabilities)],
-		"CAP_AUDIT_WRITE", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE", "CAP_MKNOD", "CAP_NET_ADMIN",
-		"CAP_NET_BROADCAST", "CAP_NET_RAW", "CAP_SYS_NICE", "CAP_SYS_PTRACE", "CAP_SYS_TTY_CONFIG")
+		"CAP_AUDIT_WRITE", "CAP_IPC_LOCK", "CAP_LEASE", "CAP_SYS_NICE", "CAP_SYS_TTY_CONFIG")
+	for _, held := range []struct {
+		by   specs.LinuxNamespaceType
+		caps []string
+	}{
+		{specs.PIDNamespace, []string{"CAP_SYS_PTRACE"}},
+		{specs.NetworkNamespace, []string{"CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_NET_RAW"}},
+		{specs.IPCNamespace, []string{"CAP_IPC_OWNER"}},
+	} {
+		if slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == held.by }) {
+			all = append(all, held.caps...)
+		}
+	}
+	if s.Annotations[Unlimited] == "" {
+		all = append(all, "CAP_MKNOD")
+	}
+	slices.Sort(all)
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 }
 

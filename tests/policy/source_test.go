@@ -36,8 +36,8 @@ var budgets = []struct {
 		"pkg/namespace/namespace.go", "pkg/namespace/mount.go", "pkg/namespace/root.go",
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
-	{"the core", 6850, patterns(core)},
-	{"the whole", 13500, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the core", 7000, patterns(core)},
+	{"the whole", 13800, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.
