@@ -33,6 +33,7 @@ func commands() []command {
 	return []command{
 		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", runCommand},
 		{"plan", "IMAGE|BUNDLE [COMMAND...]", "print the wall: the system calls that run would make, and why", planCommand},
+		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", vmCommand},
 		{"ps", "", "list the containers", psCommand},
 		{"rm", "CONTAINER...", "remove containers", rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", pullCommand},

@@ -10,6 +10,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -30,6 +31,9 @@ func explain(err error) (message string, status int) {
 			return message, status
 		}
 		return step.Step.Spec + ": " + shortened(err, step) + because(cause(step)), statusError
+	}
+	if program, ok := errors.AsType[*vm.ProgramError](err); ok {
+		return err.Error(), program.Status
 	}
 	return err.Error() + because(hint(err)), statusError
 }
@@ -148,6 +152,14 @@ func hint(err error) string {
 		return "minictr images lists what is here; minictr pull fetches more"
 	case errors.As(err, &bare) && bare.Entry != "":
 		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
+	case errors.Is(err, vm.ErrNoQEMU):
+		return "Debian's package for it is qemu-system-x86, or qemu-system-arm"
+	case errors.Is(err, vm.ErrNoKernel):
+		return "--kernel names one; on Debian: apt-get download linux-image-cloud-amd64, and dpkg-deb -x"
+	case errors.As(err, new(*vm.PanicError)):
+		return "the host's kernel is another one, and goes on"
+	case errors.As(err, new(*vm.BootError)):
+		return "--console prints what its kernel says"
 	case errors.As(err, new(*image.DamagedError)):
 		return "minictr rmi removes it by its name, minictr pull or load brings it again"
 	case errors.Is(err, container.ErrExist):

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -28,6 +29,9 @@ func main() {
 	// it serves in the built-in image.
 	if applet, ok := rootfs.Applet(filepath.Base(os.Args[0])); ok {
 		os.Exit(applet(os.Args))
+	}
+	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == vm.InitName {
+		vm.Init()
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

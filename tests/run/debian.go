@@ -25,7 +25,7 @@ var debian = [][2]string{
 	{"docker-registry", "pulling from a registry"},
 	{"skopeo", "pulling from a registry"},
 	{"mmdebstrap", "an image of Debian"},
-	{"qemu-system-x86", "the virtual machine"},
+	{"qemu-system-x86", "virtual machines"},
 	{"shellcheck", "checking scripts"},
 	{"shfmt", "checking scripts"},
 }

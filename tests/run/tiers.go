@@ -27,13 +27,13 @@ func core(s *suite) {
 	s.check("go vet", "go", "vet", "./...")
 	s.check("go vet for arm64", "env", "GOARCH=arm64", "go", "vet", "./...")
 	s.check("go build", "env", withoutCgo, "go", "build", "./...")
-	s.test(nobody, withoutCgo, s.packages()...)
-	s.test(self, "CGO_ENABLED=1", "-race", "./pkg/...")
+	s.test(nobody, withoutCgo, s.packages())
+	s.test(self, "CGO_ENABLED=1", []string{"-race", "./pkg/..."})
 }
 
 // root runs one package after the other: tests look for what is left on the
 // machine, and measure time.
-func root(s *suite) { s.test(superuser, withoutCgo, append(s.packages(), "-p=1")...) }
+func root(s *suite) { s.test(superuser, withoutCgo, append(s.packages(), "-p=1")) }
 
 // lint takes minutes when its tools are built for the first time.
 func lint(s *suite) {
@@ -48,7 +48,41 @@ func lint(s *suite) {
 	s.check("shfmt", append([]string{"shfmt", "-d"}, scripts...)...)
 }
 
-func vm(s *suite) { s.test(self, withoutCgo, "./tests/vm") }
+// inside are the packages whose tests run in a virtual machine, too, with
+// another kernel, and cgroup version 2 alone.
+var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp", "./tests/integration"}
+
+// vm boots virtual machines, each with one test program in it, as go test
+// -exec has them made; and tests what machines are for themselves.
+func vm(s *suite) {
+	dir := s.tmp + "/vm"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		s.fail("mkdir", err.Error())
+		return
+	}
+	defer func() { _ = s.wait(s.command(superuser, "rm", "-rf", dir)) }() // a leak check follows
+	cache, err := kernel(dir)
+	if err == nil {
+		err = system(dir + "/system.tar")
+	}
+	if err != nil {
+		s.fail("what the virtual machine needs", err.Error())
+		return
+	}
+	minictr := dir + "/minictr"
+	s.check("go build", "env", withoutCgo, "go", "build", "-ldflags=-s -w", "-o", minictr, "./cmd/minictr")
+	global := []string{minictr, "--root", dir + "/root", "--run-root", dir + "/run"}
+	load := append(global[:len(global):len(global)], "load", "--import", "tests", dir+"/system.tar")
+	if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
+		s.fail("minictr load", string(out)+err.Error())
+		return
+	}
+	machine := append(global[:len(global):len(global)], "vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--timeout", "15m",
+		"-v", minictr+":/minictr", "-e", "MINICTR=/minictr", "--exec", "tests")
+	env := []string{"MINICTR_VM_CACHE=" + cache, "MINICTR=" + minictr}
+	s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", "-exec=" + strings.Join(machine, " ")}, inside...), env...)
+	s.test(superuser, withoutCgo, []string{"./tests/vm"}, env...)
+}
 
 // packages lists all packages but that of the virtual machine.
 func (s *suite) packages() []string {
@@ -86,8 +120,9 @@ func (s *suite) check(what string, args ...string) {
 }
 
 // test runs the tests of packages, never from the cache.
-func (s *suite) test(as user, cgo string, args ...string) {
-	cmd := s.command(as, append([]string{"env", cgo, "go", "test", "-json", "-count=1", "-timeout=10m"}, args...)...)
+func (s *suite) test(as user, cgo string, args []string, env ...string) {
+	words := slices.Concat([]string{"env", cgo}, env, []string{"go", "test", "-json", "-count=1", "-timeout=15m"}, args)
+	cmd := s.command(as, words...)
 	events, out := io.Pipe()
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	ended := make(chan error, 1)

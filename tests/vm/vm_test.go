@@ -1,181 +1,315 @@
-// Package vm_test runs tests again in a virtual machine, with another kernel
-// and with cgroup version 2 alone: QEMU without KVM, Debian's cloud kernel,
-// and an initramfs that holds a small init and one test program.
+// Package vm_test runs programs in virtual machines, by minictr vm. It boots
+// each under plain emulation, which every machine has. The tier vm of
+// tests/run brings a kernel; other tests run inside such machines.
 package vm_test
 
 import (
-	"context"
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/vm"
 )
 
-const (
-	qemu = "qemu-system-x86_64"
-	// metapackage depends on the newest kernel that Debian has for clouds.
-	metapackage = "linux-image-cloud-amd64"
-	// patience bounds one boot and all tests in it, on an emulated processor.
-	patience = 5 * time.Minute
-)
+// patience bounds one boot and what is done in it, on an emulated processor of
+// a busy machine.
+const patience = 3 * time.Minute
 
-func TestCgroupV2(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots a virtual machine")
+// machine is a minictr with a store of its own, built once.
+var machine struct {
+	once sync.Once
+	args []string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "minictr-vm-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	machine.args = []string{filepath.Join(dir, "minictr"), "--root", filepath.Join(dir, "root"), "--run-root", filepath.Join(dir, "run")}
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// build takes the minictr that the environment names, or builds one.
+func build(file string) error {
+	if built := os.Getenv("MINICTR"); built != "" {
+		program, err := os.ReadFile(built)
+		return errors.Join(err, os.WriteFile(file, program, 0o755))
+	}
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", file, "github.com/minictr/minictr/cmd/minictr")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// command is minictr, not started yet.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: it unpacks an image")
 	}
 	if runtime.GOARCH != "amd64" {
-		t.Skip("the virtual machine is for amd64")
+		t.Skip("the kernel is one for amd64")
 	}
-	if _, err := exec.LookPath(qemu); err != nil {
-		t.Skip(qemu + " is not installed (Debian: qemu-system-x86)")
+	if _, err := vm.FindKernel(""); err != nil {
+		t.Fatalf("%v: go run ./tests/run vm brings one", err)
 	}
-	image := kernel(t)
-	dir := t.TempDir()
-	build(t, "build", "-o", dir+"/init", "./init")
-	build(t, "test", "-c", "-o", dir+"/test", "../../pkg/cgroup")
+	machine.once.Do(func() { machine.err = build(machine.args[0]) })
+	if machine.err != nil {
+		t.Fatal(machine.err)
+	}
+	args = append(machine.args[1:len(machine.args):len(machine.args)], args...)
+	return exec.CommandContext(t.Context(), machine.args[0], args...)
+}
 
-	var a initramfs
-	for _, name := range []string{"proc", "sys", "dev", "tmp"} {
-		a.dir(name)
-	}
-	for _, err := range []error{a.file("init", dir+"/init"), a.file("test", dir+"/test"), a.tree("testdata", "../../pkg/cgroup/testdata")} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(dir+"/initramfs", a.end(), 0o600); err != nil {
+// booted is the beginning of the arguments of minictr vm.
+func booted(args ...string) []string {
+	return append([]string{"vm", "--accel", "tcg", "--timeout", patience.String()}, args...)
+}
+
+type result struct {
+	stdout, stderr string
+	status         int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit status %d\nstdout: %q\nstderr: %q", r.status, r.stdout, r.stderr)
+}
+
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	console := boot(t, image, dir+"/initramfs")
-	report(t, console)
-	if !strings.Contains(console, "minictr-vm: exit <nil>\n") || t.Failed() {
-		t.Errorf("the tests in the virtual machine failed:\n%s", console)
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// TestProgram is that a program has what it was given, on a kernel of its own.
+func TestProgram(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("brought\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, booted("-u", "student", "-w", "/new", "-e", "A=b", "--hostname", "box", "-v", dir+":/data", "tiny", "sh", "-c",
+		`cat; pwd; echo $A; hostname; id -u; cat /proc/sys/kernel/random/boot_id; ls /data; echo oops >&2; exit 7`)...)
+	cmd.Stdin = strings.NewReader("input\n")
+	r := finish(t, cmd)
+	lines := strings.Split(r.stdout, "\n")
+	if len(lines) != 8 || strings.Join(lines[:5], " ") != "input /new b box 1000" || lines[6] != "file" || r.stderr != "oops\n" || r.status != 7 {
+		t.Fatalf("%v", r)
+	}
+	if lines[5] == read(t, "/proc/sys/kernel/random/boot_id") {
+		t.Error("the machine has the kernel of the host")
 	}
 }
 
-// result is a line of go test -v that tells how one test ended, without those
-// of its subtests.
-var result = regexp.MustCompile(`(?m)^--- (PASS|FAIL|SKIP): (\S+)`)
-
-// report tells of each test in the machine as if it had run here.
-func report(t *testing.T, console string) {
-	t.Helper()
-	results := result.FindAllStringSubmatch(console, -1)
-	if len(results) == 0 {
-		t.Error("no test ran in the virtual machine")
+// TestContainersInside is that a machine's kernel carries containers, too: they
+// run on any kernel, and the machine's is theirs.
+func TestContainersInside(t *testing.T) {
+	cmd := command(t, booted("-m", "1g", "-v", machine.args[0]+":/minictr", "tiny", "sh", "-c",
+		`cat /proc/sys/kernel/random/boot_id; /minictr run tiny sh -c 'cat /proc/sys/kernel/random/boot_id; echo $$'`)...)
+	r := finish(t, cmd)
+	ids := strings.Fields(r.stdout)
+	if r.status != 0 || len(ids) != 3 || ids[0] != ids[1] || ids[2] != "1" {
+		t.Fatalf("%v", r)
 	}
-	for _, r := range results {
-		t.Run(r[2], func(t *testing.T) {
-			switch r[1] {
-			case "FAIL":
-				t.Fail()
-			case "SKIP":
-				t.Skip("in the virtual machine")
+}
+
+// TestCgroups is that the machine mounts the hierarchies that it is asked for.
+func TestCgroups(t *testing.T) {
+	for cgroup, want := range map[string]string{"v1": "memory", "hybrid": "unified"} {
+		t.Run(cgroup, func(t *testing.T) {
+			r := finish(t, command(t, booted("--cgroup", cgroup, "tiny", "ls", "/sys/fs/cgroup")...))
+			if r.status != 0 || !strings.Contains(r.stdout, want+"\n") {
+				t.Errorf("%v", r)
 			}
 		})
 	}
 }
 
-func build(t *testing.T, args ...string) {
-	t.Helper()
-	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+// TestPanic is that a kernel's panic is the guest's alone, and is told as such,
+// with the last that the kernel said.
+func TestPanic(t *testing.T) {
+	r := finish(t, command(t, booted("tiny", "sh", "-c", "echo before; echo c > /proc/sysrq-trigger; sleep 1000")...))
+	if r.status != 125 || r.stdout != "before\n" || !strings.Contains(r.stderr, "Call Trace:") ||
+		!strings.HasSuffix(r.stderr, "minictr: vm: the guest's kernel panicked: sysrq triggered crash: the host's kernel is another one, and goes on\n") {
+		t.Errorf("%v", r)
 	}
 }
 
-// boot runs the machine until it powers off, and returns what its serial
-// console said.
-func boot(t *testing.T, kernel, initramfs string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512M",
-		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio",
-		"-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 panic=-1 quiet")
-	out, err := cmd.CombinedOutput()
-	console := strings.ReplaceAll(string(out), "\r\n", "\n")
+// TestFailures is what is told of machines that don't do what they should.
+func TestFailures(t *testing.T) {
+	noKernel := filepath.Join(t.TempDir(), "vmlinuz-no")
+	if err := os.WriteFile(noKernel, []byte("no kernel"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{booted("--timeout", "8s", "tiny", "sleep", "1000"), 125, "minictr: vm: it did not end within its time"},
+		{booted("tiny", "nosuch"), 127, `minictr: in the virtual machine: exec: "nosuch": executable file not found in $PATH`},
+		{booted("tiny", "/etc/motd"), 126, `minictr: in the virtual machine: `},
+		{booted("--kernel", noKernel, "tiny", "true"), 125, "minictr: vm: QEMU ended: "},
+		{booted("--kernel", noKernel+"/x", "tiny", "true"), 125, "minictr: open "},
+		{booted("--cgroup", "v3", "tiny", "true"), 125, `minictr: --cgroup: "v3" is neither v1, v2 nor hybrid`},
+		{booted("--accel", "magic", "tiny", "true"), 125, `minictr: --accel: "magic" is neither kvm, tcg nor auto`},
+		{booted("--cap-drop", "ALL", "tiny", "true"), 125, "minictr: --cap-drop: a virtual machine's wall is the hypervisor, and has no such brick"},
+		{booted("--exec", "tiny"), 125, "minictr: --exec needs a command, a file of the host"},
+	} {
+		t.Run(strings.Join(c.args[5:], " "), func(t *testing.T) {
+			r := finish(t, command(t, c.args...))
+			if r.status != c.status || !strings.HasPrefix(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 {
+				t.Errorf("%v", r)
+			}
+		})
+	}
+}
+
+// TestSignal is that a signal to us is one to the program.
+func TestSignal(t *testing.T) {
+	cmd := command(t, booted("tiny", "sh", "-c", `trap 'echo caught; exit 9' TERM; echo ready; while true; do sleep 0.1; done`)...)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
-		t.Fatalf("%s: %v (%v)\n%s", qemu, err, ctx.Err(), console)
+		t.Fatal(err)
 	}
-	return console
+	awaited(t, out, "ready\n")
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	awaited(t, out, "caught\n")
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
+		t.Error(err)
+	}
 }
 
-// kernel returns the path of a kernel image, from the cache or from Debian's
-// archive: it is unpacked there and never installed.
-func kernel(t *testing.T) string {
+// awaited reads until a text has come.
+func awaited(t *testing.T, r io.Reader, want string) {
 	t.Helper()
-	cache := os.Getenv("MINICTR_VM_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
+	var got strings.Builder
+	buf := make([]byte, 1024)
+	for !strings.Contains(got.String(), want) {
+		n, err := r.Read(buf)
+		got.Write(buf[:n])
 		if err != nil {
+			t.Fatalf("%v before %q came: %q", err, want, got.String())
+		}
+	}
+}
+
+// TestKilled is that a machine ends with the minictr that made it.
+func TestKilled(t *testing.T) {
+	cmd := command(t, booted("tiny", "sh", "-c", "echo ready; sleep 1000")...)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaited(t, out, "ready\n")
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+	for _, thread := range threads {
+		more, _ := os.ReadFile(thread)
+		children = append(children, more...)
+	}
+	var qemu int
+	if _, e := fmt.Sscan(string(children), &qemu); e != nil {
+		t.Fatalf("no child: %v, %v", e, err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", qemu)); err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("QEMU, process %d, is still there", qemu)
+}
+
+// TestTerminal is a session of a person with a machine.
+func TestTerminal(t *testing.T) {
+	cmd := command(t, booted("-it", "tiny", "sh")...)
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	number, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 99})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = tty.Close()
+	typed := func(line, want string) {
+		t.Helper()
+		if _, err := io.WriteString(master, line+"\r"); err != nil {
 			t.Fatal(err)
 		}
-		cache = filepath.Join(user, "minictr-vm")
+		awaited(t, master, want)
 	}
-	if found, _ := filepath.Glob(cache + "/vmlinuz-*"); len(found) > 0 {
-		return found[len(found)-1]
+	awaited(t, master, "# ")
+	typed("tty; echo sum $((40+2))", "/dev/pts/0\r\nsum 42\r\n")
+	typed("sleep 1000", "sleep 1000\r\n")
+	time.Sleep(time.Second) // the job needs a moment, or Ctrl-C is for the shell, which is no failure either
+	typed("\x03", "# ")
+	typed("exit 5", "exit 5\r\n")
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 5 {
+		t.Error(err)
 	}
-	if _, err := exec.LookPath("apt-get"); err != nil {
-		t.Skipf("no kernel in %s, and no apt-get to fetch Debian's %s", cache, metapackage)
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	image, err := fetch(t.TempDir(), cache)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
-
-func fetch(dir, cache string) (string, error) {
-	depends, err := command(dir, "apt-cache", "depends", "--important", metapackage)
-	if err != nil {
-		return "", err
-	}
-	name := regexp.MustCompile(`linux-image-[0-9]\S*`).FindString(depends)
-	if name == "" {
-		return "", fmt.Errorf("apt-cache knows no kernel for %s; run apt-get update first", metapackage)
-	}
-	// As root, apt would warn that its own user cannot write here.
-	if _, err := command(dir, "apt-get", "-o", "APT::Sandbox::User=root", "download", name); err != nil {
-		return "", err
-	}
-	packages, _ := filepath.Glob(dir + "/*.deb")
-	if len(packages) != 1 {
-		return "", fmt.Errorf("apt-get download %s left %d packages", name, len(packages))
-	}
-	if _, err := command(dir, "dpkg-deb", "-x", packages[0], dir); err != nil {
-		return "", err
-	}
-	images, _ := filepath.Glob(dir + "/boot/vmlinuz-*")
-	if len(images) != 1 {
-		return "", fmt.Errorf("%s holds %d kernel images", name, len(images))
-	}
-	data, err := os.ReadFile(images[0])
-	if err != nil {
-		return "", err
-	}
-	image := filepath.Join(cache, filepath.Base(images[0]))
-	if err := os.WriteFile(image+".part", data, 0o600); err != nil {
-		return "", err
-	}
-	return image, os.Rename(image+".part", image)
-}
-
-func command(dir, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out), nil
 }

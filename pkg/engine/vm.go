@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"github.com/minictr/minictr/pkg/vm"
+)
+
+// VM configures a virtual machine that runs what Run would run in a container:
+// the same files, the same process, the same limits of memory and processors.
+// What the host has is copied into it: volumes are not shared.
+func (e *Engine) VM(ctx context.Context, o Options) (*vm.Config, error) {
+	img, err := e.Image(ctx, o.Image, true)
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := Spec(NewID(), templateOf(img), o)
+	if err != nil {
+		return nil, err
+	}
+	c := &vm.Config{
+		Cgroup: vm.CgroupV2, Modules: containerModules, CPUs: 1,
+		Layers: img.LayerDirs(), Process: s.Process, Hostname: s.Hostname,
+	}
+	if limit := s.Linux.Resources.Memory; limit != nil {
+		c.Memory = *limit.Limit
+	}
+	if cpu := s.Linux.Resources.CPU; cpu != nil {
+		c.CPUs = max(1, int((*cpu.Quota+int64(*cpu.Period)-1)/int64(*cpu.Period)))
+	}
+	for _, v := range o.Volumes { // Spec has checked them
+		parts := strings.Split(v, ":")
+		source, err := filepath.Abs(parts[0])
+		if err != nil {
+			return nil, err
+		}
+		c.Files = append(c.Files, vm.File{Host: source, Guest: parts[1]})
+	}
+	return c, nil
+}
+
+// containerModules are those that containers in the machine need.
+var containerModules = []string{"overlay", "veth", "bridge", "nf_tables"}

@@ -1,0 +1,119 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An Accel is what carries the guest's instructions out.
+type Accel string
+
+const (
+	// KVM is the processor itself, by the kernel's help.
+	KVM Accel = "kvm"
+	// TCG is QEMU's emulation of a processor: no fair speed.
+	TCG Accel = "tcg"
+)
+
+// Descriptors of QEMU, in the order of exec.Cmd.ExtraFiles, which begin at 3.
+const (
+	fdInitramfs = iota
+	fdConsole
+	firstExtra = 3
+)
+
+// ErrNoQEMU says that there is no QEMU for this kind of processor.
+var ErrNoQEMU = errors.New("vm: QEMU is not installed")
+
+// An emulator is the program that makes machines of one kind of processor.
+type emulator struct {
+	program string
+	machine string // its type
+	console string // the guest's name of its first serial line
+	second  string // the device that is the second, and the first of its kind in the guest
+	line    string // the guest's name of that
+}
+
+// emulators are those for each kind of processor. The machine for amd64 has no
+// more than a program needs: it has booted in two thirds of the time of one
+// like a PC. Its ACPI is off, since without it the timer always works.
+var emulators = map[string]emulator{
+	"amd64": {"qemu-system-x86_64", "microvm,x-option-roms=off,rtc=on,acpi=off", "ttyS0", "isa-serial,index=1", "ttyS1"},
+	"arm64": {"qemu-system-aarch64", "virt", "ttyAMA0", "pci-serial", "ttyS0"},
+}
+
+// arguments are QEMU's command line.
+func (c *Config) arguments() ([]string, error) {
+	q, ok := emulators[runtime.GOARCH]
+	if !ok {
+		return nil, fmt.Errorf("%w: none is known for %s", ErrNoQEMU, runtime.GOARCH)
+	}
+	program, err := exec.LookPath(q.program)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoQEMU, err)
+	}
+	cpu := "max"
+	if c.Accel == KVM {
+		cpu = "host"
+	}
+	const mebibyte = 1 << 20
+	params := append([]string{
+		"rdinit=/" + initDir + "/" + InitName, "console=" + q.console, "quiet", "panic=-1", "reboot=t",
+	}, c.Params...)
+	return []string{
+		program, "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none",
+		"-machine", q.machine, "-accel", string(c.Accel), "-cpu", cpu,
+		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.FormatInt(c.Memory/mebibyte, 10) + "M",
+		"-chardev", fmt.Sprintf("file,id=console,path=/dev/fd/%d", firstExtra+fdConsole), "-serial", "chardev:console",
+		"-chardev", "stdio,id=data,signal=off", "-device", q.second + ",chardev=data",
+		"-kernel", c.Kernel.Image, "-initrd", fmt.Sprintf("/dev/fd/%d", firstExtra+fdInitramfs),
+		"-append", strings.Join(params, " "),
+	}, nil
+}
+
+// probePatience is more than a kernel needs to boot on real hardware.
+const probePatience = 8 * time.Second
+
+// Probe finds out what carries instructions out here: KVM if a kernel really
+// boots with it, which a device file alone does not tell. The answer is kept
+// for as long as this system is up, in the cache directory.
+func Probe(ctx context.Context, k Kernel) (Accel, error) {
+	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return TCG, nil
+	}
+	_ = kvm.Close()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(CacheDir(), "accel")
+	answer := func(a Accel) string { return strings.TrimSpace(string(boot)) + " " + string(a) + "\n" }
+	if text, err := os.ReadFile(file); err == nil {
+		for _, a := range []Accel{KVM, TCG} {
+			if string(text) == answer(a) {
+				return a, nil
+			}
+		}
+	}
+	found := TCG
+	m, err := Start(ctx, Config{Kernel: k, Accel: KVM, Cgroup: CgroupV2, Memory: 256 << 20, CPUs: 1, Timeout: probePatience}, Streams{})
+	if err != nil {
+		return "", err
+	}
+	if _, err := m.Wait(); err == nil {
+		found = KVM
+	}
+	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
+		return found, nil // it will be asked again
+	}
+	return found, os.WriteFile(file, []byte(answer(found)), 0o600)
+}
