@@ -165,9 +165,6 @@ func (m *Machine) start(args []string, initramfs *os.File, log io.Writer) error 
 // Started is closed when the program has been executed, or never.
 func (m *Machine) Started() <-chan struct{} { return m.started }
 
-// PID is QEMU's.
-func (m *Machine) PID() int { return m.cmd.Process.Pid }
-
 // Signal sends a signal to the program.
 func (m *Machine) Signal(sig unix.Signal) error { return m.line.send(kindSignal, byte(sig)) }
 
@@ -243,6 +240,7 @@ func (m *Machine) serve(s Streams) (status int, err error) {
 			return int(payload[0]), nil
 		case kindFailed:
 			return 0, &ProgramError{int(payload[0]), string(payload[1:])}
+		case kindInput, kindResize, kindSignal: // which only we send
 		}
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", errOutput, err)

@@ -37,7 +37,7 @@ var budgets = []struct {
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
 	{"the core", 7000, patterns(core)},
-	{"the whole", 13800, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the whole", 15200, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.

@@ -52,6 +52,11 @@ func lint(s *suite) {
 // another kernel, and cgroup version 2 alone.
 var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp", "./tests/integration"}
 
+// slow are those of them that run hundreds of containers, most under strace,
+// which takes a quarter of an hour on an emulated processor. They are about the
+// runtime, not the kernel.
+const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree)$"
+
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
 func vm(s *suite) {
@@ -80,7 +85,7 @@ func vm(s *suite) {
 	machine := append(global[:len(global):len(global)], "vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--timeout", "15m",
 		"-v", minictr+":/minictr", "-e", "MINICTR=/minictr", "--exec", "tests")
 	env := []string{"MINICTR_VM_CACHE=" + cache, "MINICTR=" + minictr}
-	s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", "-exec=" + strings.Join(machine, " ")}, inside...), env...)
+	s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", "-skip=" + slow, "-exec=" + strings.Join(machine, " ")}, inside...), env...)
 	s.test(superuser, withoutCgo, []string{"./tests/vm"}, env...)
 }
 
