@@ -55,7 +55,8 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 // slow are those of them that run hundreds of containers, most under strace,
 // which takes a quarter of an hour on an emulated processor. They are about the
 // runtime, not the kernel.
-const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree)$"
+const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
+	"TestManyAtOnce|TestScarce|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
 
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
