@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -146,17 +145,17 @@ func runMachine(c *call, config *vm.Config) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	signals := engine.CatchSignals()
+	signals.Wait()
+	resize := func() {
+		if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+			_ = m.Resize(size.Row, size.Col) // only for show
+		}
+	}
 	go func() {
 		<-m.Started()
-		for sig := unix.SIGWINCH; ; sig = (<-signals).(unix.Signal) {
-			if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); sig == unix.SIGWINCH && err == nil {
-				_ = m.Resize(size.Row, size.Col) // only for show
-			} else if sig != unix.SIGWINCH {
-				_ = m.Signal(sig) // it is over, and Wait tells
-			}
-		}
+		resize()
+		signals.Forward(m.Signal, resize)
 	}()
 	status, err = m.Wait()
 	if panicked, ok := errors.AsType[*vm.PanicError](err); ok && config.Console == nil {

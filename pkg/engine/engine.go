@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -44,17 +45,18 @@ func (e *Engine) Sweep() error {
 	failed := func(err error) {
 		fmt.Fprintf(e.Messages, "minictr: what a killed container has left can't be removed yet: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	bundles, err := filepath.Glob(e.bundle("*")) // before the states are read: a new container has a state first
-	if err != nil {
+	top, prefix := filepath.Split(e.bundle(""))
+	bundles, err := os.ReadDir(top) // before the states are read: a new container has a state first
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	swept, err := e.Runtime.Sweep(failed)
 	for _, s := range swept {
 		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
 	}
-	for _, dir := range bundles {
-		if id := strings.TrimPrefix(dir, e.bundle("")); !e.Runtime.Has(id) {
-			if err := container.RemoveBundle(dir); err != nil {
+	for _, b := range bundles {
+		if id, ours := strings.CutPrefix(b.Name(), prefix); ours && !e.Runtime.Has(id) {
+			if err := container.RemoveBundle(filepath.Join(top, b.Name())); err != nil {
 				failed(err)
 			}
 		}

@@ -80,8 +80,8 @@ func (e *Engine) claim(img *image.Image, config container.Config) (c *container.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if _, err := store.Get(img.ID.String()); err != nil {
-		return nil, err
+	if there, err := store.Has(img); err != nil || !there {
+		return nil, errors.Join(err, &image.NotFoundError{Name: config.Image})
 	}
 	return e.Runtime.New(config)
 }
@@ -130,14 +130,14 @@ func CatchSignals() *Signals {
 // Wait returns when signals are caught.
 func (s *Signals) Wait() { <-s.caught }
 
-// forward sends signals on. One that comes after the container's end is lost,
-// as it should be.
-func (s *Signals) forward(c *container.Container, tty *terminalRelay) {
+// Forward sends signals on, for ever; SIGWINCH is resize's, if there is one.
+// What comes after the program's end is lost, as it should be.
+func (s *Signals) Forward(send func(unix.Signal) error, resize func()) {
 	for received := range s.received {
-		if sig, ok := received.(unix.Signal); sig == unix.SIGWINCH && tty != nil {
-			tty.resize()
+		if sig, ok := received.(unix.Signal); sig == unix.SIGWINCH && resize != nil {
+			resize()
 		} else if ok {
-			_ = c.Signal(sig) // ESRCH: it has just ended
+			_ = send(sig) // ESRCH: it has just ended
 		}
 	}
 }
@@ -157,12 +157,14 @@ func Foreground(c *container.Container, s *specs.Spec, signals *Signals, edit fu
 	if err := c.Start(s, start); err != nil {
 		return 0, err
 	}
+	var resize func()
 	if tty != nil {
+		resize = tty.resize
 		if err := tty.relay(); err != nil {
 			return 0, errors.Join(err, c.Signal(unix.SIGKILL))
 		}
 	}
-	go signals.forward(c, tty)
+	go signals.Forward(c.Signal, resize)
 	ws, err := c.Wait()
 	if err != nil {
 		return 0, err

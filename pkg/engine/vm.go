@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"path/filepath"
-	"strings"
 
 	"github.com/minictr/minictr/pkg/vm"
 )
@@ -30,13 +28,10 @@ func (e *Engine) VM(ctx context.Context, o Options) (*vm.Config, error) {
 	if cpu := s.Linux.Resources.CPU; cpu != nil {
 		c.CPUs = max(1, int((*cpu.Quota+int64(*cpu.Period)-1)/int64(*cpu.Period)))
 	}
-	for _, v := range o.Volumes { // Spec has checked them
-		parts := strings.Split(v, ":")
-		source, err := filepath.Abs(parts[0])
-		if err != nil {
-			return nil, err
+	for _, m := range s.Mounts {
+		if m.Type == "bind" {
+			c.Files = append(c.Files, vm.File{Host: m.Source, Guest: m.Destination})
 		}
-		c.Files = append(c.Files, vm.File{Host: source, Guest: parts[1]})
 	}
 	return c, nil
 }

@@ -137,7 +137,11 @@ func (g *guest) setUp() error {
 
 // connect opens the line to the host.
 func (g *guest) connect() error {
-	f, err := os.OpenFile(filepath.Join(newRoot, "dev", emulators[runtime.GOARCH].line), os.O_RDWR|unix.O_NOCTTY, 0)
+	q, err := emulatorOf(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(newRoot, "dev", q.line), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
 	}

@@ -42,19 +42,24 @@ type emulator struct {
 	line    string // the guest's name of that
 }
 
-// emulators are those for each kind of processor. The machine for amd64 has no
+// emulatorOf is the one for this kind of processor. The machine for amd64 has no
 // more than a program needs: it has booted in two thirds of the time of one
 // like a PC. Its ACPI is off, since without it the timer always works.
-var emulators = map[string]emulator{
-	"amd64": {"qemu-system-x86_64", "microvm,x-option-roms=off,rtc=on,acpi=off", "ttyS0", "isa-serial,index=1", "ttyS1"},
-	"arm64": {"qemu-system-aarch64", "virt", "ttyAMA0", "pci-serial", "ttyS0"},
+func emulatorOf(arch string) (emulator, error) {
+	switch arch {
+	case "amd64":
+		return emulator{"qemu-system-x86_64", "microvm,x-option-roms=off,rtc=on,acpi=off", "ttyS0", "isa-serial,index=1", "ttyS1"}, nil
+	case "arm64":
+		return emulator{"qemu-system-aarch64", "virt", "ttyAMA0", "pci-serial", "ttyS0"}, nil
+	}
+	return emulator{}, fmt.Errorf("%w: none is known for %s", ErrNoQEMU, arch)
 }
 
 // arguments are QEMU's command line.
 func (c *Config) arguments() ([]string, error) {
-	q, ok := emulators[runtime.GOARCH]
-	if !ok {
-		return nil, fmt.Errorf("%w: none is known for %s", ErrNoQEMU, runtime.GOARCH)
+	q, err := emulatorOf(runtime.GOARCH)
+	if err != nil {
+		return nil, err
 	}
 	program, err := exec.LookPath(q.program)
 	if err != nil {

@@ -85,7 +85,6 @@ const bootPatience = 3 * time.Minute
 // Causes for which a machine is stopped.
 var (
 	errTimeout = errors.New("it did not end within its time")
-	errBoot    = fmt.Errorf("it did not boot within %v", bootPatience)
 	errOver    = errors.New("it is over")
 )
 
@@ -213,7 +212,7 @@ var errOutput = errors.New("vm: the program's output")
 
 // serve talks to the guest until its program has ended.
 func (m *Machine) serve(s Streams) (status int, err error) {
-	boot := time.AfterFunc(bootPatience, func() { m.stop(errBoot) })
+	boot := time.AfterFunc(bootPatience, func() { m.stop(fmt.Errorf("it did not boot within %v", bootPatience)) })
 	if err := m.line.greeted(); err != nil {
 		return 0, err
 	}
@@ -224,13 +223,18 @@ func (m *Machine) serve(s Streams) (status int, err error) {
 			_ = m.line.send(kindInput)
 		}()
 	}
-	for {
+	for running := false; ; {
 		k, payload, err := m.line.receive()
 		if err != nil {
 			return 0, err
 		}
+		// Whoever has broken out to the guest's kernel can send anything.
+		if k == kindStarted && running || (k == kindExited || k == kindFailed) && len(payload) == 0 {
+			return 0, fmt.Errorf("vm: the guest sent a frame of kind %d that makes no sense", k)
+		}
 		switch k {
 		case kindStarted:
+			running = true
 			close(m.started)
 		case kindOutput:
 			_, err = s.Out.Write(payload)
