@@ -89,7 +89,7 @@ func TestRefusesText(t *testing.T) {
 		{"cut off", "{\n\"ociVersion\": \"1.0.0\",\n\"process\": {", "line 3: /process: unexpected EOF"},
 		{"a comma too many", "{\n  \"ociVersion\": \"1.0.0\",\n}\n", "line 2: invalid character ',' at start of value"},
 		{"twice", `{"ociVersion": "1.0.0", "ociVersion": "1.0.1"}`, "line 1: /ociVersion: duplicate object member name"},
-		{"two documents", "{}\n{}", "line 2: invalid character '{' after top-level value"},
+		{"two documents", "{}\n{}", "line 2: more than one value"},
 		{"an array", "[]", "must be an object, not an array"},
 		{"a number for text", `{"hostname": 5}`, "/hostname: must be a string, not a number"},
 		{"text for a number", `{"process": {"user": {"uid": "root"}}}`, "/process/user/uid: must be a number from 0 to 4294967295, not a string"},

@@ -88,8 +88,8 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.SetInterspersed(false)
 	f.StringVar(&g.root, "root", engine.DefaultRoot, "keep images and containers' files in `DIR` [$"+envRoot+"]")
 	f.StringVar(&g.runRoot, "run-root", engine.DefaultRun, "keep the state of containers in `DIR` [$"+envRunRoot+"]")
-	f.StringArrayVar(&g.mirrors, "mirror", nil, "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
-	f.StringArrayVar(&g.insecure, "insecure-registry", nil, "speak plain HTTP to `HOST` [$"+envInsecure+"]")
+	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
+	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
 	f.BoolVar(&g.version, "version", false, "print the version")
 	return f
 }
@@ -193,3 +193,11 @@ func words(values []string) (list []string) {
 	}
 	return list
 }
+
+// list is a flag that may be given again and again. The library's own makes a
+// CSV writer for each such flag, at every start.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ",") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+func (l *list) Type() string       { return "list" }

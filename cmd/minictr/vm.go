@@ -29,8 +29,8 @@ func (m *machineFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&m.kernel, "kernel", "", "boot `FILE` (by itself: the newest of this system's)")
 	f.StringVar(&m.accel, "accel", "auto", "`kvm`, tcg (plain emulation), or auto: what really works")
 	f.StringVar(&m.cgroup, "cgroup", "v2", "mount cgroup `v2`, v1 or hybrid in the machine")
-	f.StringArrayVar(&m.params, "append", nil, "give the kernel another `PARAMETER`")
-	f.StringArrayVar(&m.modules, "module", nil, "load the kernel `MODULE` too")
+	f.Var((*list)(&m.params), "append", "give the kernel another `PARAMETER`")
+	f.Var((*list)(&m.modules), "module", "load the kernel `MODULE` too")
 	f.DurationVar(&m.timeout, "timeout", 0, "end the machine after a `TIME` (30s, 5m)")
 	f.BoolVar(&m.console, "console", false, "print what the kernel says")
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
@@ -163,12 +162,8 @@ const (
 // page cache.
 func (r *Runtime) write(s *State) error {
 	s.Version = stateVersion
-	data, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
 	name := filepath.Join(r.dir(s.ID), stateFile)
-	if err := writeFile(name+temporary, data); err != nil {
+	if err := writeFile(name+temporary, spec.Marshal(s)); err != nil {
 		return err
 	}
 	if err := unix.Rename(name+temporary, name); err != nil {
@@ -226,7 +221,7 @@ func (r *Runtime) read(id string) (*State, error) {
 		return nil, err
 	}
 	s := new(State)
-	if err := json.Unmarshal(data, s); err != nil {
+	if err := spec.Unmarshal(data, s); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", name, errBroken, err)
 	}
 	if s.Version != stateVersion {

@@ -3,6 +3,7 @@ package vm
 import (
 	"bufio"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
