@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/minictr/minictr/pkg/compare"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -32,6 +33,13 @@ func main() {
 	}
 	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == vm.InitName {
 		vm.Init()
+	}
+	if filepath.Base(os.Args[0]) == compare.ProbeName {
+		if err := compare.Probe(os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", compare.ProbeName, err)
+			os.Exit(1)
+		}
+		return
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

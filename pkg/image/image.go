@@ -10,6 +10,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -108,6 +109,21 @@ func (i *Image) LayerDirs() []string {
 		dirs[n] = filepath.Join(dir, dirs[n])
 	}
 	return dirs
+}
+
+// Layout returns what an image layout of this image alone is: its index.json,
+// and the files of the store that are its blobs, by their paths in the layout.
+func (i *Image) Layout() (list []byte, blobs map[string]string, err error) {
+	digests := []Digest{i.ID, i.Manifest.Digest}
+	for _, layer := range i.Layers {
+		digests = append(digests, layer.Digest)
+	}
+	blobs = make(map[string]string)
+	for _, d := range digests {
+		blobs["blobs/sha256/"+d.Hex()] = i.store.blobPath(d)
+	}
+	list, err = json.Marshal(index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: []Descriptor{i.Manifest}})
+	return list, blobs, err
 }
 
 // stack returns the image's layers without repetition, the top one first.

@@ -37,7 +37,7 @@ var budgets = []struct {
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
 	{"the core", 7200, patterns(core)},
-	{"the whole", 15500, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the whole", 16300, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.

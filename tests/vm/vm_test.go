@@ -109,9 +109,10 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-func read(t *testing.T, file string) string {
+// bootID tells the host's kernel from a machine's.
+func bootID(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestProgram(t *testing.T) {
 	if len(lines) != 8 || strings.Join(lines[:5], " ") != "input /new b box 1000" || lines[6] != "file" || r.stderr != "oops\n" || r.status != 7 {
 		t.Fatalf("%v", r)
 	}
-	if lines[5] == read(t, "/proc/sys/kernel/random/boot_id") {
+	if lines[5] == bootID(t) {
 		t.Error("the machine has the kernel of the host")
 	}
 }
@@ -168,6 +169,28 @@ func TestPanic(t *testing.T) {
 	if r.status != 125 || r.stdout != "before\n" || !strings.Contains(r.stderr, "Call Trace:") ||
 		!strings.HasSuffix(r.stderr, "minictr: vm: the guest's kernel panicked: sysrq triggered crash: the host's kernel is another one, and goes on\n") {
 		t.Errorf("%v", r)
+	}
+}
+
+// TestPanicInContainer is where a container's wall ends: of two containers on
+// one kernel, one panics it, and the other dies too. The machine's wall holds.
+func TestPanicInContainer(t *testing.T) {
+	const alive, last = "b is alive\n", "a panics the kernel\n"
+	cmd := command(t, booted("-m", "1g", "-v", machine.args[0]+":/minictr", "tiny", "sh", "-c", `
+		/minictr run tiny sh -c 'while true; do echo b is alive; sleep 1; done' &
+		sleep 5
+		/minictr run --without masks tiny sh -c 'echo a panics the kernel; sleep 2; echo c > /proc/sysrq-trigger; sleep 1000'`)...)
+	before := bootID(t)
+	r := finish(t, cmd)
+	if !strings.Contains(r.stdout, alive) || !strings.Contains(r.stdout, last) {
+		t.Fatalf("%v", r)
+	}
+	// The serial line may hold what B said before.
+	if r.status != 125 || !strings.Contains(r.stderr, "the guest's kernel panicked") || strings.Count(r.stdout[strings.Index(r.stdout, last):], alive) > 3 {
+		t.Errorf("%v", r)
+	}
+	if after := bootID(t); after != before {
+		t.Errorf("the host's boot_id was %s and is %s", before, after)
 	}
 }
 

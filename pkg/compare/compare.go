@@ -1,0 +1,220 @@
+// Package compare runs one program in the three ways in which a program can be
+// deployed: bare, as a process like any other; in a container, a wall on the
+// kernel that all share; in a virtual machine, with a hypervisor and a kernel
+// of its own. It measures what each is, and what each costs.
+//
+// Everything is run as a person would, by minictr's own commands.
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Place is where a program runs.
+type Place string
+
+// The places, in the order of a report.
+const (
+	Bare      Place = "bare"
+	Container Place = "container"
+	Machine   Place = "vm"
+	Nested    Place = "container in vm"
+)
+
+// A Config says what to compare, and how.
+type Config struct {
+	Self    string   // this program's file
+	Globals []string // its flags before the command
+	Flags   []string // of run and of vm, the same for both
+	Machine []string // of vm alone
+	Image   Image
+	Args    []string // after the image; what it runs in the end is Command
+	Command []string
+	Files   map[Place]int64  // bytes on the host's disk; not of the bare program
+	Boots   map[Place]string // what must come up before the program
+	Runs    int              // measured starts in each place; what is reported is their median
+
+	Emulated  bool // the virtual machine's processor is
+	Count     int  // so many at once, if more than 1
+	Neighbour bool // what a noisy neighbour takes away
+	Nested    bool // a container in the virtual machine too
+	// NestedMemory is that of the virtual machine for it, in bytes.
+	NestedMemory int64
+}
+
+// An Image is what runs, and where its parts lie: an OCI image layout.
+type Image struct {
+	Name  string
+	ID    string            // digest of its configuration
+	Index []byte            // index.json
+	Blobs map[string]string // files of the host by their paths in the layout
+}
+
+// A Result is what was found. Times are in milliseconds, sizes in bytes.
+type Result struct {
+	Image    string   `json:"image"`
+	ImageID  string   `json:"imageID"` // digest of its configuration
+	Command  []string `json:"command"`
+	Emulated bool     `json:"emulated"` // the virtual machine's processor
+	Runs     int      `json:"runs"`
+	Sides    []*Side  `json:"sides"`
+	Sentence string   `json:"sentence"`
+}
+
+// A Side is one place.
+type Side struct {
+	Place   Place  `json:"place"`
+	Missing string `json:"missing,omitempty"` // why the command can't run here
+	Output  string `json:"output"`            // of the command
+	Facts   Facts  `json:"facts"`
+	// First is the time from the order to the program's first instruction, Done
+	// to the command's end.
+	First float64 `json:"first"`
+	Done  float64 `json:"done"`
+	PSS   int64   `json:"pss"`   // memory on the host, while a program of one page runs
+	Files int64   `json:"files"` // on the host's disk
+	Boots string  `json:"boots"` // what must come up before the program
+
+	Many *Many    `json:"many,omitempty"`
+	Left *float64 `json:"left,omitempty"` // share of its work that a process outside does beside a noisy neighbour here
+}
+
+// Many is what several take at once.
+type Many struct {
+	Count int     `json:"count"`
+	First float64 `json:"first"` // to the last one's first instruction
+	PSS   int64   `json:"pss"`   // of all
+}
+
+// Run compares. It tells progress what it begins to measure.
+func (c *Config) Run(ctx context.Context, progress func(string)) (r *Result, err error) {
+	dir, err := os.MkdirTemp("", "minictr-compare-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	program, err := firstCry()
+	if err != nil {
+		return nil, err
+	}
+	cry := filepath.Join(dir, "first-cry")
+	if err := os.WriteFile(cry, program, 0o755); err != nil {
+		return nil, err
+	}
+	m := &measurement{Config: c, ctx: ctx, dir: dir, cry: cry}
+	r = &Result{Image: c.Image.Name, ImageID: c.Image.ID, Command: c.Command, Emulated: c.Emulated, Runs: c.Runs}
+	for _, p := range []Place{Bare, Container, Machine} {
+		progress(string(p))
+		s, err := m.side(p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		r.Sides = append(r.Sides, s)
+	}
+	if c.Nested {
+		progress(string(Nested))
+		s, err := m.nested()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", Nested, err)
+		}
+		r.Sides = append(r.Sides, s)
+	}
+	if c.Neighbour {
+		progress("a noisy neighbour")
+		err = m.neighbours(r)
+	}
+	r.Sentence = r.sentence()
+	return r, err
+}
+
+// A measurement runs commands in places.
+type measurement struct {
+	*Config
+	ctx context.Context
+	dir string // for files of ours
+	cry string // file of the program whose first instruction is seen
+}
+
+// program is a file of the host in a place, under a name.
+func (m *measurement) program(p Place, file, name string, args, flags []string) *exec.Cmd {
+	if p == Bare {
+		cmd := exec.CommandContext(m.ctx, file, args...)
+		cmd.Args[0] = name
+		return cmd
+	}
+	return m.command(p, append([]string{"--volume", file + ":/" + name + ":ro", "--entrypoint", "/" + name}, flags...), args)
+}
+
+// probe is the probe in a place.
+func (m *measurement) probe(p Place, mode string, flags ...string) *exec.Cmd {
+	return m.program(p, m.Self, ProbeName, []string{mode}, flags)
+}
+
+// command is minictr's run or vm with the image.
+func (m *measurement) command(p Place, flags, args []string) *exec.Cmd {
+	verb := []string{"run"}
+	if p == Machine {
+		verb = append([]string{"vm"}, m.Machine...)
+	}
+	return exec.CommandContext(m.ctx, m.Self, slices.Concat(m.Globals, verb, m.Flags, flags, []string{m.Image.Name}, args)...)
+}
+
+// side measures one place.
+func (m *measurement) side(p Place) (*Side, error) {
+	s := &Side{Place: p, Files: m.Files[p], Boots: m.Boots[p]}
+	if err := facts(m.probe(p, "facts"), &s.Facts); err != nil {
+		return nil, err
+	}
+	var first, done []float64
+	var pss []int64
+	for range m.Runs {
+		many, err := m.start(p, 1)
+		if err != nil {
+			return nil, err
+		}
+		first, pss = append(first, many.First), append(pss, many.PSS)
+	}
+	s.First, s.PSS = median(first), median(pss)
+	if m.Count > 1 {
+		many, err := m.start(p, m.Count)
+		if err != nil {
+			return nil, err
+		}
+		s.Many = many
+	}
+	if p == Bare {
+		program, err := exec.LookPath(m.Command[0])
+		if err != nil {
+			s.Missing = fmt.Sprintf("this host has no %s: the image brings its own", m.Command[0])
+			return s, nil
+		}
+		st, err := os.Stat(program)
+		if err != nil {
+			return nil, err
+		}
+		s.Files = st.Size()
+	}
+	for range m.Runs {
+		cmd := m.command(p, nil, m.Args)
+		if p == Bare {
+			cmd = exec.CommandContext(m.ctx, m.Command[0], m.Command[1:]...)
+		}
+		began := time.Now()
+		out, err := cmd.CombinedOutput()
+		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() >= 125) {
+			return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		}
+		done = append(done, milliseconds(time.Since(began)))
+		s.Output = strings.TrimRight(string(out), "\r\n")
+	}
+	s.Done = median(done)
+	return s, nil
+}
