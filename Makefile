@@ -11,8 +11,12 @@ build:
 test:
 	go run ./tests/run
 
-lint vm:
+lint:
 	go run ./tests/run $@
+
+# make vm RUN=TestWall KERNEL=/boot/vmlinuz-6.1.0 SHELL_ON_FAILURE=1
+vm:
+	go run ./tests/run $(if $(RUN),--run '$(RUN)') $(if $(KERNEL),--kernel $(KERNEL)) $(if $(SHELL_ON_FAILURE),--shell) $@
 
 bench:
 	go run ./tests/bench

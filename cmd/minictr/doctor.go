@@ -100,6 +100,10 @@ func checkNamespaces(*call) finding {
 		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
 			absent = append(absent, ns)
 		}
+		limit := "max_" + ns + "_namespaces"
+		if text, err := os.ReadFile("/proc/sys/user/" + limit); err == nil && strings.TrimSpace(string(text)) == "0" {
+			return finding{limited, "new " + ns + " namespaces are forbidden: user." + limit + " is 0", "a container that asks for one is refused: sysctl user." + limit + "=1000 allows them"}
+		}
 	}
 	switch {
 	case len(absent) == 0:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,16 +24,19 @@ type machineFlags struct {
 	params, modules       []string
 	timeout               time.Duration
 	console               bool
+	log, init             string
 }
 
 func (m *machineFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&m.kernel, "kernel", "", "boot `FILE` (by itself: the newest of this system's)")
+	f.StringVar(&m.init, "init", "", "make `FILE` the first process: minictr for another kind of processor, which the kernel and the image must be for too")
 	f.StringVar(&m.accel, "accel", "auto", "`kvm`, tcg (plain emulation), or auto: what really works")
 	f.StringVar(&m.cgroup, "cgroup", "v2", "mount cgroup `v2`, v1 or hybrid in the machine")
 	f.Var((*list)(&m.params), "append", "give the kernel another `PARAMETER`")
 	f.Var((*list)(&m.modules), "module", "load the kernel `MODULE` too")
 	f.DurationVar(&m.timeout, "timeout", 0, "end the machine after a `TIME` (30s, 5m)")
 	f.BoolVar(&m.console, "console", false, "print what the kernel says")
+	f.StringVar(&m.log, "log", "", "append what the kernel says to `FILE`")
 }
 
 func vmCommand(f *pflag.FlagSet) action {
@@ -64,7 +68,7 @@ func vmCommand(f *pflag.FlagSet) action {
 		if err := m.apply(c, config); err != nil {
 			return err
 		}
-		status, err := runMachine(c, config)
+		status, err := runMachine(c, config, !m.console)
 		return ended(status, err)
 	}
 }
@@ -108,6 +112,7 @@ func (m *machineFlags) apply(ctx context.Context, c *vm.Config) (err error) {
 	if c.Kernel, err = vm.FindKernel(m.kernel); err != nil {
 		return err
 	}
+	c.Init = m.init
 	switch c.Cgroup = vm.Cgroup(m.cgroup); c.Cgroup {
 	case vm.CgroupV1, vm.CgroupV2, vm.CgroupHybrid:
 	default:
@@ -116,7 +121,7 @@ func (m *machineFlags) apply(ctx context.Context, c *vm.Config) (err error) {
 	switch c.Accel = vm.Accel(m.accel); c.Accel {
 	case vm.KVM, vm.TCG:
 	case "auto":
-		if c.Accel, err = vm.Probe(ctx, c.Kernel); err != nil {
+		if c.Accel, err = vm.Probe(ctx, c); err != nil {
 			return err
 		}
 	default:
@@ -125,6 +130,16 @@ func (m *machineFlags) apply(ctx context.Context, c *vm.Config) (err error) {
 	if m.console {
 		c.Console = os.Stderr
 	}
+	if m.log != "" {
+		log, err := os.OpenFile(m.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+		if err != nil {
+			return fmt.Errorf("--log: %w", err)
+		}
+		c.Console = log // for as long as this program lives
+		if m.console {
+			c.Console = io.MultiWriter(os.Stderr, log)
+		}
+	}
 	c.Params = append(c.Params, m.params...)
 	c.Modules = append(c.Modules, m.modules...)
 	c.Timeout = m.timeout
@@ -132,8 +147,8 @@ func (m *machineFlags) apply(ctx context.Context, c *vm.Config) (err error) {
 }
 
 // runMachine runs a machine in the foreground: its program's standard streams
-// and signals are ours.
-func runMachine(c *call, config *vm.Config) (status int, err error) {
+// and signals are ours. The last lines of a panic are told if they were not.
+func runMachine(c *call, config *vm.Config, lastLines bool) (status int, err error) {
 	if config.Process.Terminal && term.IsTerminal(0) {
 		state, err := term.MakeRaw(0)
 		if err != nil {
@@ -158,7 +173,7 @@ func runMachine(c *call, config *vm.Config) (status int, err error) {
 		signals.Forward(m.Signal, resize)
 	}()
 	status, err = m.Wait()
-	if panicked, ok := errors.AsType[*vm.PanicError](err); ok && config.Console == nil {
+	if panicked, ok := errors.AsType[*vm.PanicError](err); ok && lastLines {
 		fmt.Fprintln(c.stderr, strings.Join(panicked.Lines, "\r\n")+"\r")
 	}
 	return status, err

@@ -90,7 +90,9 @@ func (g Group) killRound() (bool, error) {
 		}
 	}
 	if f != nil {
-		err = errors.Join(err, write(f.control, f.thaw))
+		if e := write(f.control, f.thaw); !gone(e) { // whoever runs the container may take its cgroup away already
+			err = errors.Join(err, e)
+		}
 	}
 	return len(pids) == 0, err
 }

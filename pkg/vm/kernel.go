@@ -25,8 +25,9 @@ type Kernel struct {
 // ErrNoKernel says that there is no kernel to boot.
 var ErrNoKernel = errors.New("vm: no kernel image was found")
 
-// kernelPrefix begins the name of a kernel's image; its release follows.
-const kernelPrefix = "vmlinuz-"
+// kernelPrefix begins the name of a kernel's image; its release follows. In the
+// directory of its modules it has kernelName.
+const kernelPrefix, kernelName = "vmlinuz-", "vmlinuz"
 
 // FindKernel returns the kernel of an image file, or, if there is no name, the
 // newest one of this system that can be read.
@@ -39,8 +40,8 @@ func FindKernel(file string) (Kernel, error) {
 		}
 		return kernelOf(file), nil
 	}
-	for _, dir := range []string{CacheDir() + "/boot", "/boot"} {
-		images, _ := filepath.Glob(filepath.Join(dir, kernelPrefix+"*")) // the pattern is a good one
+	for _, pattern := range []string{CacheDir() + "/boot/" + kernelPrefix + "*", "/boot/" + kernelPrefix + "*", "/usr/lib/modules/*/" + kernelName} {
+		images, _ := filepath.Glob(pattern) // they are good ones
 		slices.SortFunc(images, func(a, b string) int { return compareReleases(b, a) })
 		for _, image := range images {
 			if f, err := os.Open(image); err == nil {
@@ -64,10 +65,13 @@ func CacheDir() string {
 	return filepath.Join(dir, "minictr-vm")
 }
 
-// kernelOf finds the modules of an image: below the directory that boot/ is
-// in, or those of this system.
+// kernelOf finds the modules of an image: beside it, below the directory that
+// boot/ is in, or those of this system.
 func kernelOf(image string) Kernel {
 	k := Kernel{Image: image}
+	if dir := filepath.Dir(image); filepath.Base(image) == kernelName && filepath.Base(filepath.Dir(dir)) == "modules" {
+		k.Modules = dir
+	}
 	release, ok := strings.CutPrefix(filepath.Base(image), kernelPrefix)
 	if !ok {
 		return k

@@ -1,9 +1,12 @@
 package vm
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,9 +58,38 @@ func emulatorOf(arch string) (emulator, error) {
 	return emulator{}, fmt.Errorf("%w: none is known for %s", ErrNoQEMU, arch)
 }
 
+// self is this program's file.
+const self = "/proc/self/exe"
+
+// arch is the kind of the machine's processor: that of its first process, as
+// the header of the file says, elf(5).
+func (c *Config) arch() (string, error) {
+	f, err := os.Open(cmp.Or(c.Init, self))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	header := make([]byte, 20)
+	if _, err := io.ReadFull(f, header); err != nil || string(header[:4]) != "\x7fELF" {
+		return "", fmt.Errorf("%s is not a program: %w", f.Name(), errors.ErrUnsupported)
+	}
+	switch machine := binary.LittleEndian.Uint16(header[18:]); machine {
+	case 62:
+		return "amd64", nil
+	case 183:
+		return "arm64", nil
+	default:
+		return "", fmt.Errorf("%s is for a processor that no machine is known for, e_machine %d", f.Name(), machine)
+	}
+}
+
 // arguments are QEMU's command line.
 func (c *Config) arguments() ([]string, error) {
-	q, err := emulatorOf(runtime.GOARCH)
+	arch, err := c.arch()
+	if err != nil {
+		return nil, err
+	}
+	q, err := emulatorOf(arch)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +119,14 @@ func (c *Config) arguments() ([]string, error) {
 // probePatience is more than a kernel needs to boot on real hardware.
 const probePatience = 8 * time.Second
 
-// Probe finds out what carries instructions out here: KVM if a kernel really
-// boots with it, which a device file alone does not tell. The answer is kept
-// for as long as this system is up, in the cache directory.
-func Probe(ctx context.Context, k Kernel) (Accel, error) {
+// Probe finds out what carries a machine's instructions out here: KVM if a
+// kernel really boots with it, which a device file alone does not tell. The
+// answer is kept for as long as this system is up, in the cache directory.
+// Another kind of processor is always emulated.
+func Probe(ctx context.Context, c *Config) (Accel, error) {
+	if arch, err := c.arch(); err != nil || arch != runtime.GOARCH {
+		return TCG, err
+	}
 	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
 		return TCG, nil
@@ -110,7 +146,7 @@ func Probe(ctx context.Context, k Kernel) (Accel, error) {
 		}
 	}
 	found := TCG
-	m, err := Start(ctx, Config{Kernel: k, Accel: KVM, Cgroup: CgroupV2, Memory: 256 << 20, CPUs: 1, Timeout: probePatience}, Streams{})
+	m, err := Start(ctx, Config{Kernel: c.Kernel, Accel: KVM, Cgroup: CgroupV2, Memory: 256 << 20, CPUs: 1, Timeout: probePatience}, Streams{})
 	if err != nil {
 		return "", err
 	}

@@ -43,6 +43,9 @@ func list(t *testing.T, data []byte) map[string]string {
 			}
 			content = contents[inode]
 		}
+		if _, there := files[name]; there {
+			t.Errorf("%s is in the archive twice", name)
+		}
 		files[name] = fmt.Sprintf("%o %s", mode, content)
 	}
 }
@@ -139,6 +142,24 @@ func sameAsOverlay(t *testing.T, want map[string]string, layers ...string) {
 	}
 	if len(shown) != n {
 		t.Errorf("overlayfs shows %d files, not %d", len(shown), n)
+	}
+}
+
+// TestFileTwice is that of two files for one place the later is there.
+func TestFileTwice(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a", "first")
+	write(t, dir, "b", "second")
+	if err := os.Link(filepath.Join(dir, "b"), filepath.Join(dir, "c")); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	c := Config{Files: []File{{dir + "/b", "/x"}, {dir + "/a", "/x/"}, {dir + "/b", "/x"}}}
+	if err := c.write(newArchive(&b)); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, b.Bytes())[newRoot+"/x"]; got != "100644 second" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -10,6 +10,7 @@ package vm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +33,7 @@ import (
 // A Config says what machine to make, and what to run in it.
 type Config struct {
 	Kernel  Kernel
+	Init    string // file of the first process, minictr for the kernel's processor; "" is this program
 	Accel   Accel
 	Cgroup  Cgroup   // what the guest mounts
 	Modules []string // kernel modules to load, if the kernel has them
@@ -279,7 +282,10 @@ func (c *Config) write(a *archive) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range c.Files {
+	for i, f := range c.Files {
+		if slices.ContainsFunc(c.Files[i+1:], func(later File) bool { return filepath.Clean(later.Guest) == filepath.Clean(f.Guest) }) {
+			continue // the kernel would take a second name for the same file as a link to itself
+		}
 		if err := a.copy(filepath.Join(newRoot, f.Guest), f.Host); err != nil {
 			return err
 		}
@@ -287,7 +293,7 @@ func (c *Config) write(a *archive) error {
 	if err := a.dir(initDir); err != nil {
 		return err
 	}
-	self, err := os.ReadFile("/proc/self/exe")
+	first, err := os.ReadFile(cmp.Or(c.Init, self))
 	if err != nil {
 		return err
 	}
@@ -300,7 +306,7 @@ func (c *Config) write(a *archive) error {
 		j.Args, j.Env, j.Cwd, j.Terminal = p.Args, p.Env, p.Cwd, p.Terminal
 		j.UID, j.GID, j.Groups = p.User.UID, p.User.GID, p.User.AdditionalGids
 	}
-	err = a.bytes(initDir+"/"+InitName, 0o755, self)
+	err = a.bytes(initDir+"/"+InitName, 0o755, first)
 	for _, m := range modules {
 		name := initDir + "/" + m.name + ".ko"
 		j.Modules = append(j.Modules, name)

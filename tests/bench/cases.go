@@ -46,19 +46,37 @@ func (c contestant) run() (time.Duration, error) {
 // prepare builds the bundles and programs, and returns what takes turns.
 func (p place) prepare() ([]contestant, error) {
 	err := errors.Join(p.writeBundle(plain), p.writeBundle(filtered), p.makeRootfs(), os.Mkdir(p.state, 0o711), p.makeCgroup())
-	for _, peer := range []string{"crun", "runc", "bwrap"} {
+	for _, peer := range peers {
 		if program, missing := exec.LookPath(peer); missing == nil {
 			err = errors.Join(err, install(program, filepath.Join(p.dir, peer)))
 		}
 	}
-	for _, b := range [][]string{{"minictr", "./cmd/minictr"}, {"nothing", "./tests/bench/nothing"}} {
-		built := filepath.Join(p.dir, b[0]+".built")
-		err = errors.Join(err, build("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", built, b[1]), install(built, filepath.Join(p.dir, b[0])))
+	if built := os.Getenv(programs); built != "" {
+		for name := range ours {
+			err = errors.Join(err, install(filepath.Join(built, name), filepath.Join(p.dir, name)))
+		}
+	} else {
+		err = errors.Join(err, p.build())
 	}
 	if _, missing := exec.LookPath("gcc"); missing == nil {
 		err = errors.Join(err, build("gcc", "-static", "-O2", "-Wall", "-o", filepath.Join(p.dir, "floor"), "tests/bench/floor/floor.c"))
 	}
 	return p.contestants(), err
+}
+
+// peers are the programs of others that take turns, if they are there.
+var peers = []string{"crun", "runc", "bwrap"}
+
+// ours are the packages of the programs that this module has.
+var ours = map[string]string{"minictr": "./cmd/minictr", "nothing": "./tests/bench/nothing"}
+
+// build makes them.
+func (p place) build() (err error) {
+	for name, dir := range ours {
+		built := filepath.Join(p.dir, name+".built")
+		err = errors.Join(err, build("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", built, dir), install(built, filepath.Join(p.dir, name)))
+	}
+	return err
 }
 
 func build(args ...string) error {

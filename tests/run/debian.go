@@ -26,6 +26,7 @@ var debian = [][2]string{
 	{"skopeo", "pulling from a registry"},
 	{"mmdebstrap", "an image of Debian"},
 	{"qemu-system-x86", "virtual machines"},
+	{"qemu-system-arm", "a virtual machine with another kind of processor"},
 	{"shellcheck", "checking scripts"},
 	{"shfmt", "checking scripts"},
 }

@@ -9,52 +9,114 @@ import (
 	"strings"
 )
 
-// metapackage depends on the newest kernel that Debian has for clouds.
-const metapackage = "linux-image-cloud-amd64"
+// A kernel is one that Debian has for clouds.
+type kernel struct {
+	suite string // of Debian; "" is this system's own
+	arch  string
+}
 
-// kernel brings Debian's kernel for virtual machines into the cache, where
-// minictr vm looks for one: it is unpacked there, with its modules, and never
-// installed. Without a network what is there serves.
-func kernel(dir string) (cache string, err error) {
-	if cache = os.Getenv("MINICTR_VM_CACHE"); cache == "" {
-		if cache, err = os.UserCacheDir(); err != nil {
+// Kernels that tests run on.
+var (
+	stable  = kernel{"", "amd64"}
+	newest  = kernel{"sid", "amd64"}
+	foreign = kernel{"stable", "arm64"} // for another kind of processor
+)
+
+// cacheDir is where kernels for virtual machines are kept, so that the next run
+// needs no network; minictr vm looks for one there.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("MINICTR_VM_CACHE"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "minictr-vm"), err
+}
+
+// fetch brings a kernel into the directory to, unpacked, with its modules, and
+// never installed; it returns the image. Without a network what is there
+// serves. The directory dir is for temporary files.
+func (k kernel) fetch(dir, to string) (image string, err error) {
+	if image := imageIn(to); image != "" {
+		return image, nil
+	}
+	dir = filepath.Join(dir, "kernel-"+k.suite+k.arch)
+	if err := os.MkdirAll(dir+"/lists/partial", 0o755); err != nil {
+		return "", err
+	}
+	// As root, apt would warn that its own user cannot write here.
+	options := []string{"-o", "APT::Sandbox::User=root"}
+	if k.suite != "" {
+		source := fmt.Sprintf("deb [arch=%s signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n", k.arch, k.suite)
+		if err := os.WriteFile(dir+"/sources.list", []byte(source), 0o600); err != nil {
 			return "", err
 		}
-		cache = filepath.Join(cache, "minictr-vm")
+		for _, o := range []string{
+			"APT::Architecture=" + k.arch, "APT::Architectures=" + k.arch, "Dir::State::Status=/dev/null", "Dir::State::Lists=" + dir + "/lists",
+			"Dir::Etc::SourceList=" + dir + "/sources.list", "Dir::Etc::SourceParts=-", "Dir::Cache::PkgCache=", "Dir::Cache::SrcPkgCache=",
+		} {
+			options = append(options, "-o", o)
+		}
+		if _, err := output(dir, "apt-get", append(options, "update")...); err != nil {
+			return "", err
+		}
 	}
-	if found, _ := filepath.Glob(cache + "/boot/vmlinuz-*"); len(found) > 0 {
-		return cache, nil
-	}
-	depends, err := output(dir, "apt-cache", "depends", "--important", metapackage)
+	names, err := k.packages(dir, options)
 	if err != nil {
 		return "", err
 	}
-	name := regexp.MustCompile(`linux-image-[0-9]\S*`).FindString(depends)
-	if name == "" {
-		return "", fmt.Errorf("apt-cache knows no kernel for %s; run apt-get update first", metapackage)
-	}
-	// As root, apt would warn that its own user cannot write here.
-	if _, err := output(dir, "apt-get", "-o", "APT::Sandbox::User=root", "download", name); err != nil {
+	if _, err := output(dir, "apt-get", append(append(options, "download"), names...)...); err != nil {
 		return "", err
 	}
-	packages, _ := filepath.Glob(dir + "/*.deb")
-	if len(packages) != 1 {
-		return "", fmt.Errorf("apt-get download %s left %d packages", name, len(packages))
-	}
-	part := cache + ".part" // whole, or not there
+	part := to + ".part" // whole, or not there
 	if err := os.RemoveAll(part); err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(part, 0o755); err != nil {
+	packages, _ := filepath.Glob(dir + "/*.deb")
+	for _, p := range packages {
+		if _, err := output(dir, "dpkg-deb", "-x", p, part); err != nil {
+			return "", err
+		}
+	}
+	if err := os.RemoveAll(to); err != nil {
 		return "", err
 	}
-	if _, err := output(dir, "dpkg-deb", "-x", packages[0], part); err != nil {
+	if err := os.Rename(part, to); err != nil {
 		return "", err
 	}
-	if err := os.RemoveAll(cache); err != nil {
-		return "", err
+	if image = imageIn(to); image == "" {
+		return "", fmt.Errorf("there is no kernel in %v", names)
 	}
-	return cache, os.Rename(part, cache)
+	return image, nil
+}
+
+// imageIn finds a kernel's image below a directory: Debian has moved it.
+func imageIn(dir string) string {
+	for _, pattern := range []string{"boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"} {
+		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+// packages are those in which it comes: one package, or one for the image and
+// another for the modules.
+func (k kernel) packages(dir string, options []string) (names []string, err error) {
+	meta := "linux-image-cloud-" + k.arch
+	depends, err := output(dir, "apt-cache", append(options, "depends", "--important", meta)...)
+	if err != nil {
+		return nil, err
+	}
+	release, found := strings.CutPrefix(regexp.MustCompile(`linux-image-[0-9]\S*`).FindString(depends), "linux-image-")
+	if !found {
+		return nil, fmt.Errorf("apt-cache knows no kernel for %s; run apt-get update first", meta)
+	}
+	for _, name := range []string{"linux-image-" + release, "linux-binary-" + release, "linux-modules-" + release} {
+		if _, err := output(dir, "apt-cache", append(options, "show", name)...); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // output is what a command in a directory says.

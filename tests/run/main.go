@@ -4,6 +4,10 @@
 //
 //	go run ./tests/run [--no-install] [core | root | lint | vm]...
 //
+// In the tier vm, --run PATTERN runs only such tests, --kernel FILE boots
+// another kernel, and --shell opens a shell in a machine like the one in which
+// tests failed. What the kernels say is kept in the cache directory, in logs/.
+//
 // A skipped test counts as a failure unless permitted knows why, and whatever
 // a tier leaves behind on the machine is a failure too. The last line tells
 // the numbers, and the exit status is 0 only if nothing failed.
@@ -34,6 +38,10 @@ var tiers = []tier{
 
 func main() {
 	noInstall := flag.Bool("no-install", false, "install nothing from Debian's packages")
+	s := new(suite)
+	flag.StringVar(&s.pattern, "run", "", "in virtual machines, run only tests that match this `PATTERN`")
+	flag.StringVar(&s.kernel, "kernel", "", "in virtual machines, boot the kernel `FILE`")
+	flag.BoolVar(&s.shell, "shell", false, "open a shell in a virtual machine like the one in which tests failed")
 	flag.Parse()
 	for _, name := range flag.Args() {
 		if !slices.ContainsFunc(tiers, func(t tier) bool { return t.name == name }) {
@@ -46,7 +54,7 @@ func main() {
 	tmp, err := os.MkdirTemp("", "minictr-tests-")
 	exit(err)
 	exit(os.Chmod(tmp, 0o777|os.ModeSticky))
-	s := &suite{tmp: tmp}
+	s.tmp = tmp
 	exit(s.adoptOrphans())
 	for _, t := range tiers {
 		if flag.NArg() == 0 || slices.Contains(flag.Args(), t.name) {
@@ -80,6 +88,9 @@ type suite struct {
 	counts
 	tier string
 	tmp  string // TMPDIR of all tests: what is left in it is a leak
+
+	pattern, kernel string // of the tier vm
+	shell           bool
 
 	mu    sync.Mutex
 	child int // the command that this process waits for

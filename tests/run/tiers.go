@@ -48,48 +48,6 @@ func lint(s *suite) {
 	s.check("shfmt", append([]string{"shfmt", "-d"}, scripts...)...)
 }
 
-// inside are the packages whose tests run in a virtual machine, too, with
-// another kernel, and cgroup version 2 alone.
-var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp", "./tests/integration"}
-
-// slow are those of them that run hundreds of containers, most under strace,
-// which takes a quarter of an hour on an emulated processor. They are about the
-// runtime, not the kernel.
-const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
-	"TestManyAtOnce|TestScarce|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
-
-// vm boots virtual machines, each with one test program in it, as go test
-// -exec has them made; and tests what machines are for themselves.
-func vm(s *suite) {
-	dir := s.tmp + "/vm"
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		s.fail("mkdir", err.Error())
-		return
-	}
-	defer func() { _ = s.wait(s.command(superuser, "rm", "-rf", dir)) }() // a leak check follows
-	cache, err := kernel(dir)
-	if err == nil {
-		err = system(dir + "/system.tar")
-	}
-	if err != nil {
-		s.fail("what the virtual machine needs", err.Error())
-		return
-	}
-	minictr := dir + "/minictr"
-	s.check("go build", "env", withoutCgo, "go", "build", "-ldflags=-s -w", "-o", minictr, "./cmd/minictr")
-	global := []string{minictr, "--root", dir + "/root", "--run-root", dir + "/run"}
-	load := append(global[:len(global):len(global)], "load", "--import", "tests", dir+"/system.tar")
-	if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
-		s.fail("minictr load", string(out)+err.Error())
-		return
-	}
-	machine := append(global[:len(global):len(global)], "vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--timeout", "15m",
-		"-v", minictr+":/minictr", "-e", "MINICTR=/minictr", "--exec", "tests")
-	env := []string{"MINICTR_VM_CACHE=" + cache, "MINICTR=" + minictr}
-	s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", "-skip=" + slow, "-exec=" + strings.Join(machine, " ")}, inside...), env...)
-	s.test(superuser, withoutCgo, []string{"./tests/vm"}, env...)
-}
-
 // packages lists all packages but that of the virtual machine.
 func (s *suite) packages() []string {
 	return slices.DeleteFunc(strings.Fields(s.output("go", "list", "./...")), func(p string) bool {
