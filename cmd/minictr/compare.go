@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -37,11 +38,19 @@ func compareCommand(f *pflag.FlagSet) action {
 		if config.Runs < 1 || config.Count < 1 {
 			return errors.New("--runs and --count: at least 1")
 		}
-		if err := c.comparison(&config, &m, &o); err != nil {
+		e, err := c.engine()
+		if err != nil {
 			return err
 		}
-		r, err := config.Run(c, func(what string) { fmt.Fprintf(c.stderr, "minictr: measuring: %s\n", what) })
+		if err := c.comparison(e, &config, &m, &o); err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+		defer stop()
+		r, err := config.Run(ctx, func(what string) { fmt.Fprintf(c.stderr, "minictr: measuring: %s\n", what) })
 		switch {
+		case ctx.Err() != nil: // the commands were killed, and left what killed ones leave
+			return errors.Join(errors.New("compare was interrupted"), e.Sweep())
 		case err != nil:
 			return err
 		case *format == "json":
@@ -52,11 +61,7 @@ func compareCommand(f *pflag.FlagSet) action {
 }
 
 // comparison fills a configuration in.
-func (c *call) comparison(config *compare.Config, m *machineFlags, o *engine.Options) (err error) {
-	e, err := c.engine()
-	if err != nil {
-		return err
-	}
+func (c *call) comparison(e *engine.Engine, config *compare.Config, m *machineFlags, o *engine.Options) (err error) {
 	if err := c.complete(o); err != nil {
 		return err
 	}

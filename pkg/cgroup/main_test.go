@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 			f, err := os.OpenFile(arg, os.O_RDWR, 0)
 			_ = f.Close()
 			fmt.Println(arg, err == nil)
+		case "read":
+			text, _ := os.ReadFile(arg)
+			fmt.Println("read", len(text))
 		case "burn":
 			for end := time.Now().Add(time.Second); time.Now().Before(end); {
 			}

@@ -59,7 +59,7 @@ func vm(s *suite) {
 		failed := s.failed
 		fmt.Printf("in a virtual machine: %s\n", m.name)
 		command := slices.Concat(global, []string{
-			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g",
+			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop",
 			"-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, m.flags)
 		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", "tests"), " ")
@@ -95,6 +95,9 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 		}
 	}
 	logs := filepath.Join(cache, "logs")
+	if err := os.RemoveAll(logs); err != nil { // of the run before
+		return nil, nil, err
+	}
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, nil, err
 	}

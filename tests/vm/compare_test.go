@@ -2,9 +2,12 @@ package vm_test
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/minictr/minictr/pkg/compare"
 )
@@ -118,5 +121,39 @@ func TestCompareText(t *testing.T) {
 		if len(line) > 81 {
 			t.Errorf("a line of %d characters: %s", len(line), line)
 		}
+	}
+}
+
+// TestCompareInterrupted is that Ctrl-C leaves neither a container nor a file.
+func TestCompareInterrupted(t *testing.T) {
+	cmd := command(t, "compare", "--accel", "tcg", "--runs", "1", "tiny", "sleep", "100")
+	tmp := t.TempDir()
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a terminal's foreground job is a group
+	says, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaited(t, says, "measuring: bare")
+	time.Sleep(2 * time.Second) // the program sleeps, bare
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(says)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its status tells
+	if code := cmd.ProcessState.ExitCode(); code != 125 || !strings.Contains(string(rest), "compare was interrupted") {
+		t.Errorf("exit status %d: %s", code, rest)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("%v is left (%v)", left, err)
+	}
+	if r := finish(t, command(t, "ps")); r.status != 0 || strings.Count(r.stdout, "\n") != 1 {
+		t.Errorf("containers are left: %s", r)
 	}
 }
