@@ -153,7 +153,6 @@ func (g Group) devices(b *plan.Builder, rules []rule) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	b.At(devicesPointer)
 	if p := g.place("devices"); p != nil {
 		base, exceptions, err := reduce(rules)
 		if err != nil {

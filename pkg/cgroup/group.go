@@ -43,10 +43,10 @@ func (p Place) tasks() plan.Reg { return plan.Reg(p.Name + "/tasks") }
 var ErrNotEmpty = errors.New("container's cgroup is not empty")
 
 // Create adds the parent's section: it makes the directories, sets the limits
-// and the device rules in r, which may be nil, and opens what the child needs
-// to enter. An error names the field of config.json that cannot be had on
+// and the device rules in r, which may be nil, and after them the rules that
+// hold always, and opens what the child needs to enter. An error names the field of config.json that cannot be had on
 // this host; it is a *MissingError if a controller is not mounted.
-func (g Group) Create(b *plan.Builder, r *specs.LinuxResources) error {
+func (g Group) Create(b *plan.Builder, r *specs.LinuxResources, always ...specs.LinuxDeviceCgroup) error {
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}
@@ -54,7 +54,7 @@ func (g Group) Create(b *plan.Builder, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	rules, err := parseRules(r.Devices)
+	rules, err := parseRules(slices.Concat(r.Devices, always))
 	if err != nil {
 		return err
 	}
@@ -73,6 +73,10 @@ func (g Group) Create(b *plan.Builder, r *specs.LinuxResources) error {
 	for _, s := range limits {
 		b.At(s.pointer)
 		act(b, s.why, s.String(), func(*plan.Run) error { return s.apply() })
+	}
+	b.At(g.Pointer)
+	if len(r.Devices) > 0 {
+		b.At(devicesPointer)
 	}
 	if err := g.devices(b, rules); err != nil {
 		return err

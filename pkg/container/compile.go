@@ -3,7 +3,6 @@
 package container
 
 import (
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -28,7 +27,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
-	if err := h.Cgroup.Create(b, h.resources(s)); err != nil {
+	if err := h.Cgroup.Create(b, s.Linux.Resources, h.devices(s)...); err != nil {
 		return nil, err
 	}
 	namespace.Open(b, s)
@@ -96,17 +95,11 @@ func (h Host) born() plan.Reg {
 	return ""
 }
 
-// resources are the limits of the spec, with the devices allowed that every
-// container has: where the host can deny the others it does, whether the spec
-// speaks of devices or not.
-func (h Host) resources(s *specs.Spec) *specs.LinuxResources {
-	var r specs.LinuxResources
-	if s.Linux.Resources != nil {
-		r = *s.Linux.Resources
+// devices are those that every container may use. Where the host can deny the
+// others it does, whether the spec speaks of devices or not.
+func (h Host) devices(s *specs.Spec) []specs.LinuxDeviceCgroup {
+	if r := s.Linux.Resources; (r == nil || len(r.Devices) == 0) && !h.Cgroup.GuardsDevices() {
+		return nil
 	}
-	if len(r.Devices) == 0 && !h.Cgroup.GuardsDevices() {
-		return &r
-	}
-	r.Devices = slices.Concat(r.Devices, spec.DefaultDevices(s))
-	return &r
+	return spec.DefaultDevices(s)
 }

@@ -24,7 +24,8 @@ func alpine() Template {
 	return Template{
 		Config: spec.Image{
 			Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"},
-			Labels: map[string]string{"maker": "nobody", spec.Unlimited: "true"},
+			Labels:  map[string]string{"maker": "nobody", spec.Unlimited: "true"},
+			Volumes: map[string]struct{}{"/data": {}, "/dev/shm/": {}},
 		},
 		Layers: []string{"l/0", "l/1"},
 		Read: func(path string) ([]byte, error) {

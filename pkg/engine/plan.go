@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/rootfs"
@@ -28,6 +32,9 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 func (e *Engine) template(name string) (Template, error) {
 	if name == rootfs.Short || name == rootfs.Name {
 		return builtinTemplate(), nil
+	}
+	if _, err := os.Stat(e.Root); errors.Is(err, fs.ErrNotExist) {
+		return Template{}, fmt.Errorf("image: get: %w", &image.NotFoundError{Name: name}) // no store is made for a plan
 	}
 	store, err := e.Images()
 	if err != nil {

@@ -59,14 +59,10 @@ func (d decoder) value(v reflect.Value) error {
 	case v.Kind() == reflect.Interface:
 		return d.SkipValue() // Windows' only
 	case kind == '{' && v.Kind() == reflect.Struct:
-		names := fields(nil, v.Type(), nil)
-		return d.each(func() error {
-			name, err := d.ReadToken()
-			if err != nil {
-				return err
-			}
-			for _, f := range names {
-				if f.name == name.String() {
+		members := fields(nil, v.Type(), nil)
+		return d.each(func(name string) error {
+			for _, f := range members {
+				if f.name == name {
 					return d.value(v.FieldByIndex(f.index))
 				}
 			}
@@ -74,21 +70,15 @@ func (d decoder) value(v reflect.Value) error {
 		})
 	case kind == '{' && v.Kind() == reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
-		elem := reflect.New(v.Type().Elem()).Elem()
-		return d.each(func() error {
-			name, err := d.ReadToken()
-			if err != nil {
-				return err
-			}
-			key := name.String()
-			elem.SetZero()
-			err = d.value(elem)
-			v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), elem)
+		return d.each(func(name string) error {
+			elem := reflect.New(v.Type().Elem()).Elem()
+			err := d.value(elem)
+			v.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), elem)
 			return err
 		})
 	case kind == '[' && v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-		return d.each(func() error {
+		return d.each(func(string) error {
 			v.Grow(1)
 			v.SetLen(v.Len() + 1)
 			return d.value(v.Index(v.Len() - 1))
@@ -113,11 +103,19 @@ func (d decoder) value(v reflect.Value) error {
 	return nil
 }
 
-// each calls read for every member of the object or array that comes next.
-func (d decoder) each(read func() error) error {
-	_, err := d.ReadToken() // its beginning
+// each calls read for every member of the object or array that comes next. In
+// an object the member's name is read already.
+func (d decoder) each(read func(name string) error) error {
+	begin, err := d.ReadToken()
+	named := begin.Kind() == '{'
 	for err == nil && d.PeekKind() != '}' && d.PeekKind() != ']' {
-		err = read()
+		var name jsontext.Token
+		if named {
+			if name, err = d.ReadToken(); err != nil {
+				break
+			}
+		}
+		err = read(name.String())
 	}
 	if err == nil {
 		_, err = d.ReadToken() // its end, or why there is none
