@@ -34,7 +34,7 @@ func commands() []command {
 		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", runCommand},
 		{"plan", "IMAGE|BUNDLE [COMMAND...]", "print the wall: the system calls that run would make, and why", planCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", vmCommand},
-		{"compare", "IMAGE [COMMAND...]", "run an image bare, in a container and in a virtual machine, and measure", compareCommand},
+		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", compareCommand},
 		{"ps", "", "list the containers", psCommand},
 		{"rm", "CONTAINER...", "remove containers", rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", pullCommand},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ func compareCommand(f *pflag.FlagSet) action {
 	config := compare.Config{}
 	f.SetInterspersed(false)
 	f.StringVarP(&o.Memory, "memory", "m", "", "give both `BYTES` of memory (k, m, g)")
-	f.StringVar(&o.CPUs, "cpus", "", "give both `N` processors")
+	f.StringVar(&o.CPUs, "cpus", "", "give both `N` processors (a machine has whole ones, and one by itself)")
 	f.StringVar(&m.kernel, "kernel", "", "boot `FILE` (by itself: the newest of this system's)")
 	f.StringVar(&m.accel, "accel", "auto", "`kvm`, tcg (plain emulation), or auto: what really works")
 	f.IntVar(&config.Runs, "runs", 3, "measure each start `N` times, and report the median")
@@ -93,6 +94,7 @@ func (c *call) comparison(e *engine.Engine, config *compare.Config, m *machineFl
 	config.Machine = []string{"--kernel", machine.Kernel.Image, "--accel", string(machine.Accel)}
 	config.Emulated = machine.Accel == vm.TCG
 	config.Args, config.Command = o.Args, machine.Process.Args
+	config.Typed = len(o.Args) > 0 && slices.Equal(o.Args, config.Command)
 	config.Image = compare.Image{Name: o.Image, ID: img.ID.String()}
 	if config.Image.Index, config.Image.Blobs, err = img.Layout(); err != nil {
 		return err
@@ -119,8 +121,10 @@ func (c *call) costs(config *compare.Config, machine *vm.Config, img *image.Imag
 	return nil
 }
 
-// diskUsage is what files and directories take, in bytes, as du(1) counts.
+// diskUsage is what files and directories take, in bytes, as du(1) counts: a
+// file with several names once.
 func diskUsage(paths ...string) (size int64, err error) {
+	seen := make(map[[2]uint64]bool)
 	for _, path := range paths {
 		resolved, err := filepath.EvalSymlinks(path)
 		if err != nil {
@@ -131,7 +135,10 @@ func diskUsage(paths ...string) (size int64, err error) {
 			if err == nil {
 				err = unix.Lstat(path, &st)
 			}
-			size += st.Blocks * 512
+			if file := [2]uint64{uint64(st.Dev), st.Ino}; !seen[file] {
+				seen[file] = true
+				size += st.Blocks * 512
+			}
 			return err
 		})
 		if err != nil {

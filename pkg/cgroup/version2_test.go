@@ -20,7 +20,11 @@ func onVersion2(t *testing.T, test func(t *testing.T, l Layout)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u := g.unifiedPlace(); u == nil || g.place("memory") != u {
+		u := g.unifiedPlace()
+		if l.Version() == V2 && len(l.Hierarchies[0].Controllers) > 2 && g.place("memory") == nil {
+			t.Fatalf("version 2 is alone, and has no controller for memory: %+v", l)
+		}
+		if u == nil || g.place("memory") != u {
 			t.Log("the controllers are version 1's: the tier vm of tests/run has a machine where they are not")
 			return
 		}

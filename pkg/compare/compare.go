@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Place is where a program runs.
@@ -36,8 +38,9 @@ type Config struct {
 	Flags   []string // of run and of vm, the same for both
 	Machine []string // of vm alone
 	Image   Image
-	Args    []string // after the image; what it runs in the end is Command
-	Command []string
+	Args    []string         // after the image
+	Command []string         // what it runs in the end
+	Typed   bool             // Command is Args: nothing of it is the image's, so it may run bare
 	Files   map[Place]int64  // bytes on the host's disk; not of the bare program
 	Boots   map[Place]string // what must come up before the program
 	Runs    int              // measured starts in each place; what is reported is their median
@@ -74,6 +77,7 @@ type Side struct {
 	Place   Place  `json:"place"`
 	Missing string `json:"missing,omitempty"` // why the command can't run here
 	Output  string `json:"output"`            // of the command
+	Status  int    `json:"status"`            // its exit status
 	Facts   Facts  `json:"facts"`
 	// First is the time from the order to the program's first instruction, Done
 	// to the command's end.
@@ -191,30 +195,59 @@ func (m *measurement) side(p Place) (*Side, error) {
 		s.Many = many
 	}
 	if p == Bare {
-		program, err := exec.LookPath(m.Command[0])
-		if err != nil {
-			s.Missing = fmt.Sprintf("this host has no %s: the image brings its own", m.Command[0])
+		if s.Missing = m.notBare(); s.Missing != "" {
 			return s, nil
 		}
-		st, err := os.Stat(program)
-		if err != nil {
+		var st unix.Stat_t
+		program, err := exec.LookPath(m.Command[0])
+		if err := errors.Join(err, unix.Stat(program, &st)); err != nil {
 			return nil, err
 		}
-		s.Files = st.Size()
+		s.Files = st.Blocks * 512
 	}
 	for range m.Runs {
 		cmd := m.command(p, nil, m.Args)
 		if p == Bare {
-			cmd = exec.CommandContext(m.ctx, m.Command[0], m.Command[1:]...)
+			cmd = m.bare()
 		}
 		began := time.Now()
 		out, err := cmd.CombinedOutput()
-		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() >= 125) {
-			return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
-		}
 		done = append(done, milliseconds(time.Since(began)))
+		if p == Bare && cmd.Process != nil {
+			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // what it has left; ESRCH: nothing
+		}
+		exit := (*exec.ExitError)(nil)
+		if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) || m.ctx.Err() != nil {
+			return nil, errors.Join(err, m.ctx.Err())
+		}
+		// From these on it is minictr that speaks, or a program that was not found.
+		if s.Status = cmd.ProcessState.ExitCode(); p != Bare && s.Status >= 125 && s.Status <= 127 {
+			return nil, fmt.Errorf("exit status %d: %s", s.Status, strings.TrimSpace(string(out)))
+		}
 		s.Output = strings.TrimRight(string(out), "\r\n")
 	}
 	s.Done = median(done)
 	return s, nil
+}
+
+// notBare says why the command can't run bare. What an image's author wrote
+// never runs without a wall.
+func (m *measurement) notBare() string {
+	if !m.Typed {
+		return "the command is the image's own, which never runs without a wall"
+	}
+	if _, err := exec.LookPath(m.Command[0]); err != nil {
+		return fmt.Sprintf("this host has no %s: the image brings its own", m.Command[0])
+	}
+	return ""
+}
+
+// bare is the command as a process like any other, in a group of its own, so
+// that all of it can be ended.
+func (m *measurement) bare() *exec.Cmd {
+	cmd := exec.CommandContext(m.ctx, m.Command[0], m.Command[1:]...)
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	return cmd
 }

@@ -136,7 +136,18 @@ func pss(pid int) (int64, error) {
 			size = kilobytes << 10
 		}
 	}
-	lists, err := filepath.Glob(dir + "/task/*/children")
+	// A file in memory that is open, and not mapped, is in no PSS: the machine's
+	// files, which QEMU has from us.
+	descriptors, err := filepath.Glob(dir + "/fd/*")
+	for _, fd := range descriptors {
+		if name, e := os.Readlink(fd); e == nil && strings.HasPrefix(name, "/memfd:") {
+			if st, e := os.Stat(fd); e == nil {
+				size += st.Size()
+			}
+		}
+	}
+	lists, e := filepath.Glob(dir + "/task/*/children")
+	err = errors.Join(err, e)
 	for _, list := range lists {
 		text, e := os.ReadFile(list)
 		err = errors.Join(err, e)
@@ -154,17 +165,17 @@ func pss(pid int) (int64, error) {
 // noisy neighbour is in each place. All share one processor.
 func (m *measurement) neighbours(r *Result) error {
 	return pinned(func() error {
-		alone, err := m.work()
-		if err != nil {
-			return err
-		}
 		for _, s := range r.Sides {
 			if s.Place == Nested {
 				continue
 			}
-			var limits []string
+			limits := []string{"--cpus", "1"}
 			if s.Place == Container {
 				limits = []string{"--cpus", neighbourCPUs}
+			}
+			alone, err := m.work()
+			if err != nil {
+				return err
 			}
 			hog, err := begin(m.probe(s.Place, "hog", limits...))
 			if err != nil {

@@ -71,6 +71,12 @@ var rows = []struct {
 	{"sees memory", func(s *Side) string { return bytes(s.Facts.Memory) }},
 	{"sees processors", func(s *Side) string { return strconv.Itoa(s.Facts.Processors) }},
 	{"boots before", func(s *Side) string { return s.Boots }},
+	{"exit status", func(s *Side) string {
+		if s.Status == 0 {
+			return ""
+		}
+		return strconv.Itoa(s.Status)
+	}},
 	{"first instruction", func(s *Side) string { return duration(s.First) }},
 	{"command done", func(s *Side) string { return duration(s.Done) }},
 	{"memory on the host", func(s *Side) string { return bytes(s.PSS) }},
@@ -138,6 +144,11 @@ func (r *Result) sentence() string {
 		times(machine.First/container.First), times(float64(machine.PSS)/float64(container.PSS)))
 	if len(r.Sides) > 3 && r.Sides[3].Facts.BootID != bare.Facts.BootID {
 		text += " In a container on that kernel the same image ran as well: a container needs a kernel, not this one."
+	}
+	if bare.Left != nil {
+		text += fmt.Sprintf(" A process that shared its processor with %d busy threads still did %.0f %% of its work when they were bare, "+
+			"%.0f %% when a container held them to %s processors, and %.0f %% when they were in a machine of one.",
+			hogs, 100**bare.Left, 100**container.Left, neighbourCPUs, 100**machine.Left)
 	}
 	return text
 }

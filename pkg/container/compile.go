@@ -3,7 +3,6 @@
 package container
 
 import (
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minictr/minictr/pkg/cgroup"

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -162,6 +163,11 @@ const (
 // page cache.
 func (r *Runtime) write(s *State) error {
 	s.Version = stateVersion
+	for _, path := range []string{s.Bundle, s.Cgroup.Path} {
+		if !utf8.ValidString(path) {
+			return fmt.Errorf("%q is not UTF-8: it would not be found again by what the state says", path)
+		}
+	}
 	name := filepath.Join(r.dir(s.ID), stateFile)
 	if err := writeFile(name+temporary, spec.Marshal(s)); err != nil {
 		return err

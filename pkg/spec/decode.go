@@ -58,6 +58,8 @@ func (d decoder) value(v reflect.Value) error {
 		return d.value(v.Elem())
 	case v.Kind() == reflect.Interface:
 		return d.SkipValue() // Windows' only
+	case v.Kind() == reflect.Struct && reflect.PointerTo(v.Type()).Implements(textual):
+		return d.text(v)
 	case kind == '{' && v.Kind() == reflect.Struct:
 		members := fields(nil, v.Type(), nil)
 		return d.each(func(name string) error {
@@ -83,15 +85,6 @@ func (d decoder) value(v reflect.Value) error {
 			v.SetLen(v.Len() + 1)
 			return d.value(v.Index(v.Len() - 1))
 		})
-	case kind == '"' && v.Kind() == reflect.Struct:
-		token, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		if t, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-			return t.UnmarshalText([]byte(token.String()))
-		}
-		return d.mismatch(v, token)
 	}
 	token, err := d.ReadToken()
 	switch {
@@ -99,6 +92,24 @@ func (d decoder) value(v reflect.Value) error {
 		return err
 	case !scalar(v, token):
 		return d.mismatch(v, token)
+	}
+	return nil
+}
+
+// textual is what is written as a string, whatever it is in Go: a time.
+var textual = reflect.TypeFor[encoding.TextUnmarshaler]()
+
+// text reads a string into such a value.
+func (d decoder) text(v reflect.Value) error {
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	if token.Kind() != '"' {
+		return fmt.Errorf("%smust be a string, not %s", at(d.StackPointer()), found(v, token))
+	}
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(token.String())); err != nil {
+		return fmt.Errorf("%s%w", at(d.StackPointer()), err)
 	}
 	return nil
 }
@@ -158,7 +169,7 @@ func fields(all []field, t reflect.Type, within []int) []field {
 		f := t.Field(i)
 		index := append(within[:len(within):len(within)], i)
 		switch name, options, _ := strings.Cut(f.Tag.Get("json"), ","); {
-		case name == "-":
+		case name == "-", !f.IsExported() && !f.Anonymous:
 		case f.Anonymous && name == "":
 			all = fields(all, f.Type, index)
 		default:

@@ -98,6 +98,7 @@ func FuzzUnmarshal(f *testing.F) {
 	f.Add(spec.Marshal(sample()))
 	f.Add([]byte(`{"text": null, "list": [null], "map": {"": 1}, "When": "2026-01-02T03:04:05.6Z"}`))
 	f.Add([]byte(`{"Signed": 1.0}`))
+	f.Add([]byte(`{"When": {"wall": 1}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var got, want everything
 		if spec.Unmarshal(data, &got) != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Marshal is the JSON of a value, in which Unmarshal finds the same again.
+// Marshal is the JSON of a value, in which Unmarshal finds the same again: all
+// but what in its strings is not UTF-8.
 func Marshal(v any) []byte { return encode(nil, reflect.ValueOf(v)) }
 
 func encode(b []byte, v reflect.Value) []byte {

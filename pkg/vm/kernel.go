@@ -40,8 +40,12 @@ func FindKernel(file string) (Kernel, error) {
 		}
 		return kernelOf(file), nil
 	}
-	for _, pattern := range []string{CacheDir() + "/boot/" + kernelPrefix + "*", "/boot/" + kernelPrefix + "*", "/usr/lib/modules/*/" + kernelName} {
-		images, _ := filepath.Glob(pattern) // they are good ones
+	for _, dir := range []string{CacheDir(), "/"} {
+		var images []string
+		for _, pattern := range []string{"boot/" + kernelPrefix + "*", "usr/lib/modules/*/" + kernelName} {
+			found, _ := filepath.Glob(filepath.Join(dir, pattern)) // it is a good one
+			images = append(images, found...)
+		}
 		slices.SortFunc(images, func(a, b string) int { return compareReleases(b, a) })
 		for _, image := range images {
 			if f, err := os.Open(image); err == nil {

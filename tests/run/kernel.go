@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,7 +68,7 @@ func (k kernel) fetch(dir, to string) (image string, err error) {
 	if _, err := output(dir, "apt-get", append(append(options, "download"), names...)...); err != nil {
 		return "", err
 	}
-	part := to + ".part" // whole, or not there
+	part := filepath.Join(to, ".part") // the image comes last: it is there when all is
 	if err := os.RemoveAll(part); err != nil {
 		return "", err
 	}
@@ -77,16 +78,21 @@ func (k kernel) fetch(dir, to string) (image string, err error) {
 			return "", err
 		}
 	}
-	if err := os.RemoveAll(to); err != nil {
-		return "", err
+	modules, _ := filepath.Glob(part + "/*/modules/*/kernel")
+	more, _ := filepath.Glob(part + "/usr/lib/modules/*/kernel")
+	if imageIn(part) == "" || len(modules)+len(more) == 0 {
+		return "", fmt.Errorf("there is no kernel with modules in %v", names)
 	}
-	if err := os.Rename(part, to); err != nil {
-		return "", err
+	for _, name := range []string{"lib", "usr", "boot"} {
+		if _, err := os.Stat(filepath.Join(part, name)); err != nil {
+			continue
+		}
+		err := errors.Join(os.RemoveAll(filepath.Join(to, name)), os.Rename(filepath.Join(part, name), filepath.Join(to, name)))
+		if err != nil {
+			return "", err
+		}
 	}
-	if image = imageIn(to); image == "" {
-		return "", fmt.Errorf("there is no kernel in %v", names)
-	}
-	return image, nil
+	return imageIn(to), os.RemoveAll(part)
 }
 
 // imageIn finds a kernel's image below a directory: Debian has moved it.
