@@ -33,7 +33,8 @@ func onVersion2(t *testing.T, test func(t *testing.T, l Layout)) {
 }
 
 // TestEveryLimitOfVersion2 sets all that config.json can ask of version 2, and
-// reads back what the kernel has of it.
+// reads back what the kernel has of it: all but rdma, which needs a device, and
+// weights of single disks, which need their scheduler.
 func TestEveryLimitOfVersion2(t *testing.T) {
 	onVersion2(t, func(t *testing.T, l Layout) {
 		major, minor := disk(t)
@@ -49,6 +50,7 @@ func TestEveryLimitOfVersion2(t *testing.T) {
 			},
 			Pids: &specs.LinuxPids{Limit: new(int64(20))},
 			BlockIO: &specs.LinuxBlockIO{
+				Weight:                new(uint16(500)),
 				ThrottleReadBpsDevice: throttle(1 << 20), ThrottleWriteBpsDevice: throttle(2 << 20),
 				ThrottleReadIOPSDevice: throttle(100), ThrottleWriteIOPSDevice: throttle(200),
 			},
@@ -60,7 +62,8 @@ func TestEveryLimitOfVersion2(t *testing.T) {
 			"memory.max": "67108864", "memory.low": "33554432", "memory.swap.max": "33554432", "memory.high": "50331648",
 			"cpu.weight": "59", "cpu.max": "50000 200000", "cpu.max.burst": "10000", "cpuset.cpus": "0", "cpuset.mems": "0",
 			"pids.max": "20", "hugetlb.2MB.max": "4194304", "hugetlb.2MB.rsvd.max": "4194304", "cgroup.max.descendants": "3",
-			"io.max": fmt.Sprintf("%d:%d rbps=1048576 wbps=2097152 riops=100 wiops=200", major, minor),
+			"io.weight": "default 4950", // of 10000, as 500 is of 1000
+			"io.max":    fmt.Sprintf("%d:%d rbps=1048576 wbps=2097152 riops=100 wiops=200", major, minor),
 		} {
 			text, err := os.ReadFile(filepath.Join(g.unifiedPlace().Dir, file))
 			if got := strings.TrimSpace(string(text)); err != nil || got != want {
