@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -21,12 +20,11 @@ import (
 func compareCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	var m machineFlags
-	config := compare.Config{}
+	var config compare.Config
 	f.SetInterspersed(false)
 	f.StringVarP(&o.Memory, "memory", "m", "", "give both `BYTES` of memory (k, m, g)")
 	f.StringVar(&o.CPUs, "cpus", "", "give both `N` processors (a machine has whole ones, and one by itself)")
-	f.StringVar(&m.kernel, "kernel", "", "boot `FILE` (by itself: the newest of this system's)")
-	f.StringVar(&m.accel, "accel", "auto", "`kvm`, tcg (plain emulation), or auto: what really works")
+	m.boot(f)
 	f.IntVar(&config.Runs, "runs", 3, "measure each start `N` times, and report the median")
 	f.IntVar(&config.Count, "count", 1, "start `N` at once too")
 	f.BoolVar(&config.Neighbour, "neighbour", false, "measure too what a noisy neighbour takes away")
@@ -94,9 +92,8 @@ func (c *call) comparison(e *engine.Engine, config *compare.Config, m *machineFl
 	config.Machine = []string{"--kernel", machine.Kernel.Image, "--accel", string(machine.Accel)}
 	config.Emulated = machine.Accel == vm.TCG
 	config.Args, config.Command = o.Args, machine.Process.Args
-	config.Typed = len(o.Args) > 0 && slices.Equal(o.Args, config.Command)
 	config.Image = compare.Image{Name: o.Image, ID: img.ID.String()}
-	if config.Image.Index, config.Image.Blobs, err = img.Layout(); err != nil {
+	if config.Image.Index, config.Image.Files, err = img.Layout(); err != nil {
 		return err
 	}
 	return c.costs(config, machine, img, p.Len())

@@ -28,13 +28,14 @@ import (
 func main() {
 	// Under the name of one of its commands this program is that command: so
 	// it serves in the built-in image.
-	if applet, ok := rootfs.Applet(filepath.Base(os.Args[0])); ok {
+	name := filepath.Base(os.Args[0])
+	if applet, ok := rootfs.Applet(name); ok {
 		os.Exit(applet(os.Args))
 	}
-	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == vm.InitName {
+	if os.Getpid() == 1 && name == vm.InitName {
 		vm.Init()
 	}
-	if filepath.Base(os.Args[0]) == compare.ProbeName {
+	if name == compare.ProbeName {
 		if err := compare.Probe(os.Args[1:]); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", compare.ProbeName, err)
 			os.Exit(1)

@@ -27,10 +27,15 @@ type machineFlags struct {
 	log, init             string
 }
 
-func (m *machineFlags) define(f *pflag.FlagSet) {
+// boot defines those that say on what the machine runs.
+func (m *machineFlags) boot(f *pflag.FlagSet) {
 	f.StringVar(&m.kernel, "kernel", "", "boot `FILE` (by itself: the newest of this system's)")
-	f.StringVar(&m.init, "init", "", "make `FILE` the first process: minictr for another kind of processor, which the kernel and the image must be for too")
 	f.StringVar(&m.accel, "accel", "auto", "`kvm`, tcg (plain emulation), or auto: what really works")
+}
+
+func (m *machineFlags) define(f *pflag.FlagSet) {
+	m.boot(f)
+	f.StringVar(&m.init, "init", "", "make `FILE` the first process: minictr for another kind of processor, which the kernel and the image must be for too")
 	f.StringVar(&m.cgroup, "cgroup", "v2", "mount cgroup `v2`, v1 or hybrid in the machine")
 	f.Var((*list)(&m.params), "append", "give the kernel another `PARAMETER`")
 	f.Var((*list)(&m.modules), "module", "load the kernel `MODULE` too")

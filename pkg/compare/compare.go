@@ -40,7 +40,6 @@ type Config struct {
 	Image   Image
 	Args    []string         // after the image
 	Command []string         // what it runs in the end
-	Typed   bool             // Command is Args: nothing of it is the image's, so it may run bare
 	Files   map[Place]int64  // bytes on the host's disk; not of the bare program
 	Boots   map[Place]string // what must come up before the program
 	Runs    int              // measured starts in each place; what is reported is their median
@@ -58,7 +57,7 @@ type Image struct {
 	Name  string
 	ID    string            // digest of its configuration
 	Index []byte            // index.json
-	Blobs map[string]string // files of the host by their paths in the layout
+	Files map[string]string // the others: files of the host by their paths in the layout
 }
 
 // A Result is what was found. Times are in milliseconds, sizes in bytes.
@@ -177,7 +176,7 @@ func (m *measurement) side(p Place) (*Side, error) {
 	if err := facts(m.probe(p, "facts"), &s.Facts); err != nil {
 		return nil, err
 	}
-	var first, done []float64
+	var first []float64
 	var pss []int64
 	for range m.Runs {
 		many, err := m.start(p, 1)
@@ -194,46 +193,52 @@ func (m *measurement) side(p Place) (*Side, error) {
 		}
 		s.Many = many
 	}
-	if p == Bare {
+	return s, m.runs(s)
+}
+
+// runs measures the command in one place.
+func (m *measurement) runs(s *Side) error {
+	if s.Place == Bare {
 		if s.Missing = m.notBare(); s.Missing != "" {
-			return s, nil
+			return nil
 		}
 		var st unix.Stat_t
 		program, err := exec.LookPath(m.Command[0])
 		if err := errors.Join(err, unix.Stat(program, &st)); err != nil {
-			return nil, err
+			return err
 		}
 		s.Files = st.Blocks * 512
 	}
+	var done []float64
 	for range m.Runs {
-		cmd := m.command(p, nil, m.Args)
-		if p == Bare {
+		cmd := m.command(s.Place, nil, m.Args)
+		if s.Place == Bare {
 			cmd = m.bare()
 		}
 		began := time.Now()
 		out, err := cmd.CombinedOutput()
 		done = append(done, milliseconds(time.Since(began)))
-		if p == Bare && cmd.Process != nil {
+		if s.Place == Bare && cmd.Process != nil {
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // what it has left; ESRCH: nothing
 		}
 		exit := (*exec.ExitError)(nil)
 		if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) || m.ctx.Err() != nil {
-			return nil, errors.Join(err, m.ctx.Err())
+			return errors.Join(err, m.ctx.Err())
 		}
 		// From these on it is minictr that speaks, or a program that was not found.
-		if s.Status = cmd.ProcessState.ExitCode(); p != Bare && s.Status >= 125 && s.Status <= 127 {
-			return nil, fmt.Errorf("exit status %d: %s", s.Status, strings.TrimSpace(string(out)))
+		if s.Status = cmd.ProcessState.ExitCode(); s.Place != Bare && s.Status >= 125 && s.Status <= 127 {
+			return fmt.Errorf("exit status %d: %s", s.Status, strings.TrimSpace(string(out)))
 		}
 		s.Output = strings.TrimRight(string(out), "\r\n")
 	}
 	s.Done = median(done)
-	return s, nil
+	return nil
 }
 
 // notBare says why the command can't run bare. What an image's author wrote
 // never runs without a wall.
 func (m *measurement) notBare() string {
-	if !m.Typed {
+	if len(m.Args) == 0 || !slices.Equal(m.Args, m.Command) {
 		return "the command is the image's own, which never runs without a wall"
 	}
 	if _, err := exec.LookPath(m.Command[0]); err != nil {

@@ -217,7 +217,7 @@ func pinned(f func() error) error {
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		return err
 	}
-	for cpu := range 8 * len(all) * 8 {
+	for cpu := range 64 * len(all) {
 		if all.IsSet(cpu) {
 			one.Set(cpu)
 			break
@@ -233,19 +233,14 @@ func pinned(f func() error) error {
 // is one of the built-in image, which has a shell.
 func (m *measurement) nested() (*Side, error) {
 	const program, layout = "/minictr", "/image"
-	files := map[string]string{program: m.Self, layout + "/index.json": m.dir + "/index.json", layout + "/oci-layout": m.dir + "/oci-layout"}
-	for name, file := range m.Image.Blobs {
-		files[layout+"/"+name] = file
-	}
-	err := errors.Join(
-		os.WriteFile(m.dir+"/index.json", m.Image.Index, 0o600),
-		os.WriteFile(m.dir+"/oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600))
-	if err != nil {
+	list := filepath.Join(m.dir, "index.json")
+	if err := os.WriteFile(list, m.Image.Index, 0o600); err != nil {
 		return nil, err
 	}
-	args := slices.Concat(m.Globals, []string{"vm", "--memory", strconv.FormatInt(m.NestedMemory, 10)}, m.Machine)
-	for guest, host := range files {
-		args = append(args, "--volume", host+":"+guest)
+	args := slices.Concat(m.Globals, []string{"vm", "--memory", strconv.FormatInt(m.NestedMemory, 10)}, m.Machine,
+		[]string{"--volume", m.Self + ":" + program, "--volume", list + ":" + layout + "/index.json"})
+	for name, file := range m.Image.Files {
+		args = append(args, "--volume", file+":"+layout+"/"+name)
 	}
 	script := fmt.Sprintf("%s load %s >&2 && %[1]s run --volume %[1]s:/%[3]s:ro --entrypoint /%[3]s %[4]s facts",
 		program, layout, ProbeName, m.Image.ID)

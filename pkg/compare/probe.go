@@ -22,7 +22,7 @@ type Facts struct {
 	Kernel     string `json:"kernel"`     // uname -r
 	BootID     string `json:"bootID"`     // of one boot of one kernel
 	PID        int    `json:"pid"`        // its own
-	Hostname   string `json:"hostname"`   //
+	Hostname   string `json:"hostname"`   // uname -n
 	Processes  int    `json:"processes"`  // in /proc
 	Memory     int64  `json:"memory"`     // bytes that the machine has, sysinfo(2)
 	Processors int    `json:"processors"` // that it may use, sched_getaffinity(2)

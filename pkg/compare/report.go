@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 )
 
 // Format writes the result for people: what the command said, a table, and
@@ -26,7 +27,7 @@ func (r *Result) Format(w io.Writer) error {
 	return err
 }
 
-// table writes the rows that are not empty, in columns two spaces apart.
+// table writes the rows that are not empty.
 func (r *Result) table(b *strings.Builder) {
 	lines := [][]string{{shorten(r.ImageID, len("sha256:")+12)}}
 	for _, s := range r.Sides {
@@ -45,17 +46,14 @@ func (r *Result) table(b *strings.Builder) {
 			lines = append(lines, cells)
 		}
 	}
-	for column := range lines[0] {
-		width := 0
-		for _, cells := range lines {
-			width = max(width, len(cells[column]))
-		}
-		for _, cells := range lines {
-			cells[column] += strings.Repeat(" ", width+2-len(cells[column]))
-		}
-	}
+	var columns strings.Builder
+	out := tabwriter.NewWriter(&columns, 0, 0, 2, ' ', 0)
 	for _, cells := range lines {
-		b.WriteString(strings.TrimRight(strings.Join(cells, ""), " ") + "\n")
+		fmt.Fprintln(out, strings.Join(cells, "\t"))
+	}
+	_ = out.Flush() // a Builder takes all
+	for line := range strings.Lines(columns.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 }
 
@@ -81,30 +79,25 @@ var rows = []struct {
 	{"command done", func(s *Side) string { return duration(s.Done) }},
 	{"memory on the host", func(s *Side) string { return bytes(s.PSS) }},
 	{"files on the host", func(s *Side) string { return bytes(s.Files) }},
-	{"several at once", func(s *Side) string {
-		if s.Many == nil {
-			return ""
-		}
-		return strconv.Itoa(s.Many.Count)
-	}},
-	{"the last starts", func(s *Side) string {
-		if s.Many == nil {
-			return ""
-		}
-		return duration(s.Many.First)
-	}},
-	{"memory for all", func(s *Side) string {
-		if s.Many == nil {
-			return ""
-		}
-		return bytes(s.Many.PSS)
-	}},
+	{"several at once", ofMany(func(m *Many) string { return strconv.Itoa(m.Count) })},
+	{"the last starts", ofMany(func(m *Many) string { return duration(m.First) })},
+	{"memory for all", ofMany(func(m *Many) string { return bytes(m.PSS) })},
 	{"beside a noisy one", func(s *Side) string {
 		if s.Left == nil {
 			return ""
 		}
 		return fmt.Sprintf("%.0f %%", 100**s.Left)
 	}},
+}
+
+// ofMany is a cell that is empty where several were not measured.
+func ofMany(cell func(*Many) string) func(*Side) string {
+	return func(s *Side) string {
+		if s.Many == nil {
+			return ""
+		}
+		return cell(s.Many)
+	}
 }
 
 func shorten(s string, n int) string { return s[:min(n, len(s))] }

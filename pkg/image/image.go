@@ -112,18 +112,18 @@ func (i *Image) LayerDirs() []string {
 }
 
 // Layout returns what an image layout of this image alone is: its index.json,
-// and the files of the store that are its blobs, by their paths in the layout.
-func (i *Image) Layout() (list []byte, blobs map[string]string, err error) {
+// and its other files, which are the store's, by their paths in the layout.
+func (i *Image) Layout() (list []byte, files map[string]string, err error) {
 	digests := []Digest{i.ID, i.Manifest.Digest}
 	for _, layer := range i.Layers {
 		digests = append(digests, layer.Digest)
 	}
-	blobs = make(map[string]string)
+	files = map[string]string{"oci-layout": i.store.path("oci-layout")}
 	for _, d := range digests {
-		blobs["blobs/sha256/"+d.Hex()] = i.store.blobPath(d)
+		files["blobs/sha256/"+d.Hex()] = i.store.blobPath(d)
 	}
 	list, err = json.Marshal(index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: []Descriptor{i.Manifest}})
-	return list, blobs, err
+	return list, files, err
 }
 
 // stack returns the image's layers without repetition, the top one first.

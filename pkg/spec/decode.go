@@ -58,7 +58,7 @@ func (d decoder) value(v reflect.Value) error {
 		return d.value(v.Elem())
 	case v.Kind() == reflect.Interface:
 		return d.SkipValue() // Windows' only
-	case v.Kind() == reflect.Struct && reflect.PointerTo(v.Type()).Implements(textual):
+	case isText(v):
 		return d.text(v)
 	case kind == '{' && v.Kind() == reflect.Struct:
 		members := fields(nil, v.Type(), nil)
@@ -96,8 +96,10 @@ func (d decoder) value(v reflect.Value) error {
 	return nil
 }
 
-// textual is what is written as a string, whatever it is in Go: a time.
-var textual = reflect.TypeFor[encoding.TextUnmarshaler]()
+// isText says whether a struct is written as a string: a time.
+func isText(v reflect.Value) bool {
+	return v.Kind() == reflect.Struct && reflect.PointerTo(v.Type()).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
 
 // text reads a string into such a value.
 func (d decoder) text(v reflect.Value) error {
@@ -106,7 +108,7 @@ func (d decoder) text(v reflect.Value) error {
 		return err
 	}
 	if token.Kind() != '"' {
-		return fmt.Errorf("%smust be a string, not %s", at(d.StackPointer()), found(v, token))
+		return d.mismatch(v, token)
 	}
 	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(token.String())); err != nil {
 		return fmt.Errorf("%s%w", at(d.StackPointer()), err)
@@ -196,7 +198,7 @@ func at(p jsontext.Pointer) string {
 // wanted says what a Go value is in JSON.
 func wanted(v reflect.Value) string {
 	switch k := v.Kind(); {
-	case k == reflect.String:
+	case k == reflect.String || isText(v):
 		return "a string"
 	case k == reflect.Bool:
 		return "a boolean"

@@ -26,8 +26,11 @@ func measureInMachine(rounds, paused int) (err error) {
 		return err
 	}
 	args := []string{
-		"--root", p.dir + "/images", "--run-root", p.dir + "/run", "vm", "--cpus", "2", "-m", "2g", "-v", p.dir + "/minictr:/programs/minictr",
-		"-v", p.dir + "/nothing:/programs/nothing", "-e", programs + "=/programs", "-e", "PATH=" + os.Getenv("PATH"), "-e", inside + "=1",
+		"--root", p.dir + "/images", "--run-root", p.dir + "/run", "vm", "--cpus", "2", "-m", "2g",
+		"-e", programs + "=/programs", "-e", "PATH=" + os.Getenv("PATH"), "-e", inside + "=1",
+	}
+	for name := range ours {
+		args = append(args, "-v", filepath.Join(p.dir, name)+":/programs/"+name)
 	}
 	files := []string{"/bin/busybox"}
 	for _, peer := range peers {
