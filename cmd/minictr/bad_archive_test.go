@@ -208,10 +208,10 @@ func TestRefusesFiles(t *testing.T) {
 		{"rmi UPPER", `image: get: reference "UPPER": "UPPER": the name must be in lower case`},
 		{"plan nosuch", "image: get: nosuch is not in the store: minictr images lists what is here; minictr pull fetches more"},
 		{"pull 127.0.0.1:1/nosuch", "image: pull 127.0.0.1:1/nosuch:latest: tried http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: no registry can be reached; the built-in image needs none: minictr run tiny"},
-		{"--root words images", "image: open store DIR/words: open DIR/words/version: not a directory"},
-		{"--run-root words ps", "open words: not a directory"},
-		{"--run-root words run tiny true", "open words: not a directory"},
-		{"--root /proc/nosuch images", "image: open store /proc/nosuch: mkdir /proc/nosuch: no such file or directory"},
+		{"--data-root words images", "image: open store DIR/words: open DIR/words/version: not a directory"},
+		{"--root words ps", "open words: not a directory"},
+		{"--root words run tiny true", "open words: not a directory"},
+		{"--data-root /proc/nosuch images", "image: open store /proc/nosuch: mkdir /proc/nosuch: no such file or directory"},
 	} {
 		t.Run(c.args, func(t *testing.T) { h.refuses(t, nil, c.want, strings.Fields(c.args)...) })
 	}

@@ -42,7 +42,7 @@ func (h host) run(t *testing.T, stdin []byte, args ...string) (string, int) {
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), minictr, args...)
 	cmd.Dir, cmd.Stdin, cmd.Stderr = h.dir, bytes.NewReader(stdin), &stderr
-	cmd.Env = append(os.Environ(), "MINICTR_ROOT="+h.dir+"/root", "MINICTR_RUN_ROOT="+h.dir+"/run")
+	cmd.Env = append(os.Environ(), "MINICTR_DATA_ROOT="+h.dir+"/root", "MINICTR_ROOT="+h.dir+"/run")
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return stderr.String(), exit.ExitCode()

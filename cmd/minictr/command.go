@@ -71,15 +71,15 @@ type call struct {
 
 // globals are the flags before the command.
 type globals struct {
-	root, runRoot     string
+	dataRoot, root    string
 	mirrors, insecure []string
 	version           bool
 }
 
 // Environment variables that stand for global flags.
 const (
+	envDataRoot = "MINICTR_DATA_ROOT"
 	envRoot     = "MINICTR_ROOT"
-	envRunRoot  = "MINICTR_RUN_ROOT"
 	envMirror   = "MINICTR_MIRROR"
 	envInsecure = "MINICTR_INSECURE_REGISTRY"
 )
@@ -87,8 +87,8 @@ const (
 func (g *globals) flags() *pflag.FlagSet {
 	f := newFlags()
 	f.SetInterspersed(false)
-	f.StringVar(&g.root, "root", engine.DefaultRoot, "keep images and containers' files in `DIR` [$"+envRoot+"]")
-	f.StringVar(&g.runRoot, "run-root", engine.DefaultRun, "keep the state of containers in `DIR` [$"+envRunRoot+"]")
+	f.StringVar(&g.dataRoot, "data-root", engine.DefaultDataRoot, "keep images and containers' files in `DIR` [$"+envDataRoot+"]")
+	f.StringVar(&g.root, "root", engine.DefaultRoot, "keep the state of containers in `DIR` [$"+envRoot+"]")
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
 	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
 	f.BoolVar(&g.version, "version", false, "print the version")
@@ -101,8 +101,8 @@ func (g *globals) environment(f *pflag.FlagSet) {
 		name, flag string
 		set        func(string)
 	}{
+		{envDataRoot, "data-root", func(s string) { g.dataRoot = s }},
 		{envRoot, "root", func(s string) { g.root = s }},
-		{envRunRoot, "run-root", func(s string) { g.runRoot = s }},
 		{envMirror, "mirror", func(s string) { g.mirrors = []string{s} }},
 		{envInsecure, "insecure-registry", func(s string) { g.insecure = []string{s} }},
 	} {
@@ -155,8 +155,8 @@ func (c *call) engine() (*engine.Engine, error) {
 		return nil, err
 	}
 	return &engine.Engine{
-		Root:     c.root,
-		Runtime:  container.Runtime{Root: c.runRoot},
+		Root:     c.dataRoot,
+		Runtime:  container.Runtime{Root: c.root},
 		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c.insecure)},
 		Messages: c.stderr,
 	}, nil

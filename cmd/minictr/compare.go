@@ -83,7 +83,7 @@ func (c *call) comparison(e *engine.Engine, config *compare.Config, m *machineFl
 	if config.Self, err = os.Executable(); err != nil {
 		return err
 	}
-	config.Globals = []string{"--root", c.root, "--run-root", c.runRoot}
+	config.Globals = []string{"--data-root", c.dataRoot, "--root", c.root}
 	for _, name := range []string{"memory", "cpus"} {
 		if c.flags.Changed(name) {
 			config.Flags = append(config.Flags, "--"+name, c.flags.Lookup(name).Value.String())

@@ -170,7 +170,7 @@ func checkImages(c *call) finding {
 	free := int64(st.Bavail) * st.Bsize
 	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, size(free)), ""}
 	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --root chooses another file system"}
+		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --data-root chooses another file system"}
 	}
 	return f
 }

@@ -177,7 +177,7 @@ func hint(err error) string {
 	case errors.Is(err, unix.ENOSPC):
 		return "the disk is full: minictr rmi removes images"
 	case errors.Is(err, unix.EROFS):
-		return "the file system is read-only: --root and --run-root choose other directories"
+		return "the file system is read-only: --data-root and --root choose other directories"
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ func TestInterruptedPull(t *testing.T) {
 	}))
 	defer server.Close()
 	cmd := exec.CommandContext(t.Context(), minictr, "run", server.Listener.Addr().String()+"/image", "true")
-	cmd.Env = append(os.Environ(), "MINICTR_ROOT="+h.dir+"/root", "MINICTR_RUN_ROOT="+h.dir+"/run")
+	cmd.Env = append(os.Environ(), "MINICTR_DATA_ROOT="+h.dir+"/root", "MINICTR_ROOT="+h.dir+"/run")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

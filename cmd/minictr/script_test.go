@@ -78,8 +78,8 @@ func setup(env *testscript.Env) error {
 	}
 	env.Setenv("PATH", filepath.Dir(minictr)+string(os.PathListSeparator)+env.Getenv("PATH"))
 	env.Setenv("MINICTR", minictr)
-	env.Setenv("MINICTR_ROOT", filepath.Join(env.WorkDir, "root"))
-	env.Setenv("MINICTR_RUN_ROOT", filepath.Join(env.WorkDir, "run"))
+	env.Setenv("MINICTR_DATA_ROOT", filepath.Join(env.WorkDir, "root"))
+	env.Setenv("MINICTR_ROOT", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("IMAGES", images)
 	return nil
 }

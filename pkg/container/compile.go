@@ -29,6 +29,9 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	if err := h.Cgroup.Create(b, s.Linux.Resources, h.devices(s)...); err != nil {
 		return nil, err
 	}
+	if uid, asked := namespace.Delegatee(s); asked {
+		h.Cgroup.Delegate(b, uid)
+	}
 	namespace.Open(b, s)
 	namespace.Pipe(b, s)
 	namespace.Clone(b, s, h.born())

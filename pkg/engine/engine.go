@@ -21,8 +21,8 @@ import (
 
 // Default directories of root's engine.
 const (
-	DefaultRoot = "/var/lib/minictr" // images, and the files of containers
-	DefaultRun  = "/run/minictr"     // state of containers; a reboot empties it
+	DefaultDataRoot = "/var/lib/minictr" // images, and the files of containers
+	DefaultRoot     = "/run/minictr"     // state of containers; a reboot empties it
 )
 
 // An Engine keeps images and runs containers of them.

@@ -66,14 +66,38 @@ func User(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
-// mapped says whether an id inside is someone outside.
-func mapped(maps []specs.LinuxIDMapping, id uint32) bool {
+// outside is who an id inside is outside, if it is anyone.
+func outside(maps []specs.LinuxIDMapping, id uint32) (host uint32, mapped bool) {
 	for _, m := range maps {
 		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return true
+			return m.HostID + id - m.ContainerID, true
 		}
 	}
-	return false
+	return 0, false
+}
+
+func mapped(maps []specs.LinuxIDMapping, id uint32) bool {
+	_, ok := outside(maps, id)
+	return ok
+}
+
+// Delegatee is the user on the host who is to own the container's version 2
+// cgroup, config-linux.md "Cgroup ownership": that of the program, if it sees
+// the cgroup as the root of all and in a mount that it can write to. It is
+// not asked for where that user is root, who owns it anyway.
+func Delegatee(s *specs.Spec) (uid uint32, asked bool) {
+	if !IsNew(s, specs.CgroupNamespace) {
+		return 0, false
+	}
+	for _, m := range s.Mounts {
+		if (m.Type == "cgroup" || m.Type == "cgroup2") && optionsOf(m.Options).one.set&unix.MOUNT_ATTR_RDONLY == 0 {
+			uid, asked = s.Process.User.UID, true
+		}
+	}
+	if asked && IsNew(s, specs.UserNamespace) {
+		uid, asked = outside(s.Linux.UIDMappings, uid)
+	}
+	return uid, asked && uid != 0
 }
 
 func writeMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {

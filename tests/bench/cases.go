@@ -147,7 +147,7 @@ func (p place) contestants() []contestant {
 		list = append(list, contestant{name, v, args})
 	}
 	for _, v := range []variant{plain, filtered} {
-		add("minictr", v, p.dir+"/minictr", "--root", p.state+"/images", "--run-root", p.state+"/minictr", "run", "--bundle", p.bundle(v), "bench")
+		add("minictr", v, p.dir+"/minictr", "--data-root", p.state+"/images", "--root", p.state+"/minictr", "run", "--bundle", p.bundle(v), "bench")
 		add("crun", v, p.dir+"/crun", "--root", p.state+"/crun", "run", "--bundle", p.bundle(v), "bench")
 		add("runc", v, p.dir+"/runc", "--root", p.state+"/runc", "run", "--bundle", p.bundle(v), "bench")
 	}

@@ -26,7 +26,7 @@ func measureInMachine(rounds, paused int) (err error) {
 		return err
 	}
 	args := []string{
-		"--root", p.dir + "/images", "--run-root", p.dir + "/run", "vm", "--cpus", "2", "-m", "2g",
+		"--data-root", p.dir + "/images", "--root", p.dir + "/run", "vm", "--cpus", "2", "-m", "2g",
 		"-e", programs + "=/programs", "-e", "PATH=" + os.Getenv("PATH"), "-e", inside + "=1",
 	}
 	for name := range ours {

@@ -48,7 +48,7 @@ func vm(s *suite) {
 	}
 	minictr := dir + "/minictr"
 	s.check("go build", "env", withoutCgo, "go", "build", "-ldflags=-s -w", "-o", minictr, "./cmd/minictr")
-	global := []string{minictr, "--root", dir + "/root", "--run-root", dir + "/run"}
+	global := []string{minictr, "--data-root", dir + "/root", "--root", dir + "/run"}
 	load := append(global[:len(global):len(global)], "load", "--import", "tests", dir+"/system.tar")
 	if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
 		s.fail("minictr load", string(out)+err.Error())

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	machine.args = []string{filepath.Join(dir, "minictr"), "--root", filepath.Join(dir, "root"), "--run-root", filepath.Join(dir, "run")}
+	machine.args = []string{filepath.Join(dir, "minictr"), "--data-root", filepath.Join(dir, "root"), "--root", filepath.Join(dir, "run")}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
