@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -20,6 +21,9 @@ type command struct {
 	name  string
 	args  string // what comes after the flags
 	about string
+	// oci says that container managers call it, and that it does as runc does:
+	// its exit status for an error is 1, and exec's is 255.
+	oci bool
 	// setup defines the command's flags, and returns what it does once they
 	// are parsed. Nothing is made for the commands that are not called.
 	setup func(*pflag.FlagSet) action
@@ -31,27 +35,60 @@ type action func(*call) error
 // completion, which it names, read it.
 func commands() []command {
 	return []command{
-		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", runCommand},
-		{"plan", "IMAGE|BUNDLE [COMMAND...]", "print the wall: the system calls that run would make, and why", planCommand},
-		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", vmCommand},
-		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", compareCommand},
-		{"ps", "", "list the containers", psCommand},
-		{"rm", "CONTAINER...", "remove containers", rmCommand},
-		{"pull", "IMAGE", "fetch an image from a registry", pullCommand},
-		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", loadCommand},
-		{"images", "", "list the images", imagesCommand},
-		{"rmi", "IMAGE...", "remove images", rmiCommand},
-		{"spec", "", "write a config.json, to be changed and run as a bundle", specCommand},
-		{"doctor", "", "say what this host has and lacks, and what to do about it", doctorCommand},
-		{"version", "", "print the version", versionCommand},
-		{"completion", "bash|zsh|fish", "print a completion script for a shell", completionCommand},
-		{"help", "[COMMAND]", "say what a command does, and what its flags are", helpCommand},
+		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", false, runCommand},
+		{"plan", "IMAGE|BUNDLE [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
+		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
+		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
+		{"ps", "[CONTAINER]", "list the containers, or the processes of one", false, psCommand},
+		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
+		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
+		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
+		{"images", "", "list the images", false, imagesCommand},
+		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
+		{"create", "ID", "make a container of a bundle, and leave its process waiting before its program", true, createCommand},
+		{"start", "ID", "let the program of a created container begin", true, startCommand},
+		{"state", "ID", "print the state of a container, as JSON", true, stateCommand},
+		{"exec", "ID COMMAND...", "run one more program in a container", true, execCommand},
+		{"kill", "ID [SIGNAL]", "send a signal to a container's first process: TERM, or another", true, killCommand},
+		{"pause", "ID", "stop all processes of a container", true, pauseCommand},
+		{"resume", "ID", "let them go on", true, resumeCommand},
+		{"update", "ID", "change the limits of a container", true, updateCommand},
+		{"events", "ID", "print a container's statistics, and when it runs out of memory", true, eventsCommand},
+		{"delete", "ID", "remove a container that has stopped", true, deleteCommand},
+		{"list", "", "list the containers, as container managers do", true, listCommand},
+		{"features", "", "print what this runtime can do, as JSON", true, featuresCommand},
+		{"checkpoint", "ID", "not supported", true, refusedCommand},
+		{"restore", "ID", "not supported", true, refusedCommand},
+		{"spec", "", "write a config.json, to be changed and run as a bundle", false, specCommand},
+		{"doctor", "", "say what this host has and lacks, and what to do about it", false, doctorCommand},
+		{"version", "", "print the version", false, versionCommand},
+		{"completion", "bash|zsh|fish", "print a completion script for a shell", false, completionCommand},
+		{"help", "[COMMAND]", "say what a command does, and what its flags are", false, helpCommand},
 	}
 }
 
+// asRunc is the command line under the name runc: the commands of the OCI's
+// family, of which three have a name that means more here.
+func asRunc() []command {
+	list := slices.DeleteFunc(commands(), func(cmd command) bool { return !cmd.oci })
+	return append(list,
+		command{"run", "ID", "run a bundle in a new container", true, runBundleCommand},
+		command{"ps", "ID [OPTIONS OF ps]", "list the processes of a container", true, processesCommand},
+		command{"spec", "", "write a config.json", true, specCommand},
+		command{"help", "[COMMAND]", "say what a command does, and what its flags are", true, helpCommand})
+}
+
+// table is the command line under the name that this program was called by.
+func (c *call) table() []command {
+	if c.runc {
+		return asRunc()
+	}
+	return commands()
+}
+
 // commandOf finds a command by its name.
-func commandOf(name string) (command, error) {
-	for _, cmd := range commands() {
+func (c *call) commandOf(name string) (command, error) {
+	for _, cmd := range c.table() {
 		if cmd.name == name {
 			return cmd, nil
 		}
@@ -66,6 +103,7 @@ type call struct {
 	globals
 	flags          *pflag.FlagSet // of the command
 	args           []string       // what came after them
+	runc           bool           // this program was called by the name runc
 	stdout, stderr io.Writer
 }
 
@@ -74,6 +112,9 @@ type globals struct {
 	dataRoot, root    string
 	mirrors, insecure []string
 	version           bool
+	rootGiven         bool
+	log, logFormat    string
+	systemdCgroup     bool
 }
 
 // Environment variables that stand for global flags.
@@ -92,6 +133,12 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
 	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
 	f.BoolVar(&g.version, "version", false, "print the version")
+	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
+	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
+	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "have systemd make the cgroups")
+	f.Bool("debug", false, "accepted, and of no effect")
+	f.String("rootless", "auto", "accepted, and of no effect: true, false or auto")
+	f.String("criu", "", "accepted, and of no effect")
 	return f
 }
 
@@ -102,7 +149,7 @@ func (g *globals) environment(f *pflag.FlagSet) {
 		set        func(string)
 	}{
 		{envDataRoot, "data-root", func(s string) { g.dataRoot = s }},
-		{envRoot, "root", func(s string) { g.root = s }},
+		{envRoot, "root", func(s string) { g.root, g.rootGiven = s, true }},
 		{envMirror, "mirror", func(s string) { g.mirrors = []string{s} }},
 		{envInsecure, "insecure-registry", func(s string) { g.insecure = []string{s} }},
 	} {
@@ -117,17 +164,18 @@ func dispatch(c *call, args []string) error {
 	f := c.globals.flags()
 	switch err := f.Parse(args); {
 	case err == nil && c.version:
-		return printVersion(c.stdout)
+		return c.printVersion()
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
-		return printHelp(c.stdout)
+		return c.printHelp()
 	case err != nil:
 		return flagError(err, "")
 	}
+	c.rootGiven = f.Changed("root")
 	c.environment(f)
 	if f.Arg(0) == candidates {
-		return printCandidates(c.stdout, f.Args()[1:])
+		return c.printCandidates(f.Args()[1:])
 	}
-	cmd, err := commandOf(f.Arg(0))
+	cmd, err := c.commandOf(f.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -138,6 +186,9 @@ func dispatch(c *call, args []string) error {
 func (c *call) run(cmd command, args []string) error {
 	c.command, c.flags = cmd, newFlags()
 	do := cmd.setup(c.flags)
+	if cmd.oci {
+		args = doubled(c.flags, args)
+	}
 	switch err := c.flags.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
 		return cmd.printHelp(c.stdout)
@@ -148,6 +199,33 @@ func (c *call) run(cmd command, args []string) error {
 	return do(c)
 }
 
+// doubled gives long flags that are written with one dash, as some callers of
+// runtimes do, the second.
+func doubled(f *pflag.FlagSet, args []string) []string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if arg == "--" {
+			break
+		}
+		if len(name) > 1 && name[0] != '-' && arg[0] == '-' && f.Lookup(name) != nil {
+			args[i] = "-" + arg
+		}
+	}
+	return args
+}
+
+// runtime keeps the containers of the global flags. What is no error goes to
+// standard error, but not where a caller reads the log, and wants one error in
+// it and nothing else.
+func (c *call) runtime() *container.Runtime {
+	r := &container.Runtime{Root: c.root}
+	if c.log == "" {
+		r.Warn = func(err error) { fmt.Fprintf(c.stderr, "minictr: warning: %v\n", err) }
+	}
+	return r
+}
+
 // engine is the engine that the global flags ask for.
 func (c *call) engine() (*engine.Engine, error) {
 	mirrors, err := mirrorsOf(words(c.mirrors))
@@ -156,7 +234,7 @@ func (c *call) engine() (*engine.Engine, error) {
 	}
 	return &engine.Engine{
 		Root:     c.dataRoot,
-		Runtime:  container.Runtime{Root: c.root},
+		Runtime:  *c.runtime(),
 		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c.insecure)},
 		Messages: c.stderr,
 	}, nil

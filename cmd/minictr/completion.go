@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -34,11 +33,11 @@ compdef _minictr minictr
 }
 
 // printCandidates prints what may follow the words.
-func printCandidates(w io.Writer, words []string) error {
+func (c *call) printCandidates(words []string) error {
 	flags := new(globals).flags()
 	_ = flags.Parse(words) // what is wrong is not wrong yet
 	var list []string
-	if cmd, err := commandOf(flags.Arg(0)); err == nil {
+	if cmd, err := c.commandOf(flags.Arg(0)); err == nil {
 		rest := flags.Args()[1:]
 		flags = newFlags()
 		cmd.setup(flags)
@@ -51,7 +50,7 @@ func printCandidates(w io.Writer, words []string) error {
 			}
 		}
 	} else {
-		for _, cmd := range commands() {
+		for _, cmd := range c.table() {
 			list = append(list, cmd.name)
 		}
 	}
@@ -60,7 +59,7 @@ func printCandidates(w io.Writer, words []string) error {
 		flags.VisitAll(func(f *pflag.Flag) { list = append(list, "--"+f.Name) })
 	}
 	for _, candidate := range list {
-		if _, err := fmt.Fprintln(w, candidate); err != nil {
+		if _, err := fmt.Fprintln(c.stdout, candidate); err != nil {
 			return err
 		}
 	}

@@ -16,9 +16,10 @@ import (
 func psCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "also those that are not running")
 	quiet := f.BoolP("quiet", "q", false, "only their IDs")
+	format := f.StringP("format", "f", "table", "of one container's processes, print this `FORMAT`: table or json")
 	return func(c *call) error {
-		if err := c.exactly(0, ""); err != nil {
-			return err
+		if len(c.args) > 0 {
+			return c.processes(*format)
 		}
 		e, err := c.engine()
 		if err != nil {
@@ -46,6 +47,18 @@ func psCommand(f *pflag.FlagSet) action {
 			}
 		}
 		return out.Flush()
+	}
+}
+
+// processesCommand is ps of the OCI's family.
+func processesCommand(f *pflag.FlagSet) action {
+	format := f.StringP("format", "f", "table", "print it in this `FORMAT`: table or json")
+	f.SetInterspersed(false)
+	return func(c *call) error {
+		if len(c.args) == 0 {
+			return errors.New("ps requires an ID")
+		}
+		return c.processes(*format)
 	}
 }
 

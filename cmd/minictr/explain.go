@@ -22,20 +22,27 @@ const (
 	statusNotFound = 127
 )
 
+// Those of the commands that container managers call: of exec, which has its
+// program's status otherwise, it is another.
+const (
+	statusOCI  = 1
+	statusExec = 255
+)
+
 // explain makes a message of an error: what happened, in the library's words,
 // and the likely cause and the next command, where this table knows them.
-func explain(err error) (message string, status int) {
+func explain(err error) (message, hint string, status int) {
 	var step *forkexec.StepError
 	if errors.As(err, &step) {
-		if message, status, ok := program(step); ok {
-			return message, status
+		if message, hint, status := program(step); status != 0 {
+			return message, hint, status
 		}
-		return step.Step.Spec + ": " + shortened(err, step) + because(cause(step)), statusError
+		return step.Step.Spec + ": " + shortened(err, step), cause(step), statusError
 	}
 	if program, ok := errors.AsType[*vm.ProgramError](err); ok {
-		return err.Error(), program.Status
+		return err.Error(), "", program.Status
 	}
-	return err.Error() + because(hint(err)), statusError
+	return err.Error(), hintOf(err), statusError
 }
 
 // shortened is the message of a step that failed, without the end of a call
@@ -56,11 +63,12 @@ func because(hint string) string {
 }
 
 // program says why the container's program can't be run, in the words that
-// callers of runtimes look for.
-func program(step *forkexec.StepError) (message string, status int, ok bool) {
+// callers of runtimes look for; the status is 0 if the step is about something
+// else.
+func program(step *forkexec.StepError) (message, hint string, status int) {
 	call := step.Step.Call
 	if step.Step.Spec != "/process/args" || call.Name != "faccessat2" && call.Name != "execve" {
-		return "", 0, false
+		return "", "", 0
 	}
 	path := call.Args[1].String()
 	if call.Name == "execve" {
@@ -70,17 +78,17 @@ func program(step *forkexec.StepError) (message string, status int, ok bool) {
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	switch {
 	case strings.HasPrefix(step.Step.Why, "it is nowhere") && !errors.Is(step.Err, unix.EACCES):
-		return `exec: "` + name + `": executable file not found in $PATH: is it in the image? try: minictr run IMAGE ls /bin`, statusNotFound, true
+		return `exec: "` + name + `": executable file not found in $PATH`, "is it in the image? try: minictr run IMAGE ls /bin", statusNotFound
 	case errors.Is(step.Err, unix.ENOENT):
-		return `exec: "` + path + `": no such file or directory: the file, or the interpreter or loader that it names, is not in the container`, statusNotFound, true
+		return `exec: "` + path + `": no such file or directory`, "the file, or the interpreter or loader that it names, is not in the container", statusNotFound
 	case errors.Is(step.Err, unix.ENOTDIR):
-		return `exec: "` + path + `": not a directory`, statusNotFound, true
+		return `exec: "` + path + `": not a directory`, "", statusNotFound
 	case errors.Is(step.Err, unix.EACCES):
-		return `exec: "` + path + `": permission denied: it is a directory, or the container's user may not execute it`, statusNoExec, true
+		return `exec: "` + path + `": permission denied`, "it is a directory, or the container's user may not execute it", statusNoExec
 	case errors.Is(step.Err, unix.ENOEXEC):
-		return `exec: "` + path + `": exec format error: it is made for another machine, or is a script without #!`, statusNoExec, true
+		return `exec: "` + path + `": exec format error`, "it is made for another machine, or is a script without #!", statusNoExec
 	}
-	return "", 0, false
+	return "", "", 0
 }
 
 // causes are the likely causes of a call's failure, and what to do next. The
@@ -138,8 +146,8 @@ func cause(step *forkexec.StepError) string {
 	return "minictr plan -vv says what this step is for"
 }
 
-// hint is what to do about an error that is no step's.
-func hint(err error) string {
+// hintOf is what to do about an error that is no step's.
+func hintOf(err error) string {
 	var pull *image.PullError
 	var missing *image.NotFoundError
 	var bare *image.NotImageError

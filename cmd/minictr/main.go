@@ -13,12 +13,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/minictr/minictr/pkg/compare"
 	"github.com/minictr/minictr/pkg/vm"
@@ -42,7 +43,7 @@ func main() {
 		}
 		return
 	}
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(&call{Context: context.Background(), runc: name == "runc", stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
 }
 
 // An exitCode is the status of a container's program, which says itself what
@@ -52,8 +53,8 @@ type exitCode int
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // run is the whole command: it returns its exit status.
-func run(args []string, stdout, stderr io.Writer) int {
-	err := dispatch(&call{Context: context.Background(), stdout: stdout, stderr: stderr}, args)
+func run(c *call, args []string) int {
+	err := dispatch(c, args)
 	var code exitCode
 	switch {
 	case err == nil:
@@ -61,7 +62,50 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	message, status := explain(err)
-	fmt.Fprintf(stderr, "minictr: %s\n", strings.ReplaceAll(message, "\n", "; ")) // of errors.Join
+	message, hint, status := explain(err)
+	if c.ociFamily() {
+		status = statusOCI
+		if c.name == "exec" {
+			status = statusExec
+		}
+	}
+	message, hint = oneLine(message), oneLine(hint)
+	if c.log == "" {
+		fmt.Fprintf(c.stderr, "minictr: %s\n", message+because(hint))
+		return status
+	}
+	// Callers match what is in the log with texts of their own, and show it to
+	// people who did not type this command: no hints.
+	fmt.Fprintln(c.stderr, message)
+	if err := c.logError(message); err != nil {
+		fmt.Fprintf(c.stderr, "minictr: --log: %v\n", err)
+	}
 	return status
+}
+
+// oneLine joins the lines of errors.Join.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+
+// ociFamily says whether the call is one that container managers make.
+func (c *call) ociFamily() bool {
+	return c.runc || c.oci || c.name == "run" && c.flags != nil && c.flags.Changed("bundle") || c.name == "ps" && len(c.args) > 0
+}
+
+// logError appends an error to the log.
+func (c *call) logError(message string) error {
+	now := time.Now().Format(time.RFC3339)
+	line := fmt.Sprintf("time=%q level=error msg=%q\n", now, message)
+	if c.logFormat == "json" {
+		entry, err := json.Marshal(map[string]string{"level": "error", "msg": message, "time": now})
+		if err != nil {
+			return err
+		}
+		line = string(entry) + "\n"
+	}
+	f, err := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
 }

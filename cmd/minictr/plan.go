@@ -136,3 +136,6 @@ func writeJSON(w io.Writer, v any) error {
 	out.SetIndent("", "  ")
 	return out.Encode(v)
 }
+
+// writeCompact is writeJSON on one line, for programs.
+func writeCompact(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

@@ -4,21 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
-	"github.com/minictr/minictr/pkg/spec"
 )
 
 func runCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
-	bundle := f.StringP("bundle", "b", "", "run the OCI bundle in `DIR`")
+	ociFlags, detach := bundleFlags(f, "")
 	f.Bool("rm", false, "remove the container when it ends (always so, in the foreground)")
 	return func(c *call) error {
 		e, err := c.engine()
@@ -26,7 +23,17 @@ func runCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if f.Changed("bundle") {
-			return c.runBundle(e, *bundle)
+			if err := c.ofBundle("rm", "interactive", "bundle", "pid-file", "console-socket", "pidfd-socket", "preserve-fds",
+				"no-pivot", "no-new-keyring", "keep", "no-subreaper", "detach"); err != nil {
+				return err
+			}
+			if err := e.Sweep(); err != nil {
+				return err
+			}
+			return c.runBundle(ociFlags, *detach)
+		}
+		if *detach {
+			return errors.New("--detach of an image is not supported yet: run it in the foreground, or a bundle with --bundle")
 		}
 		if err := c.complete(&o); err != nil {
 			return err
@@ -96,36 +103,20 @@ func (c *call) ofBundle(effective ...string) (err error) {
 	return err
 }
 
-// runBundle is run of the OCI's family: a bundle and an ID.
-func (c *call) runBundle(e *engine.Engine, bundle string) (err error) {
-	if err := c.ofBundle("bundle", "rm", "interactive"); err != nil {
-		return err
-	}
-	if bundle == "" {
-		return errors.New("--bundle: it is empty: leave it out, or give it a value")
-	}
-	if len(c.args) != 1 {
-		return errors.New("run --bundle requires exactly 1 argument, the container's ID: minictr run --bundle DIR ID")
-	}
-	signals := engine.CatchSignals()
-	if bundle, err = filepath.Abs(bundle); err != nil {
-		return err
-	}
-	s, err := spec.Load(bundle)
-	if err != nil {
-		return err
-	}
-	if err := e.Sweep(); err != nil {
-		return err
-	}
-	signals.Wait()
-	ctr, err := e.Runtime.New(container.Config{ID: c.args[0], Bundle: bundle})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ctr.Delete()) }()
-	status, err := engine.Foreground(ctr, s, signals, nil)
-	return ended(status, err)
+// runBundleCommand is run of the OCI's family alone.
+func runBundleCommand(f *pflag.FlagSet) action {
+	o, detach := bundleFlags(f, ".")
+	return func(c *call) error { return c.runBundle(o, *detach) }
+}
+
+// bundleFlags are those of run for a bundle.
+func bundleFlags(f *pflag.FlagSet, bundle string) (o *startFlags, detach *bool) {
+	o = new(startFlags)
+	f.StringVarP(&o.bundle, "bundle", "b", bundle, "run the OCI bundle in `DIR`")
+	o.add(f)
+	f.BoolVar(&o.keeps, "keep", false, "keep the container when it has stopped")
+	f.Bool("no-subreaper", false, "accepted, and of no effect")
+	return o, f.BoolP("detach", "d", false, "do not wait for its end")
 }
 
 // ended makes an error of a program's exit status.

@@ -51,12 +51,12 @@ func dashed(err interface {
 }
 
 // printHelp lists the commands.
-func printHelp(w io.Writer) error {
+func (c *call) printHelp() error {
 	var list strings.Builder
-	for _, cmd := range commands() {
+	for _, cmd := range c.table() {
 		fmt.Fprintf(&list, "   %-12s%s\n", cmd.name, cmd.about)
 	}
-	_, err := fmt.Fprintf(w, `minictr: containers that can be read: a wall of system calls around a process
+	_, err := fmt.Fprintf(c.stdout, `minictr: containers that can be read: a wall of system calls around a process
 
 Usage:
    minictr [FLAGS] COMMAND [FLAGS] [ARGUMENTS]
@@ -85,9 +85,9 @@ func (cmd command) printHelp(w io.Writer) error {
 func helpCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
 		if len(c.args) == 0 {
-			return printHelp(c.stdout)
+			return c.printHelp()
 		}
-		cmd, err := commandOf(c.args[0])
+		cmd, err := c.commandOf(c.args[0])
 		if err != nil {
 			return err
 		}

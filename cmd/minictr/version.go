@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -20,15 +19,19 @@ func versionCommand(*pflag.FlagSet) action {
 		if err := c.exactly(0, ""); err != nil {
 			return err
 		}
-		return printVersion(c.stdout)
+		return c.printVersion()
 	}
 }
 
-func printVersion(w io.Writer) error {
-	out := fmt.Sprintf("minictr version %s\n", version)
+func (c *call) printVersion() error {
+	name := "minictr"
+	if c.runc {
+		name = "runc"
+	}
+	out := fmt.Sprintf("%s version %s\n", name, version)
 	if commit != "" {
 		out += fmt.Sprintf("commit: %s\n", commit)
 	}
-	_, err := fmt.Fprintf(w, "%sspec: %s\ngo: %s\n", out, specs.Version, runtime.Version())
+	_, err := fmt.Fprintf(c.stdout, "%sspec: %s\ngo: %s\n", out, specs.Version, runtime.Version())
 	return err
 }

@@ -16,8 +16,11 @@ import (
 // compiling is a pure function: the same spec and host give the same plan.
 type Host struct {
 	namespace.Host
+	ID      string
+	Dir     string // of the container's state
 	Process process.Host
 	Cgroup  cgroup.Group // the container's place; without hierarchies it has none
+	OwnPIDs bool         // it has a PID namespace of its own: the kernel ends it as a whole
 }
 
 // Compile turns a spec into the wall. It is the table of contents of this
@@ -33,14 +36,16 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		h.Cgroup.Delegate(b, uid)
 	}
 	namespace.Open(b, s)
-	namespace.Pipe(b, s)
+	namespace.Pipe(b, s, early(s))
+	fifos(b, h)
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)
 
 	// The child, in new namespaces, with all privileges.
 	namespace.User(b, s)
+	first := namespace.Again(b, s)
 	namespace.Time(b, s)
-	process.Session(b, s)
+	process.Session(b, s, h.Process)
 	release(b)
 	h.Cgroup.Enter(b)
 	namespace.CgroupRoot(b, s)
@@ -53,6 +58,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.Terminal(b, s, h.Host)
 	namespace.Sysctl(b, s)
 	namespace.Masks(b, s)
+	hooks(b, s, h)
 
 	// The child, with its own root, giving up its privileges.
 	namespace.Enter(b, s)
@@ -63,6 +69,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	if err := process.Program(b, s, h.Process); err != nil {
 		return nil, err
 	}
+	namespace.First(b, first)
 	return b.Plan(), nil
 }
 
@@ -83,7 +90,7 @@ func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}
-	host.Process.Foreground, host.Relay = true, true
+	host.Process.Foreground, host.Relay = true, s.Process.Terminal
 	p, err := Compile(s, host)
 	return p, host.Cgroup, err
 }

@@ -26,6 +26,7 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 	if h.Files, err = sources(h.Bundle, s); err != nil {
 		return h, err
 	}
+	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
 	h.Process = process.Host{LastCap: lastCap(), OwnStdio: ownStdio(s)}
 	if s.Annotations[spec.Unlimited] != "" {
 		return h, nil

@@ -14,6 +14,8 @@ import (
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/process"
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // A Config says which container to make.
@@ -23,6 +25,7 @@ type Config struct {
 	ImageID  string
 	Bundle   string // absolute path
 	Owned    bool   // the bundle is made for this container, and removed with it
+	Detached bool   // the container outlives this process
 }
 
 // A Container is one that this process runs.
@@ -30,8 +33,8 @@ type Container struct {
 	State
 	runtime *Runtime
 	process *forkexec.Process
+	config  *specs.Spec // once its process is made
 	lock    lock
-	ownPIDs bool // it has a PID namespace: the kernel ends it as a whole
 }
 
 // New takes an ID and its place in the list of containers. The bundle may be
@@ -46,13 +49,18 @@ func (r *Runtime) New(c Config) (*Container, error) {
 	}
 	ctr := &Container{runtime: r, State: State{
 		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned,
-		Runtime: os.Getpid(),
+		Detached: c.Detached, UID: os.Getuid(), Runtime: os.Getpid(),
 	}}
 	var err error
 	if ctr.RuntimeBirth, _, err = birth(ctr.Runtime); err != nil {
 		return nil, err
 	}
 	ctr.lock, err = r.claim(&ctr.State)
+	if errors.Is(err, ErrExist) {
+		if _, e := r.sweep(c.ID); e == nil { // it may be what a killed runtime has left
+			ctr.lock, err = r.claim(&ctr.State)
+		}
+	}
 	return ctr, err
 }
 
@@ -60,49 +68,132 @@ func (r *Runtime) New(c Config) (*Container, error) {
 type Options struct {
 	// Console is a connected Unix socket that takes the terminal's master,
 	// where config.json asks for a terminal. Start closes it. Relay is the other
-	// end: the container gives its copy of it up, and waits there for a byte.
+	// end, if it is ours: the container gives its copy of it up, and waits there
+	// for a byte.
 	Console, Relay int
+	// Preserved is how many descriptors from 3 on the program gets as well.
+	Preserved int
+	// OldKeys leaves the runtime's session keyring to the program.
+	OldKeys bool
 	// Edit, if not nil, changes the plan before it is carried out: tests make
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
 }
 
+// run is what the actions of a plan share under these options.
+func (o Options) run() *plan.Run {
+	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: make(map[plan.Reg]int)}
+	if o.Console > 0 {
+		run.Fd[namespace.Console] = o.Console
+	}
+	if o.Relay > 0 {
+		run.Lent[namespace.RelayEnd] = o.Relay
+	}
+	return run
+}
+
 // Start builds the wall of the bundle's spec and starts the program in it: the
 // specification's create and start in one. The container ends with this
-// process; the caller calls Wait. The error is a *forkexec.StepError if a step
-// of the plan is to blame.
+// process, unless it is detached; the caller calls Wait. The error is a
+// *forkexec.StepError if a step of the plan is to blame.
 func (c *Container) Start(s *specs.Spec, o Options) error {
-	p, cgroup, err := Plan(c.ID, c.Bundle, s)
+	host, err := Inspect(c.ID, c.Bundle, s)
+	if err != nil {
+		return err
+	}
+	host.Process.Foreground = !c.Detached
+	if hooks := s.Hooks; hooks != nil && len(hooks.StartContainer) > 0 {
+		// They run behind the wall, before the program: it waits for them.
+		if err := c.create(s, host, o); err != nil {
+			return err
+		}
+		return c.runtime.start(&c.State)
+	}
+	if err := c.build(s, host, o); err != nil {
+		return err
+	}
+	if err := c.process.Started(); err != nil {
+		return c.failed(err)
+	}
+	if c.Detached {
+		c.Phase = Started
+		if err := c.runtime.writeProcess(&c.State); err != nil {
+			return c.failed(err)
+		}
+	}
+	c.runtime.afterStart(&c.State, s)
+	return nil
+}
+
+// Create builds the wall of the bundle's spec, and leaves the process waiting
+// in it: Runtime.Start tells it to begin.
+func (c *Container) Create(s *specs.Spec, o Options) error {
+	host, err := Inspect(c.ID, c.Bundle, s)
+	if err != nil {
+		return err
+	}
+	return c.create(s, host, o)
+}
+
+func (c *Container) create(s *specs.Spec, host Host, o Options) error {
+	host.Process.Waits = true
+	if err := c.build(s, host, o); err != nil {
+		return err
+	}
+	if err := c.process.Ready(); err != nil {
+		return c.failed(err)
+	}
+	c.Phase = Created
+	return c.runtime.writeProcess(&c.State)
+}
+
+// build compiles the plan and carries it out; the child is on its way then.
+func (c *Container) build(s *specs.Spec, host Host, o Options) error {
+	host.Dir, host.Relay = c.runtime.dir(c.ID), o.Relay > 0
+	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
+	p, err := Compile(s, host)
 	if err != nil {
 		return err
 	}
 	if o.Edit != nil {
 		o.Edit(p)
 	}
-	if err := cgroup.Vacant(); err != nil {
+	for _, name := range process.Unknown(s.Process.Capabilities) {
+		c.runtime.warn(fmt.Errorf("unknown capability %q: the container does without it", name))
+	}
+	if err := host.Cgroup.Vacant(); err != nil {
 		return err // and nothing of it is ours to take away
 	}
-	c.Command, c.Cgroup, c.ownPIDs = s.Process.Args, cgroup, namespace.IsNew(s, specs.PIDNamespace)
+	c.Command, c.Host, c.config = s.Process.Args, host, s
+	if c.Detached {
+		if err := writeFile(filepath.Join(c.runtime.dir(c.ID), spec.ConfigFile), spec.Marshal(s)); err != nil {
+			return err
+		}
+	}
 	if err := c.runtime.write(&c.State); err != nil {
 		return err
 	}
-	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: map[plan.Reg]int{held: int(c.lock)}}
-	if o.Console > 0 {
-		run.Fd[namespace.Console], run.Lent[namespace.RelayEnd] = o.Console, o.Relay
-	}
+	run := o.run()
+	run.Lent[held] = int(c.lock)
 	// The kernel kills the container when the thread that made it ends.
 	runtime.LockOSThread()
 	if c.process, err = forkexec.Start(p, run); err != nil {
 		return err
 	}
-	c.PID = c.process.PID
-	if err = c.runtime.writeProcess(&c.State); err == nil {
-		err = c.process.Started()
+	c.PID, c.Phase = c.process.PID, Creating
+	if c.Birth, _, err = birth(c.PID); err == nil {
+		err = c.runtime.writeProcess(&c.State)
 	}
 	if err != nil {
-		c.process.Kill()
-		c.PID = 0
+		return c.failed(err)
 	}
+	return nil
+}
+
+// failed ends the process of a container whose start has failed.
+func (c *Container) failed(err error) error {
+	c.process.Kill()
+	c.PID = 0
 	return err
 }
 
@@ -114,8 +205,8 @@ func (c *Container) Signal(sig unix.Signal) error { return c.process.Signal(sig)
 func (c *Container) Wait() (unix.WaitStatus, error) {
 	ws, err := c.process.Wait()
 	c.PID = 0
-	if !c.ownPIDs {
-		err = errors.Join(err, c.Cgroup.Kill())
+	if !c.Host.OwnPIDs {
+		err = errors.Join(err, c.Host.Cgroup.Kill())
 	}
 	return ws, err
 }
@@ -123,7 +214,7 @@ func (c *Container) Wait() (unix.WaitStatus, error) {
 // OOMKilled says whether the kernel killed a process of the container because
 // memory ran out.
 func (c *Container) OOMKilled() bool {
-	n, err := c.Cgroup.OOMKills()
+	n, err := c.Host.Cgroup.OOMKills()
 	return err == nil && n > 0
 }
 
@@ -133,17 +224,40 @@ func (c *Container) Delete() error {
 		c.process.Close()
 	}
 	err := c.runtime.remove(&c.State)
+	if err == nil {
+		c.runtime.afterStop(&c.State, c.config)
+	}
 	return errors.Join(err, c.lock.close())
+}
+
+// Abort ends a container that could not be brought as far as was asked.
+func (c *Container) Abort() error {
+	if c.PID != 0 {
+		_ = c.failed(nil)
+	}
+	return c.Delete()
+}
+
+// Keep keeps a container that has run in the foreground, as a stopped one.
+func (c *Container) Keep() error {
+	c.Detached, c.Phase = true, Started
+	return errors.Join(c.runtime.write(&c.State), c.Release())
+}
+
+// Release leaves a detached container to itself.
+func (c *Container) Release() error {
+	c.process.Close()
+	return c.lock.close()
 }
 
 // remove takes away what a state tells of, the state last: what can't be
 // removed now is known to the next command.
 func (r *Runtime) remove(s *State) (err error) {
-	if err := s.Cgroup.Delete(); err != nil {
+	if err := s.Host.Cgroup.Delete(); err != nil {
 		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
 	if s.Owned {
-		if err := s.Cgroup.Prune(); err != nil {
+		if err := s.Host.Cgroup.Prune(); err != nil {
 			return fmt.Errorf("container %s: %w", s.ID, err)
 		}
 		if err := RemoveBundle(s.Bundle); err != nil {
@@ -156,7 +270,7 @@ func (r *Runtime) remove(s *State) (err error) {
 	}
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
-	for _, name := range []string{processFile, stateFile + temporary, stateFile} {
+	for _, name := range files {
 		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
@@ -165,101 +279,4 @@ func (r *Runtime) remove(s *State) (err error) {
 		return fmt.Errorf("rmdir %s: %w", dir, err)
 	}
 	return nil
-}
-
-// Sweep takes away what containers have left whose runtime was killed, and
-// returns their states: their processes, cgroups, bundles. It tells failed of
-// what can't be removed now, and goes on.
-func (r *Runtime) Sweep(failed func(error)) (swept []*State, err error) {
-	dirs, err := os.ReadDir(r.Root)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	for _, d := range dirs {
-		switch s, err := r.sweep(d.Name()); {
-		case err != nil:
-			failed(err)
-		case s != nil:
-			swept = append(swept, s)
-		}
-	}
-	return swept, nil
-}
-
-// sweep removes one container if nobody runs it. When its runtime has just
-// died, the child still holds the lock too, until its first step.
-func (r *Runtime) sweep(id string) (s *State, err error) {
-	own, err := r.try(id)
-	for end := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK) && r.abandoned(id) && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-		own, err = r.try(id)
-	}
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ENOENT) {
-		return nil, nil // it is alive, or gone already
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, own.close()) }()
-	s, err = r.read(id)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errBroken) {
-		// Killed before it wrote its first state, or lost in a power cut: there
-		// are no processes and no cgroups of it.
-		return nil, r.remove(&State{ID: id})
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s, errors.Join(s.kill(), r.remove(s))
-}
-
-// try takes the lock of a container if nobody has it. It holds the lock of the
-// whole meanwhile, so that no directory is half made, and none is removed
-// between its opening and its locking.
-func (r *Runtime) try(id string) (lock, error) {
-	all, err := r.lock()
-	if err != nil {
-		return -1, err
-	}
-	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
-	return own, errors.Join(err, all.close())
-}
-
-// kill ends the processes of a container that nobody waits for.
-func (s *State) kill() error {
-	if s.PID != 0 {
-		pidfd, err := unix.PidfdOpen(s.PID, 0)
-		if err == nil {
-			defer unix.Close(pidfd)
-			// The pidfd is of whoever has this PID now; its birth tells who it is.
-			if b, _, err := birth(s.PID); err == nil && b == s.Birth {
-				_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // ESRCH: it is dead
-			}
-		}
-	}
-	return s.Cgroup.Kill()
-}
-
-// patience is how long we wait for what another process does as it ends.
-const patience = 10 * time.Second
-
-// Delete removes a container by its ID or name. One that runs is killed if
-// force says so, and then the process that runs it removes it.
-func (r *Runtime) Delete(id string, force bool) error {
-	s, err := r.Load(id)
-	if err != nil {
-		return err
-	}
-	if !force {
-		return fmt.Errorf("%w: %s", ErrRunning, id)
-	}
-	if err := s.kill(); err != nil {
-		return err
-	}
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := r.read(s.ID); errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-	}
-	return fmt.Errorf("container %s is dead, but the process that runs it has not removed it within %v", id, patience)
 }

@@ -13,13 +13,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
 // stateVersion is that of the state file. An unknown one is refused, never
 // rewritten.
-const stateVersion = 1
+const stateVersion = 2
 
 // State is what is kept of a container while it exists, in state.json of its
 // directory. It is written before the first thing is done for the container,
@@ -33,21 +32,39 @@ type State struct {
 	Command []string
 	PID     int    `json:"-"` // 0 before the process is there
 	Birth   uint64 `json:"-"` // of the process, in clock ticks since boot: with the PID it is unmistakable
+	Phase   Phase  `json:"-"`
 	Created time.Time
 	Bundle  string
 	Owned   bool // the bundle is removed with the container
-	Cgroup  cgroup.Group
+	// Detached says that the container outlives the process that makes it.
+	Detached bool
+	// Host is what the plan was compiled with: with config.json, which is kept
+	// beside the state, it gives the same plan again.
+	Host Host
 
-	// Runtime and RuntimeBirth are the same of the process that runs it.
+	UID int // of whose it is
+
+	// Runtime and RuntimeBirth are the PID and the birth of the process that
+	// runs the container, or made it.
 	Runtime      int
 	RuntimeBirth uint64
 }
+
+// A Phase is how far a container has come by its runtime's doing.
+type Phase string
+
+const (
+	Creating Phase = "creating" // the wall is being built
+	Created  Phase = "created"  // it stands, and the process waits
+	Started  Phase = "started"  // the process was told to begin
+)
 
 // Errors of a runtime's containers.
 var (
 	ErrExist    = errors.New("container with given ID already exists")
 	ErrNotExist = errors.New("container does not exist")
 	ErrRunning  = errors.New("container is running")
+	ErrStopped  = errors.New("container not running")
 
 	errBroken = errors.New("the state is broken")
 )
@@ -58,6 +75,8 @@ var (
 // Directories are made and removed under a lock of the whole.
 type Runtime struct {
 	Root string // "/run/minictr"
+	// Warn, if not nil, takes what is no failure of the container's.
+	Warn func(error)
 }
 
 const maxID = 128
@@ -155,39 +174,36 @@ func (r *Runtime) Has(id string) bool {
 const (
 	stateFile   = "state.json"
 	processFile = "process"
+	startFifo   = "start"  // by which a process that waits is told to begin
+	reportFifo  = "report" // by which it answers
 	temporary   = ".tmp"
 )
 
-// write writes the state file as a whole: a reader sees it complete or not at
-// all. It is not synchronised with a disk: a container doesn't outlive the
-// page cache.
+// files are all that a container's directory can hold, the state last.
+var files = [...]string{
+	processFile, processFile + temporary, startFifo, reportFifo, spec.ConfigFile, spec.ConfigFile + temporary, stateFile + temporary, stateFile,
+}
+
+// write writes the state file.
 func (r *Runtime) write(s *State) error {
 	s.Version = stateVersion
-	for _, path := range []string{s.Bundle, s.Cgroup.Path} {
+	for _, path := range []string{s.Bundle, s.Host.Cgroup.Path} {
 		if !utf8.ValidString(path) {
 			return fmt.Errorf("%q is not UTF-8: it would not be found again by what the state says", path)
 		}
 	}
-	name := filepath.Join(r.dir(s.ID), stateFile)
-	if err := writeFile(name+temporary, spec.Marshal(s)); err != nil {
-		return err
-	}
-	if err := unix.Rename(name+temporary, name); err != nil {
-		return fmt.Errorf("rename %s: %w", name+temporary, err)
-	}
-	return nil
+	return writeFile(filepath.Join(r.dir(s.ID), stateFile), spec.Marshal(s))
 }
 
-// writeProcess notes the process of a container.
-func (r *Runtime) writeProcess(s *State) (err error) {
-	if s.Birth, _, err = birth(s.PID); err != nil {
-		return err
-	}
-	return writeFile(filepath.Join(r.dir(s.ID), processFile), fmt.Appendf(nil, "%d %d\n", s.PID, s.Birth))
+// writeProcess notes the process of a container, and how far it has come.
+func (r *Runtime) writeProcess(s *State) error {
+	return writeFile(filepath.Join(r.dir(s.ID), processFile), fmt.Appendf(nil, "%d %d %s\n", s.PID, s.Birth, s.Phase))
 }
 
+// writeFile writes a file as a whole: a reader sees it complete or not at all,
+// and so does who comes after a power cut.
 func writeFile(name string, data []byte) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(name+temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}
@@ -195,8 +211,14 @@ func writeFile(name string, data []byte) error {
 	if err == nil && n < len(data) {
 		err = unix.ENOSPC // what else stops a write to a file short
 	}
+	if err == nil {
+		err = unix.Fsync(fd)
+	}
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return fmt.Errorf("write to %s: %w", name, err)
+	}
+	if err := unix.Rename(name+temporary, name); err != nil {
+		return fmt.Errorf("rename %s: %w", name+temporary, err)
 	}
 	return nil
 }
@@ -234,8 +256,8 @@ func (r *Runtime) read(id string) (*State, error) {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", name, s.Version)
 	}
 	if process, err := spec.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
-		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth); err != nil {
-			s.PID = 0 // it is just being written
+		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth, &s.Phase); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w: %w", r.dir(id), processFile, errBroken, err)
 		}
 	}
 	return s, nil
@@ -280,8 +302,8 @@ func birth(pid int) (ticks uint64, dead bool, err error) {
 // abandoned says whether the process that runs a container is dead.
 func (r *Runtime) abandoned(id string) bool {
 	s, err := r.read(id)
-	if err != nil {
-		return false // it is just being made or removed
+	if err != nil || s.settled() {
+		return false // it is just being made or removed, or needs nobody
 	}
 	b, dead, err := birth(s.Runtime)
 	return err != nil || dead || b != s.RuntimeBirth

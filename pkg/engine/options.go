@@ -179,7 +179,10 @@ func capabilities(flag string, names []string) (list []string, err error) {
 func setLimits(s *specs.Spec, o Options) error {
 	r := s.Linux.Resources
 	if o.Memory != "" {
-		limit, err := bytesOf(o.Memory)
+		limit, err := Bytes(o.Memory)
+		if err == nil && limit < minMemory {
+			err = fmt.Errorf("%q is less than %d MB, with which no program begins", o.Memory, minMemory>>20)
+		}
 		if err != nil {
 			return fmt.Errorf("--memory: %w", err)
 		}
@@ -207,8 +210,8 @@ func setLimits(s *specs.Spec, o Options) error {
 // minMemory is Docker's: with less a process can hardly begin.
 const minMemory = 6 << 20
 
-// bytesOf reads a size: a number with b, k, m or g, in powers of 1024.
-func bytesOf(s string) (int64, error) {
+// Bytes reads a size: a number with b, k, m or g, in powers of 1024.
+func Bytes(s string) (int64, error) {
 	number, shift := strings.ToLower(s), 0
 	for _, unit := range [...]struct {
 		suffix string
@@ -221,11 +224,8 @@ func bytesOf(s string) (int64, error) {
 	}
 	n, err := strconv.ParseFloat(number, 64)
 	n *= float64(int64(1) << shift)
-	switch {
-	case err != nil || !(n >= 0 && n < math.MaxInt64):
+	if err != nil || !(n >= 0 && n < math.MaxInt64) {
 		return 0, fmt.Errorf("%q is no number of bytes, with or without b, k, m or g", s)
-	case n < minMemory:
-		return 0, fmt.Errorf("%q is less than %d MB, with which no program begins", s, minMemory>>20)
 	}
 	return int64(n), nil
 }

@@ -205,9 +205,8 @@ func TestBytesOf(t *testing.T) {
 		{"8589934591g", 8589934591 << 30},
 		{"", 0},
 		{"m", 0},
-		{"1", 0},
-		{"5m", 0},
-		{"6291455", 0},
+		{"1", 1},
+		{"5m", 5 << 20},
 		{"-6m", 0},
 		{"6.5m", 13 << 19},
 		{"6 m", 0},
@@ -220,9 +219,9 @@ func TestBytesOf(t *testing.T) {
 		{"6kk", 0},
 		{"6bk", 0},
 	} {
-		got, err := bytesOf(c.text)
+		got, err := Bytes(c.text)
 		if got != c.want || (err == nil) != (c.want != 0) {
-			t.Errorf("bytesOf(%q) = %d, %v, want %d", c.text, got, err, c.want)
+			t.Errorf("Bytes(%q) = %d, %v, want %d", c.text, got, err, c.want)
 		}
 	}
 }

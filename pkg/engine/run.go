@@ -61,7 +61,10 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if s, err = spec.Load(c.Bundle); err != nil {
 		return 0, err
 	}
-	status, err = Foreground(c, s, signals, edit)
+	status, err = Foreground(s.Process.Terminal, signals, func(o container.Options) (Process, error) {
+		o.Edit = edit
+		return c, c.Start(s, o)
+	})
 	if err == nil && c.OOMKilled() {
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
 	}
@@ -142,30 +145,39 @@ func (s *Signals) Forward(send func(unix.Signal) error, resize func()) {
 	}
 }
 
-// Foreground starts a container and stays with it: its terminal or standard
-// streams are ours, and signals that we get are sent on to it.
-func Foreground(c *container.Container, s *specs.Spec, signals *Signals, edit func(*plan.Plan)) (status int, err error) {
-	start := container.Options{Edit: edit}
+// A Process is one that somebody waits for.
+type Process interface {
+	Signal(unix.Signal) error
+	Wait() (unix.WaitStatus, error)
+}
+
+// Foreground starts a process and stays with it, to its exit status: its
+// terminal or standard streams are ours, and signals that we get are sent on
+// to it. With a terminal, start gets the two ends of a socket: the one takes
+// the terminal's master, and the other is ours.
+func Foreground(terminal bool, signals *Signals, start func(container.Options) (Process, error)) (status int, err error) {
+	var o container.Options
 	var tty *terminalRelay
-	if s.Process.Terminal {
+	if terminal {
 		if tty, err = newTerminal(); err != nil {
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, tty.close()) }()
-		start.Console, start.Relay = tty.container, tty.ours
+		o.Console, o.Relay = tty.container, tty.ours
 	}
-	if err := c.Start(s, start); err != nil {
+	p, err := start(o)
+	if err != nil {
 		return 0, err
 	}
 	var resize func()
 	if tty != nil {
 		resize = tty.resize
 		if err := tty.relay(); err != nil {
-			return 0, errors.Join(err, c.Signal(unix.SIGKILL))
+			return 0, errors.Join(err, p.Signal(unix.SIGKILL))
 		}
 	}
-	go signals.Forward(c.Signal, resize)
-	ws, err := c.Wait()
+	go signals.Forward(p.Signal, resize)
+	ws, err := p.Wait()
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ package forkexec
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"sync"
 	"time"
@@ -47,10 +48,14 @@ func (e *StepError) Unwrap() error { return e.Err }
 // a failing step.
 var ErrKilled = errors.New("forkexec: the child was killed before it became the program")
 
+var errDeadline = errors.New("forkexec: the child did not go on in time")
+
 // A Process is the child of one plan.
 type Process struct {
-	PID    int // in the caller's PID namespace
-	report int // the read end
+	PID    int  // in the caller's PID namespace
+	unborn bool // the plan has the child make a second one, which is not known yet
+	ready  int  // how often the child has said Ready and nobody has waited for it
+	report int  // the read end
 	mu     sync.Mutex
 	pidfd  int // guarded by mu: a signal may be sent while the process is closed
 	plan   *plan.Plan
@@ -72,11 +77,17 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 			proc = nil
 		}
 	}()
+	run.Await = func() error {
+		err := proc.Ready()
+		run.PID = proc.PID // it may be the second child
+		return err
+	}
 	number := 0
 	for _, s := range p.Sections {
 		for _, step := range s.Steps {
 			number++
 			if s.Where != plan.Parent {
+				proc.unborn = proc.unborn || step.Call.Number == unix.SYS_CLONE3
 				continue
 			}
 			if step.Call.Number == unix.SYS_CLONE3 {
@@ -97,12 +108,15 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 
 // clone makes the report pipe, the stub and the child.
 func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("pipe2: %w", err)
+	if _, given := run.Fd[plan.Report]; !given {
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("pipe2: %w", err)
+		}
+		run.Fd[plan.ReportEnd], run.Fd[plan.Report] = pipe[0], pipe[1]
 	}
-	proc.report = pipe[0]
-	run.Fd[plan.Report] = pipe[1]
+	proc.report = run.Fd[plan.ReportEnd]
+	delete(run.Fd, plan.ReportEnd)
 	if err := seal(proc.plan, run.Fd); err != nil {
 		return err
 	}
@@ -118,8 +132,9 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 	}
 	run.PID = proc.PID
 	// EOF on the pipe must mean that the child's end is gone.
+	end := run.Fd[plan.Report]
 	delete(run.Fd, plan.Report)
-	return unix.Close(pipe[1])
+	return unix.Close(end)
 }
 
 // Started waits until the child has become the program. It returns a
@@ -127,29 +142,104 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 // child, out of memory or a signal for instance.
 func (proc *Process) Started() error {
 	defer closeFd(&proc.report)
-	end := time.Now().Add(deadline)
-	for ready := false; ; ready = true {
-		if err := pollIn(proc.report, end); err != nil {
-			return err
-		}
-		var r report
-		n, err := unix.Read(proc.report, r.bytes())
-		switch {
-		case err != nil:
-			return fmt.Errorf("read of the report pipe: %w", err)
-		case n == 0 && !ready:
-			return ErrKilled
-		case n == 0:
-			return nil
-		case r.step != 0:
-			return proc.stepError(r)
-		}
+	err := proc.Ready()
+	for err == nil {
+		err = proc.read()
 	}
+	if errors.Is(err, io.EOF) && !proc.unborn {
+		return nil
+	}
+	return ended(err)
 }
 
-func (proc *Process) stepError(r report) error {
+// Ready waits until the child says once more that all is well, and returns the
+// errors that Started does.
+func (proc *Process) Ready() error {
+	for proc.ready == 0 || proc.unborn {
+		if err := proc.read(); err != nil {
+			return ended(err)
+		}
+	}
+	proc.ready--
+	return nil
+}
+
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return ErrKilled
+	}
+	return err
+}
+
+// read waits for one report of the child; io.EOF is that of the pipe.
+func (proc *Process) read() error {
+	var r report
+	if err := r.read(proc.report, time.Now().Add(deadline)); err != nil {
+		return err
+	}
+	switch {
+	case r.step != 0:
+		return stepError(proc.plan, r)
+	case r.errno != 0:
+		return proc.adopt(int(r.errno))
+	}
+	proc.ready++
+	return nil
+}
+
+func (r *report) read(fd int, end time.Time) error {
+	n, err := Receive(fd, r.bytes(), end)
+	if n > 0 && err == nil && n < reportSize {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Receive reads what a pipe has, as far as there is room; io.EOF is its end.
+func Receive(fd int, b []byte, end time.Time) (int, error) {
+	if err := pollIn(fd, end); err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(fd, b)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read of the report pipe: %w", err)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Report waits for a report of the process that carries out the plan, a
+// *StepError, on the pipe that was its Report. It returns io.EOF once the
+// process has become the program.
+func Report(p *plan.Plan, fd int, end time.Time) error {
+	var r report
+	if err := r.read(fd, end); err != nil {
+		return err
+	}
+	return stepError(p, r)
+}
+
+// adopt takes the second child, which the first has made, for the process. The
+// first ends by itself.
+func (proc *Process) adopt(pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	first := proc.PID
+	proc.mu.Lock()
+	closeFd(&proc.pidfd)
+	proc.PID, proc.pidfd, proc.unborn = pid, pidfd, false
+	proc.mu.Unlock()
+	_, err = wait(first)
+	return err
+}
+
+func stepError(p *plan.Plan, r report) error {
 	number := int(r.step)
-	for _, s := range proc.plan.Sections {
+	for _, s := range p.Sections {
 		if number <= len(s.Steps) && number > 0 {
 			return &StepError{int(r.step), s, s.Steps[number-1], unix.Errno(r.errno)}
 		}
@@ -168,10 +258,21 @@ func (proc *Process) Signal(sig unix.Signal) error {
 
 // Wait reaps the child and returns how it ended, wait4(2). Signal may be
 // called meanwhile, and after it.
-func (proc *Process) Wait() (unix.WaitStatus, error) {
+func (proc *Process) Wait() (unix.WaitStatus, error) { return wait(proc.PID) }
+
+// Ended waits until the child has ended, but no longer than d.
+func (proc *Process) Ended(d time.Duration) (bool, error) {
+	err := pollIn(proc.pidfd, time.Now().Add(d))
+	if errors.Is(err, errDeadline) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func wait(pid int) (unix.WaitStatus, error) {
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(proc.PID, &ws, 0, nil)
+		_, err := unix.Wait4(pid, &ws, 0, nil)
 		if !errors.Is(err, unix.EINTR) {
 			return ws, err
 		}
@@ -183,6 +284,11 @@ func (proc *Process) Kill() {
 	if proc.PID != 0 {
 		_ = proc.Signal(unix.SIGKILL) // ESRCH: it is dead, which is what we want
 		_, _ = proc.Wait()
+	}
+	if proc.unborn && proc.PID != 0 {
+		// A second one that it has not told of is in the same process group.
+		_ = unix.Kill(-proc.PID, unix.SIGKILL)
+		_, _ = wait(-proc.PID)
 	}
 	proc.Close()
 }
@@ -212,7 +318,7 @@ func pollIn(fd int, end time.Time) error {
 		case err != nil:
 			return fmt.Errorf("poll: %w", err)
 		case n == 0:
-			return fmt.Errorf("forkexec: the child did not finish its wall within %v", deadline)
+			return errDeadline
 		default:
 			return nil
 		}

@@ -52,12 +52,14 @@ func seal(p *plan.Plan, inputs map[plan.Reg]int) error {
 	for _, s := range p.Sections {
 		for _, step := range s.Steps {
 			number++
-			if s.Where == plan.Stub && step.Call.Number != unix.SYS_EXECVE {
+			if s.Where != plan.Stub {
+				continue
+			}
+			if b.last = number; step.Call.Number != unix.SYS_EXECVE {
 				if err := b.add(step, number); err != nil {
 					return err
 				}
 			}
-			b.last = number
 		}
 	}
 	file, err := b.elf()

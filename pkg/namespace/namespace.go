@@ -7,6 +7,7 @@ package namespace
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -51,6 +52,15 @@ var kinds = [...]kind{
 	{specs.MountNamespace, unix.CLONE_NEWNS, "its mounts"},
 }
 
+// Kinds are the names of all types of namespace, sorted.
+func Kinds() (names []string) {
+	for _, k := range kinds {
+		names = append(names, string(k.name))
+	}
+	slices.Sort(names)
+	return names
+}
+
 // find returns the namespace of one kind that the spec asks for, and its
 // index in the list; -1 is none.
 func find(s *specs.Spec, name specs.LinuxNamespaceType) (specs.LinuxNamespace, int) {
@@ -78,69 +88,18 @@ func IsNew(s *specs.Spec, name specs.LinuxNamespaceType) bool {
 
 func pointer(i int) string { return fmt.Sprintf("/linux/namespaces/%d", i) }
 
-// A shared namespace is one that the container joins by path.
-type shared struct {
-	kind
-	input   plan.Reg
-	path    string
-	pointer string
-}
-
-// sharedOf lists the namespaces that the container joins, in the order of kinds.
-func sharedOf(s *specs.Spec) (list []shared) {
-	for _, k := range kinds {
-		if n, i := find(s, k.name); i >= 0 && n.Path != "" {
-			list = append(list, shared{k, plan.Reg("ns/" + string(k.name)), n.Path, pointer(i)})
-		}
-	}
-	return list
-}
-
-// Open opens, in the parent, the namespaces that the container joins by path.
-func Open(b *plan.Builder, s *specs.Spec) {
-	list := sharedOf(s)
-	if len(list) == 0 {
-		return
-	}
-	b.Section(plan.Parent, "join", "open the namespaces to be shared")
-	for _, n := range list {
-		b.At(n.pointer + "/path")
-		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", n.input, n.path), open(n.input, n.path))
-		if n.flag == unix.CLONE_NEWPID {
-			b.Act("a process is born into its PID namespace and can't move later",
-				fmt.Sprintf("setns(%s, CLONE_NEWPID)", n.input), func(r *plan.Run) error {
-					return unix.Setns(r.Fd[n.input], unix.CLONE_NEWPID)
-				})
-		}
-	}
-}
-
-// open returns the action that opens a file as an input of the child.
-func open(input plan.Reg, path string) func(*plan.Run) error {
-	return func(r *plan.Run) error {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", path, err)
-		}
-		r.Fd[input] = fd
-		return nil
-	}
-}
-
 // Clone makes the child, in its new namespaces. The cgroup namespace comes
 // later, once the child is in its cgroup, and the time namespace once its
 // offsets are written. A cgroup, if not "", is the input that holds the
 // cgroup v2 directory the child is born in.
 func Clone(b *plan.Builder, s *specs.Spec, cgroup plan.Reg) {
-	var flags int
-	for _, k := range kinds {
-		if IsNew(s, k.name) && k.flag&(unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME) == 0 {
-			flags |= k.flag
-		}
+	if joinsUser(s) {
+		birth(b, cgroup)
+		return
 	}
 	b.Section(plan.Parent, "clone", "make the process, in namespaces of its own")
 	b.At("/linux/namespaces")
-	b.Do("a container begins as an ordinary process that sees a world of its own", plan.Clone3(uint64(flags), cgroup))
+	b.Do("a container begins as an ordinary process that sees a world of its own", plan.Clone3(fresh(s), cgroup))
 	if n, i := find(s, specs.PIDNamespace); n.Path != "" {
 		b.At(pointer(i) + "/path")
 		b.Act("the runtime's own children are born where they always were",
@@ -148,29 +107,14 @@ func Clone(b *plan.Builder, s *specs.Spec, cgroup plan.Reg) {
 	}
 }
 
-func ownPIDNamespace(*plan.Run) error {
-	fd, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open /proc/self/ns/pid: %w", err)
-	}
-	defer unix.Close(fd)
-	return unix.Setns(fd, unix.CLONE_NEWPID)
-}
-
-// Join moves the child into the namespaces that it shares with others, except
-// the PID namespace, which it was born in.
-func Join(b *plan.Builder, s *specs.Spec) {
-	list := sharedOf(s)
-	if len(list) == 0 {
-		return
-	}
-	b.Section(plan.Child, "join", "enter the namespaces that are shared")
-	for _, n := range list {
-		if n.flag != unix.CLONE_NEWPID {
-			b.At(n.pointer)
-			b.Do("share "+n.why, plan.Setns(n.input, n.flag))
+// fresh are the flags of clone3(2) for the namespaces that are born with it.
+func fresh(s *specs.Spec) (flags uint64) {
+	for _, k := range kinds {
+		if IsNew(s, k.name) && k.flag&(unix.CLONE_NEWCGROUP|unix.CLONE_NEWTIME) == 0 {
+			flags |= uint64(k.flag)
 		}
 	}
+	return flags
 }
 
 // CgroupRoot makes the cgroup that the child is in the root of all it can see.

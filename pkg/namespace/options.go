@@ -1,6 +1,7 @@
 package namespace
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,22 @@ func optionsOf(words []string) (o options) {
 	return o
 }
 
+// Options are the words that mean something for every mount, sorted. Others
+// are for the file system.
+func Options() (words []string) {
+	words = []string{"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent",
+		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"} // the last by fsconfig(2)
+	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
+		words = append(words, w, "r"+w)
+	}
+	for _, w := range []string{"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "strictatime", "relatime", "atime",
+		"nostrictatime", "nodiratime", "diratime", "nosymfollow", "symfollow"} {
+		words = append(words, w, "r"+w)
+	}
+	slices.Sort(words)
+	return words
+}
+
 // mount takes an option that concerns the mount, not the file system.
 func (o *options) mount(word string) bool {
 	if a, ok := attrsOf(word); ok {
@@ -34,7 +51,8 @@ func (o *options) mount(word string) bool {
 		return true
 	}
 	switch word {
-	case "defaults":
+	case "defaults", "silent", "loud", "iversion", "noiversion", "norelatime", "remount":
+		// Of no effect on a mount that is being made.
 	case "bind":
 		o.bind = true
 	case "rbind":

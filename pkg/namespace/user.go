@@ -10,18 +10,19 @@ import (
 	"github.com/minictr/minictr/pkg/plan"
 )
 
-// sync is the input on which the child waits for its id maps.
+// sync is the input on which the child waits for what the parent does for it.
 const sync plan.Reg = "sync"
 
-// Pipe makes the pipe over which the parent tells a child in a new user
-// namespace that its maps are written.
-func Pipe(b *plan.Builder, s *specs.Spec) {
-	if !IsNew(s, specs.UserNamespace) {
+// Pipe makes the pipe over which the parent tells a child that it may go on:
+// when the maps of its new user namespace are written, and when hooks have
+// run.
+func Pipe(b *plan.Builder, s *specs.Spec, hooks bool) {
+	if !IsNew(s, specs.UserNamespace) && !hooks {
 		return
 	}
 	b.Section(plan.Parent, "sync", "a way to tell the process to go on")
-	b.At("/linux/uidMappings")
-	b.Act("the process must wait until it is someone", "pipe2([$sync, $sync/write], O_CLOEXEC)", func(r *plan.Run) error {
+	b.At("/process")
+	b.Act("the process must wait until all is done for it that it can't do itself", "pipe2([$sync, $sync/write], O_CLOEXEC)", func(r *plan.Run) error {
 		var fds [2]int
 		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 			return fmt.Errorf("pipe2: %w", err)
@@ -40,10 +41,24 @@ func Maps(b *plan.Builder, s *specs.Spec) {
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
 	writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
 	writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	GoOn(b)
+}
+
+// GoOn has the parent tell the child that waits to go on.
+func GoOn(b *plan.Builder) {
 	b.Act("the process may go on", `write($sync/write, "\1", 1)`, func(r *plan.Run) error {
 		_, err := unix.Write(r.Fd[sync+"/write"], []byte{1})
 		return err
 	})
+}
+
+// Wait has the child say that it has come here, and wait until it may go on.
+func Wait(b *plan.Builder, s *specs.Spec, why string) {
+	if !IsNew(s, specs.UserNamespace) {
+		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
+	}
+	b.Do("the runtime can tell that it has come here", plan.Write(plan.Report, plan.Ready))
+	b.Do(why, plan.ReadByte(sync))
 }
 
 // User makes the child root of its new user namespace.
@@ -55,14 +70,25 @@ func User(b *plan.Builder, s *specs.Spec) {
 	b.At("/linux/uidMappings")
 	b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
+	beRoot(b, s)
+	ownFiles(b, s)
+}
+
+// ownFiles lets a child that has changed its user write to its files in /proc.
+func ownFiles(b *plan.Builder, s *specs.Spec) {
+	if s.Process.OOMScoreAdj != nil || len(s.Linux.TimeOffsets) > 0 {
+		b.Do("its own files in /proc are its own again: it is about to write to some", plan.Dumpable())
+	}
+}
+
+// beRoot makes a child that is in a user namespace its root, if it has one. Of
+// a namespace that is joined without its maps the kernel knows.
+func beRoot(b *plan.Builder, s *specs.Spec) {
 	if mapped(s.Linux.GIDMappings, 0) {
 		b.Do("group 0 of the namespace", plan.Setresgid(0, 0, 0))
 	}
 	if mapped(s.Linux.UIDMappings, 0) {
 		b.Do("user 0 of the namespace", plan.Setresuid(0, 0, 0))
-	}
-	if s.Process.OOMScoreAdj != nil || len(s.Linux.TimeOffsets) > 0 {
-		b.Do("its own files in /proc are its own again: it is about to write to some", plan.Dumpable())
 	}
 }
 
@@ -78,7 +104,7 @@ func outside(maps []specs.LinuxIDMapping, id uint32) (host uint32, mapped bool) 
 
 func mapped(maps []specs.LinuxIDMapping, id uint32) bool {
 	_, ok := outside(maps, id)
-	return ok
+	return ok || len(maps) == 0
 }
 
 // Delegatee is the user on the host who is to own the container's version 2

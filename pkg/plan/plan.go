@@ -65,6 +65,9 @@ type Run struct {
 	PID  int         // of the child, in the parent's PID namespace; 0 before the clone
 	Fd   map[Reg]int // inputs of the child, by register; the runner closes them
 	Lent map[Reg]int // inputs that stay open in the parent
+	// Await waits until the child has written Ready once more. The executor
+	// sets it.
+	Await func() error
 }
 
 // Step returns the step with the given number, nil if there is none.
@@ -92,12 +95,14 @@ func (p *Plan) Len() (n int) {
 
 const (
 	// Report is the input on which the child tells of the step that failed.
-	// The executor makes it.
-	Report Reg = "report"
+	// The executor makes it, a pipe, unless it is given, with its other end.
+	Report    Reg = "report"
+	ReportEnd Reg = "report/runtime"
 	// Sealed is the input that holds the stub, made of the Stub sections and
 	// ready for execveat(2). The executor makes it.
 	Sealed Reg = "stub"
-	// Ready is what a plan writes to Report when the wall stands: a report of
-	// no step. A child that dies without it never became its program.
+	// Ready is what a plan writes to Report when the wall stands, and before
+	// that where an action awaits it: a report of no step. A child that dies
+	// without it never became its program.
 	Ready = "\x00\x00\x00\x00\x00\x00\x00\x00"
 )

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -32,11 +31,8 @@ func User(b *plan.Builder, s *specs.Spec, h Host) {
 
 // drop gives up the capabilities that the program may not have, for ever, and
 // becomes its user.
-func drop(b *plan.Builder, s *specs.Spec, h Host) error {
-	sets, err := setsOf(s.Process.Capabilities)
-	if err != nil {
-		return err
-	}
+func drop(b *plan.Builder, s *specs.Spec, h Host) {
+	sets := setsOf(s.Process.Capabilities)
 	pointer := "/process"
 	if s.Process.Capabilities != nil {
 		pointer = "/process/capabilities"
@@ -60,36 +56,48 @@ func drop(b *plan.Builder, s *specs.Spec, h Host) error {
 			b.Do("it is kept by programs that are not root's", plan.RaiseAmbient(c))
 		}
 	}
-	return nil
 }
 
 // sets are the capability sets of a process, capabilities(7).
 type sets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
 
-func setsOf(c *specs.LinuxCapabilities) (s sets, err error) {
+// Unknown lists the capabilities that are asked for, and not known to this
+// program.
+func Unknown(c *specs.LinuxCapabilities) (names []string) {
 	if c == nil {
-		return s, nil // absent means none
+		return nil
+	}
+	for _, name := range slices.Concat(c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient) {
+		if !slices.Contains(plan.CapNames[:], name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// setsOf passes over names that this program does not know: a container does
+// without what nobody can give it.
+func setsOf(c *specs.LinuxCapabilities) (s sets) {
+	if c == nil {
+		return s // absent means none
 	}
 	for _, set := range [...]struct {
 		bits  *uint64
 		names []string
-		field string
 	}{
-		{&s.bounding, c.Bounding, "bounding"},
-		{&s.effective, c.Effective, "effective"},
-		{&s.permitted, c.Permitted, "permitted"},
-		{&s.inheritable, c.Inheritable, "inheritable"},
-		{&s.ambient, c.Ambient, "ambient"},
+		{&s.bounding, c.Bounding},
+		{&s.effective, c.Effective},
+		{&s.permitted, c.Permitted},
+		{&s.inheritable, c.Inheritable},
+		{&s.ambient, c.Ambient},
 	} {
-		for i, name := range set.names {
-			number := slices.Index(plan.CapNames[:], name)
-			if number < 0 {
-				return s, fmt.Errorf("/process/capabilities/%s/%d: unknown capability %q", set.field, i, name)
+		for _, name := range set.names {
+			if number := slices.Index(plan.CapNames[:], name); number >= 0 {
+				*set.bits |= 1 << number
 			}
-			*set.bits |= 1 << number
 		}
 	}
 	// The kernel raises nothing else, and runc's own example asks for more.
 	s.ambient &= s.permitted & s.inheritable
-	return s, nil
+	return s
 }

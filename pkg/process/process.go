@@ -18,11 +18,17 @@ type Host struct {
 	LastCap    int   // the highest capability of this kernel
 	OwnStdio   []int // descriptors among 0, 1 and 2 that the container's user must own to open again
 	Foreground bool  // the container must not outlive the runtime
+	Waits      bool  // the process waits before it becomes the program
+	Preserved  int   // descriptors from 3 on that the program gets as well
+	OldKeys    bool  // the process keeps the runtime's session keyring
 }
+
+// Start is the input on which a process that waits is told to begin.
+const Start plan.Reg = "start"
 
 // Session makes the process a leader: of a session without a terminal, and of
 // keys that nobody else has.
-func Session(b *plan.Builder, s *specs.Spec) {
+func Session(b *plan.Builder, s *specs.Spec, h Host) {
 	b.Section(plan.Child, "session", "a session and keys of its own")
 	b.At("/process")
 	if adj := s.Process.OOMScoreAdj; adj != nil {
@@ -35,7 +41,9 @@ func Session(b *plan.Builder, s *specs.Spec) {
 	b.Do("nobody may look into this process while it still holds the runtime's memory", plan.NotDumpable())
 	b.Do("file modes are as given while the wall is built", plan.Umask(0))
 	b.Do("a session of its own, so no terminal of the runtime controls it", plan.Setsid())
-	b.Do("a keyring of its own: the runtime's keys stay outside", plan.JoinSessionKeyring()).Allow(plan.Next, unix.ENOSYS)
+	if !h.OldKeys {
+		b.Do("a keyring of its own: the runtime's keys stay outside", plan.JoinSessionKeyring()).Allow(plan.Next, unix.ENOSYS)
+	}
 }
 
 // Limits sets resource limits, setrlimit(2), and the file mode mask.

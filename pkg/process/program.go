@@ -32,12 +32,10 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	late := len(filter.Program) == 0 || s.Process.NoNewPrivileges
 	if late {
 		b.Section(plan.Child, "caps", "most of root's power goes, for ever")
-		if err := drop(b, s, h); err != nil {
-			return err
-		}
+		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	if err := handOver(b, s); err != nil {
+	if err := handOver(b, s, h); err != nil {
 		return err
 	}
 
@@ -52,11 +50,13 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
 	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
+	if h.Waits {
+		b.Do("nor this, by which it is told to begin", plan.SetCloexec(Start, true))
+		b.Do("wait to be told, and answer by passing the word on", plan.PassByte(Start, plan.Report))
+	}
 	if !late {
 		load(b, filter)
-		if err := drop(b, s, h); err != nil {
-			return err
-		}
+		drop(b, s, h)
 	}
 	if s.Process.NoNewPrivileges {
 		b.At("/process/noNewPrivileges")
@@ -95,11 +95,14 @@ func load(b *plan.Builder, f seccomp.Filter) {
 
 // handOver looks for the program as a shell would, execvp(3), and executes
 // the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, s *specs.Spec) error {
+func handOver(b *plan.Builder, s *specs.Spec, h Host) error {
 	args, env := s.Process.Args, s.Process.Env
 	b.At("/process")
-	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3))
+	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
+	if h.Waits {
+		b.Do("and be told to begin", plan.SetCloexec(Start, false))
+	}
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")
 	paths := candidates(args[0], env)
@@ -107,18 +110,23 @@ func handOver(b *plan.Builder, s *specs.Spec) error {
 		return fmt.Errorf("/process/env: PATH has %d directories, and %d are the most", len(paths), maxPath)
 	}
 	given := strings.Contains(args[0], "/") // a path, not a name to look for
+	directory := b.Label()
 	for _, path := range paths {
 		next := b.Label()
 		if !given {
 			b.Do("is it here, for this user", plan.MayExecute(path)).Allow(next, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+			b.Do("a directory is no program", plan.MayExecute(path+"/.")).Then(next).Allow(plan.Next, unix.ENOTDIR)
 		} else {
 			b.Do("it must be there, for this user", plan.MayExecute(path))
+			b.Do("a directory is no program", plan.MayExecute(path+"/.")).Then(directory).Allow(plan.Next, unix.ENOTDIR)
 		}
 		b.Do("leave the runtime's file for a few bytes that only go on to "+path,
 			plan.Execveat(plan.Sealed, append([]string{path}, args...), env))
 		b.Place(next)
 	}
 	if given {
+		b.Place(directory)
+		b.Do("the kernel says what it says of a directory", plan.Execve(args[0], args, nil))
 		return nil
 	}
 	// It is nowhere: find out why, in the words of the kernel. A file that

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -29,13 +30,20 @@ func Validate(s *specs.Spec) error {
 	}
 	for _, check := range [...]func(*specs.Spec) error{
 		validateProcess, validateUser, validateRlimits, validateRoot, validateNames, validateNamespaces,
-		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, unsupported,
+		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, validateHooks, unsupported,
 	} {
 		if err := check(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ValidateProcess checks what a process of a container is asked to be, as
+// Validate does for its first.
+func ValidateProcess(p *specs.Process) error {
+	s := &specs.Spec{Process: p, Linux: &specs.Linux{}}
+	return cmp.Or(validateProcess(s), validateUser(s), validateRlimits(s))
 }
 
 func validateProcess(s *specs.Spec) error {
@@ -136,10 +144,6 @@ func validateNamespaces(s *specs.Spec) error {
 			return fmt.Errorf("/linux/namespaces/%d/type: a second namespace %q", i, n.Type)
 		case n.Path != "" && !path.IsAbs(n.Path):
 			return fmt.Errorf("/linux/namespaces/%d/path: %q is not absolute", i, n.Path)
-		case n.Path != "" && n.Type == specs.UserNamespace:
-			// clone3(2) makes the other namespaces before the child could join
-			// this one, so they would belong to the host's.
-			return fmt.Errorf("/linux/namespaces/%d/path: joining a user namespace is not supported yet", i)
 		case n.Path != "" && n.Type == specs.MountNamespace:
 			return fmt.Errorf("/linux/namespaces/%d/path: a container needs a mount namespace of its own; to enter another's is exec", i)
 		}
@@ -266,6 +270,33 @@ func validateSysctl(s *specs.Spec) error {
 	return nil
 }
 
+func validateHooks(s *specs.Spec) error {
+	if s.Hooks == nil {
+		return nil
+	}
+	for _, list := range [...]struct {
+		kind  string
+		hooks []specs.Hook
+	}{
+		{"prestart", s.Hooks.Prestart}, //nolint:staticcheck // deprecated, and in use
+		{"createRuntime", s.Hooks.CreateRuntime},
+		{"createContainer", s.Hooks.CreateContainer},
+		{"startContainer", s.Hooks.StartContainer},
+		{"poststart", s.Hooks.Poststart},
+		{"poststop", s.Hooks.Poststop},
+	} {
+		for i, h := range list.hooks {
+			switch {
+			case !path.IsAbs(h.Path):
+				return fmt.Errorf("/hooks/%s/%d/path: %q is not absolute", list.kind, i, h.Path)
+			case h.Timeout != nil && *h.Timeout <= 0:
+				return fmt.Errorf("/hooks/%s/%d/timeout: %d is not above zero", list.kind, i, *h.Timeout)
+			}
+		}
+	}
+	return nil
+}
+
 // unsupported refuses what a later version of this runtime will do.
 func unsupported(s *specs.Spec) error {
 	l, p := s.Linux, s.Process
@@ -273,7 +304,6 @@ func unsupported(s *specs.Spec) error {
 		pointer string
 		asked   bool
 	}{
-		{"/hooks", s.Hooks != nil && !reflect.ValueOf(*s.Hooks).IsZero()},
 		{"/linux/intelRdt", l.IntelRdt != nil},
 		{"/linux/personality", l.Personality != nil},
 		{"/linux/memoryPolicy", l.MemoryPolicy != nil},

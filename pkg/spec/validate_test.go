@@ -91,7 +91,7 @@ func TestValidate(t *testing.T) {
 			namespaces(mountNS, userNS)(s)
 			s.Linux.UIDMappings = mapping(0, 100000, 65536)
 		}, "/linux/gidMappings: a user namespace without it has nobody in it"},
-		{"a joined user namespace", namespaces(mountNS, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/1/ns/user"}), "/linux/namespaces/1/path: joining a user namespace is not supported yet"},
+		{"a joined user namespace", namespaces(mountNS, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/1/ns/user"}), ""},
 		{"mapped in vain", func(s *specs.Spec) { s.Linux.GIDMappings = mapping(0, 0, 1) }, "/linux/gidMappings: without a user namespace nothing is mapped"},
 		{"a range too long", func(s *specs.Spec) {
 			namespaces(mountNS, userNS)(s)
@@ -139,7 +139,11 @@ func TestValidate(t *testing.T) {
 		}, "/linux/sysctl: parameters are written through /proc, and no proc is mounted there"},
 
 		{"no hooks", func(s *specs.Spec) { s.Hooks = &specs.Hooks{} }, ""},
-		{"hooks", func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}}} }, "/hooks: not supported yet"},
+		{"hooks", func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}}} }, ""},
+		{"a relative hook", func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}, {Path: "x"}}} }, `/hooks/poststop/1/path: "x" is not absolute`},
+		{"a hook without time", func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x", Timeout: new(int)}}}
+		}, "/hooks/createRuntime/0/timeout: 0 is not above zero"},
 		{"scheduler", func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }, "/process/scheduler: not supported yet"},
 		{"network devices", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }, "/linux/netDevices: not supported yet"},
 		{"a listener", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} }, "/linux/seccomp/listenerPath: not supported yet"},

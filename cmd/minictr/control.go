@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/pflag"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// one is the container of a command that has no other argument.
+func (c *call) one() (*container.State, error) {
+	if err := c.exactly(1, "ID"); err != nil {
+		return nil, err
+	}
+	return c.runtime().Load(c.args[0])
+}
+
+func pauseCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		s, err := c.one()
+		if err != nil {
+			return err
+		}
+		return s.Pause()
+	}
+}
+
+func resumeCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		s, err := c.one()
+		if err != nil {
+			return err
+		}
+		return s.Resume()
+	}
+}
+
+// A limit is a flag of update that is a number.
+type limit struct {
+	flag, about string
+	bytes       bool // it takes 20m, and -1 for no limit
+	set         func(*specs.LinuxResources, int64)
+}
+
+func cpuOf(r *specs.LinuxResources) *specs.LinuxCPU {
+	if r.CPU == nil {
+		r.CPU = new(specs.LinuxCPU)
+	}
+	return r.CPU
+}
+
+func memoryOf(r *specs.LinuxResources) *specs.LinuxMemory {
+	if r.Memory == nil {
+		r.Memory = new(specs.LinuxMemory)
+	}
+	return r.Memory
+}
+
+// parse reads the flag's value.
+func (l limit) parse(text string) (n int64, err error) {
+	switch {
+	case !l.bytes || text == "-1":
+		n, err = strconv.ParseInt(text, 10, 64)
+	default:
+		n, err = engine.Bytes(text)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("--%s: %q is no such number", l.flag, text)
+	}
+	return n, nil
+}
+
+func unsigned(n int64) *uint64 {
+	u := uint64(n)
+	return &u
+}
+
+var limits = [...]limit{
+	{"cpu-period", "microseconds", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Period = unsigned(n) }},
+	{"cpu-quota", "microseconds of each period", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Quota = &n }},
+	{"cpu-burst", "microseconds saved up", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Burst = unsigned(n) }},
+	{"cpu-share", "its weight among others, 1024 by default", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
+	{"cpu-rt-period", "microseconds, of realtime processes", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimePeriod = unsigned(n) }},
+	{"cpu-rt-runtime", "microseconds of each realtime period", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimeRuntime = &n }},
+	{"cpu-idle", "1: only when nobody else wants the processor", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Idle = &n }},
+	{"memory", "most", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Limit = &n }},
+	{"memory-reservation", "what it keeps when memory is short", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Reservation = &n }},
+	{"memory-swap", "most of memory and swap together", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Swap = &n }},
+	{"pids-limit", "most processes and threads", false, func(r *specs.LinuxResources, n int64) { r.Pids = &specs.LinuxPids{Limit: &n} }},
+}
+
+func updateCommand(f *pflag.FlagSet) action {
+	resources := f.StringP("resources", "r", "", "all limits as JSON, in `FILE`, or - for standard input")
+	values := make([]*string, len(limits))
+	for i, l := range limits {
+		values[i] = f.String(l.flag, "", "`N` "+l.about)
+	}
+	weight := f.Uint16("blkio-weight", 0, "`N` its weight among others at the disk")
+	cpus := f.String("cpuset-cpus", "", "the processors in this `LIST`")
+	mems := f.String("cpuset-mems", "", "the memory nodes in this `LIST`")
+	for _, name := range []string{"l3-cache-schema", "mem-bw-schema"} {
+		f.String(name, "", "refused: Intel RDT is not supported `SCHEMA`")
+	}
+	return func(c *call) error {
+		s, err := c.one()
+		if err != nil {
+			return err
+		}
+		if f.Changed("l3-cache-schema") || f.Changed("mem-bw-schema") {
+			return errors.New("Intel RDT is not supported") //nolint:staticcheck // a name
+		}
+		r := new(specs.LinuxResources)
+		if *resources != "" {
+			if r, err = readResources(*resources); err != nil {
+				return err
+			}
+		}
+		for i, l := range limits {
+			if !f.Changed(l.flag) {
+				continue
+			}
+			n, err := l.parse(*values[i])
+			if err != nil {
+				return err
+			}
+			l.set(r, n)
+		}
+		if f.Changed("blkio-weight") {
+			r.BlockIO = &specs.LinuxBlockIO{Weight: weight}
+		}
+		if *cpus != "" {
+			cpuOf(r).Cpus = *cpus
+		}
+		if *mems != "" {
+			cpuOf(r).Mems = *mems
+		}
+		return s.Update(r)
+	}
+}
+
+func readResources(name string) (*specs.LinuxResources, error) {
+	in := io.Reader(os.Stdin)
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, err
+	}
+	r := new(specs.LinuxResources)
+	return r, spec.Unmarshal(data, r)
+}
+
+// eventInterval is how often events prints statistics, by default.
+const eventInterval = 5 * time.Second
+
+func eventsCommand(f *pflag.FlagSet) action {
+	interval := f.Duration("interval", eventInterval, "print statistics every `DURATION`")
+	once := f.Bool("stats", false, "print statistics once")
+	return func(c *call) error {
+		s, err := c.one()
+		if err != nil {
+			return err
+		}
+		if *interval <= 0 {
+			return errors.New("duration interval must be greater than 0")
+		}
+		out := json.NewEncoder(c.stdout)
+		kills := uint64(0)
+		for {
+			status, err := s.Status()
+			if err != nil {
+				return err
+			}
+			if status == specs.StateStopped {
+				if *once {
+					return fmt.Errorf("container %s is not running", s.ID)
+				}
+				return nil
+			}
+			stats, err := s.Host.Cgroup.Stats()
+			if err != nil {
+				return err
+			}
+			if !*once && stats.Memory.OOMKills > kills {
+				kills = stats.Memory.OOMKills
+				if err := out.Encode(event{Type: "oom", ID: s.ID}); err != nil {
+					return err
+				}
+			}
+			if err := out.Encode(event{"stats", s.ID, statsOf(stats)}); err != nil || *once {
+				return err
+			}
+			time.Sleep(*interval)
+		}
+	}
+}
+
+func refusedCommand(f *pflag.FlagSet) action {
+	f.ParseErrorsWhitelist.UnknownFlags = true
+	f.String("lsm-mount-context", "", "refused `LABEL`")
+	return func(c *call) error {
+		return fmt.Errorf("%s is not supported: minictr does not freeze processes to disk", c.name)
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/pflag"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// execFlags are those of exec.
+type execFlags struct {
+	startFlags
+	process, cwd, user   string
+	env, caps            []string
+	groups               []int64
+	tty, detach, noPrivs bool
+	label, apparmor      string
+	cgroup               []string
+	paused               bool
+}
+
+func execCommand(f *pflag.FlagSet) action {
+	var o execFlags
+	f.SetInterspersed(false)
+	f.StringVarP(&o.process, "process", "p", "", "the process is described by the JSON in `FILE`")
+	f.BoolVarP(&o.tty, "tty", "t", false, "give it a terminal")
+	f.BoolVarP(&o.detach, "detach", "d", false, "do not wait for its end")
+	f.StringVar(&o.cwd, "cwd", "", "begin in `DIR`")
+	f.VarP((*list)(&o.env), "env", "e", "set `NAME=VALUE` in its environment")
+	f.StringVarP(&o.user, "user", "u", "", "run as `UID[:GID]`")
+	f.Int64SliceVarP(&o.groups, "additional-gids", "g", nil, "give it the `GID` as well")
+	f.VarP((*list)(&o.caps), "cap", "c", "give it a `CAPABILITY`")
+	f.BoolVar(&o.noPrivs, "no-new-privs", false, "no program gives it more privileges")
+	f.StringVar(&o.label, "process-label", "", "its SELinux `LABEL`")
+	f.StringVar(&o.apparmor, "apparmor", "", "its AppArmor `PROFILE`")
+	f.Var((*list)(&o.cgroup), "cgroup", "refused: the process enters the container's cgroup, and no `PATH` below")
+	f.BoolVar(&o.paused, "ignore-paused", false, "enter a paused container, and wait with it")
+	o.sockets(f)
+	return func(c *call) error {
+		if len(c.args) == 0 || len(c.args) < 2 && o.process == "" {
+			return errors.New("exec needs a container and a command: minictr exec ID COMMAND")
+		}
+		if len(o.cgroup) > 0 {
+			return errors.New("--cgroup: not supported yet")
+		}
+		r := c.runtime()
+		s, err := r.Load(c.args[0])
+		if err != nil {
+			return err
+		}
+		config, err := r.Config(s)
+		if err != nil {
+			return err
+		}
+		p, err := o.describe(config, c.args[1:])
+		if err != nil {
+			return err
+		}
+		if err := spec.ValidateProcess(p); err != nil {
+			return err
+		}
+		config.Process = p
+		return c.exec(r, s, config, &o)
+	}
+}
+
+// describe is the process that the flags ask for.
+func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process, error) {
+	if o.process != "" {
+		data, err := spec.ReadFile(o.process)
+		if err != nil {
+			return nil, err
+		}
+		p := new(specs.Process)
+		if err := spec.Unmarshal(data, p); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.process, err)
+		}
+		p.Terminal = p.Terminal || o.tty
+		return p, nil
+	}
+	p := container.ProcessOf(config, args)
+	p.Terminal = o.tty
+	p.Env = append(p.Env, o.env...)
+	if o.cwd != "" {
+		p.Cwd = o.cwd
+	}
+	p.NoNewPrivileges = p.NoNewPrivileges || o.noPrivs
+	if o.label != "" {
+		p.SelinuxLabel = o.label
+	}
+	if o.apparmor != "" {
+		p.ApparmorProfile = o.apparmor
+	}
+	if err := o.capabilities(p); err != nil {
+		return nil, err
+	}
+	return p, o.ids(p)
+}
+
+// capabilities adds those of the flags to every set but the ambient one.
+func (o *execFlags) capabilities(p *specs.Process) error {
+	if len(o.caps) == 0 {
+		return nil
+	}
+	sets := specs.LinuxCapabilities{}
+	if p.Capabilities != nil {
+		sets = *p.Capabilities
+	}
+	for _, set := range []*[]string{&sets.Bounding, &sets.Effective, &sets.Permitted} {
+		*set = append(slices.Clone(*set), o.caps...)
+	}
+	p.Capabilities = &sets
+	return nil
+}
+
+// ids are numbers alone: a name would be looked up in files of the container.
+func (o *execFlags) ids(p *specs.Process) error {
+	id := func(text string) (uint32, error) {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return 0, fmt.Errorf("--user: %q is no id from 0 to 2147483647", text)
+		}
+		return uint32(n), nil
+	}
+	if o.user != "" {
+		uid, gid, both := strings.Cut(o.user, ":")
+		var err error
+		if p.User.UID, err = id(uid); err != nil {
+			return err
+		}
+		if both {
+			if p.User.GID, err = id(gid); err != nil {
+				return err
+			}
+		}
+	}
+	for _, g := range o.groups {
+		gid, err := id(strconv.FormatInt(g, 10))
+		if err != nil {
+			return err
+		}
+		p.User.AdditionalGids = append(p.User.AdditionalGids, gid)
+	}
+	return nil
+}
+
+// exec starts the process, and stays with it unless it is detached.
+func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec, o *execFlags) error {
+	options, err := o.options(config, o.detach)
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		p, err := r.Exec(s, config.Process, options)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		return o.announce(p.PID, "setns")
+	}
+	signals := engine.CatchSignals()
+	signals.Wait()
+	status, err := engine.Foreground(config.Process.Terminal, signals, func(tty container.Options) (engine.Process, error) {
+		options.Console, options.Relay = tty.Console, tty.Relay
+		p, err := r.Exec(s, config.Process, options)
+		if err != nil {
+			return nil, err
+		}
+		return p, o.announce(p.PID, "setns")
+	})
+	return ended(status, err)
+}

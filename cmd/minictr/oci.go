@@ -1,0 +1,284 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// The operations of the OCI runtime specification, as container managers call
+// them: by a bundle, and with the flags that they know.
+
+// startFlags are those of create and run.
+type startFlags struct {
+	bundle, pidFile              string
+	consoleSocket, pidfdSocket   string
+	noPivot, noNewKeyring, keeps bool
+	preserve                     int
+}
+
+func (o *startFlags) add(f *pflag.FlagSet) {
+	o.sockets(f)
+	f.BoolVar(&o.noPivot, "no-pivot", false, "refused: a root that is no mount can't hold a container")
+	f.BoolVar(&o.noNewKeyring, "no-new-keyring", false, "leave the caller's session keyring to it")
+}
+
+// sockets are the flags that exec has as well.
+func (o *startFlags) sockets(f *pflag.FlagSet) {
+	f.StringVar(&o.pidFile, "pid-file", "", "write the PID of its process to `FILE`")
+	f.StringVar(&o.consoleSocket, "console-socket", "", "send its terminal's master end to the Unix socket `PATH`")
+	f.StringVar(&o.pidfdSocket, "pidfd-socket", "", "send a pidfd of its process to the Unix socket `PATH`")
+	f.IntVar(&o.preserve, "preserve-fds", 0, "pass `N` descriptors from 3 on to it as well")
+}
+
+func createCommand(f *pflag.FlagSet) action {
+	var o startFlags
+	f.StringVarP(&o.bundle, "bundle", "b", ".", "the OCI bundle in `DIR`")
+	o.add(f)
+	return func(c *call) error {
+		if err := c.exactly(1, "ID"); err != nil {
+			return err
+		}
+		s, ctr, err := c.newContainer(&o, true)
+		if err != nil {
+			return err
+		}
+		options, err := o.options(s, true)
+		if err == nil {
+			err = ctr.Create(s, options)
+		}
+		return o.leave(ctr, err)
+	}
+}
+
+// newContainer loads a bundle, and takes the ID for it.
+func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *container.Container, error) {
+	if o.noPivot {
+		return nil, nil, errors.New("--no-pivot is not supported: without pivot_root(2) the host's root stays within reach")
+	}
+	bundle, err := filepath.Abs(o.bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := spec.Load(bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := os.Getenv("LISTEN_FDS"); n != "" { // sd_listen_fds(3)
+		count, err := strconv.Atoi(n)
+		if err != nil || count < 0 {
+			return nil, nil, fmt.Errorf("LISTEN_FDS: %q is no number of descriptors", n)
+		}
+		o.preserve += count
+		s.Process.Env = append(s.Process.Env, "LISTEN_FDS="+n, "LISTEN_PID=1")
+	}
+	ctr, err := c.runtime().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached})
+	return s, ctr, err
+}
+
+// options connects the console socket, if there is one.
+func (o *startFlags) options(s *specs.Spec, detached bool) (container.Options, error) {
+	options := container.Options{Preserved: o.preserve, OldKeys: o.noNewKeyring}
+	terminal := s.Process.Terminal
+	switch {
+	case detached && terminal && o.consoleSocket == "":
+		return options, errors.New("cannot allocate tty if runc will detach without setting console socket")
+	case o.consoleSocket != "" && (!detached || !terminal):
+		return options, errors.New("cannot use console socket if runc will not detach or allocate tty")
+	case o.consoleSocket != "":
+		var err error
+		options.Console, err = connect(o.consoleSocket)
+		return options, err
+	}
+	return options, nil
+}
+
+// leave ends a command whose container stays.
+func (o *startFlags) leave(ctr *container.Container, err error) error {
+	if err == nil {
+		err = o.announce(ctr.PID, "standard")
+	}
+	if err != nil {
+		return errors.Join(err, ctr.Abort())
+	}
+	return ctr.Release()
+}
+
+// announce tells of a process that is there.
+func (o *startFlags) announce(pid int, kind string) error {
+	if o.pidfdSocket != "" {
+		if err := sendPidfd(o.pidfdSocket, pid, kind); err != nil {
+			return err
+		}
+	}
+	if o.pidFile == "" {
+		return nil
+	}
+	dir, name := filepath.Split(o.pidFile)
+	temporary := filepath.Join(dir, "."+name+".tmp")
+	if err := os.WriteFile(temporary, strconv.AppendInt(nil, int64(pid), 10), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, o.pidFile)
+}
+
+// connect opens a Unix socket by its path.
+func connect(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return -1, errors.Join(fmt.Errorf("connect to %s: %w", path, err), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+func sendPidfd(path string, pid int, kind string) error {
+	socket, err := connect(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(pidfd)
+	return unix.Sendmsg(socket, []byte(kind), unix.UnixRights(pidfd), nil, 0)
+}
+
+func startCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if err := c.exactly(1, "ID"); err != nil {
+			return err
+		}
+		return c.runtime().Begin(c.args[0])
+	}
+}
+
+// runBundle is run of the OCI's family: a bundle and an ID.
+func (c *call) runBundle(o *startFlags, detach bool) (err error) {
+	if o.bundle == "" {
+		return errors.New("--bundle: it is empty: leave it out, or give it a value")
+	}
+	if err := c.exactly(1, "--bundle DIR ID"); err != nil {
+		return err
+	}
+	signals := engine.CatchSignals()
+	s, ctr, err := c.newContainer(o, detach)
+	if err != nil {
+		return err
+	}
+	if detach {
+		options, err := o.options(s, true)
+		if err == nil {
+			err = ctr.Start(s, options)
+		}
+		return o.leave(ctr, err)
+	}
+	signals.Wait()
+	end := ctr.Delete
+	if o.keeps {
+		end = ctr.Keep
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	options, err := o.options(s, false)
+	if err != nil {
+		return err
+	}
+	status, err := engine.Foreground(s.Process.Terminal, signals, func(tty container.Options) (engine.Process, error) {
+		options.Console, options.Relay = tty.Console, tty.Relay
+		if err := ctr.Start(s, options); err != nil {
+			return nil, err
+		}
+		return ctr, o.announce(ctr.PID, "standard")
+	})
+	return ended(status, err)
+}
+
+func stateCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if err := c.exactly(1, "ID"); err != nil {
+			return err
+		}
+		s, err := c.runtime().Load(c.args[0])
+		if err != nil {
+			return err
+		}
+		o, err := ociState(c.runtime(), s)
+		if err != nil {
+			return err
+		}
+		return writeJSON(c.stdout, o)
+	}
+}
+
+func killCommand(f *pflag.FlagSet) action {
+	all := f.BoolP("all", "a", false, "all its processes, not only the first")
+	return func(c *call) error {
+		if len(c.args) == 0 || len(c.args) > 2 {
+			return errors.New("kill needs an ID, and may have a signal: minictr kill ID [SIGNAL]")
+		}
+		signal := "TERM"
+		if len(c.args) > 1 {
+			signal = c.args[1]
+		}
+		sig, err := signalOf(signal)
+		if err != nil {
+			return err
+		}
+		s, err := c.runtime().Load(c.args[0])
+		if err != nil {
+			return err
+		}
+		return s.Signal(sig, *all)
+	}
+}
+
+// signalOf is a signal by its number or its name: 9, KILL, SIGKILL, kill.
+func signalOf(name string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 0 || n > 64 {
+			return 0, fmt.Errorf("unknown signal %q", name)
+		}
+		return unix.Signal(n), nil
+	}
+	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")); sig != 0 {
+		return sig, nil
+	}
+	return 0, fmt.Errorf("unknown signal %q", name)
+}
+
+func deleteCommand(f *pflag.FlagSet) action {
+	force := f.BoolP("force", "f", false, "kill it first, if it runs; it may be gone already")
+	return func(c *call) error {
+		if err := c.exactly(1, "ID"); err != nil {
+			return err
+		}
+		r := c.runtime()
+		if err := container.ValidateID(c.args[0]); err != nil {
+			return err
+		}
+		swept, err := r.SweepOne(c.args[0])
+		if err != nil || swept {
+			return err
+		}
+		err = r.Delete(c.args[0], *force)
+		if *force && errors.Is(err, container.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+}

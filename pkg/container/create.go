@@ -1,0 +1,131 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/forkexec"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/process"
+)
+
+// A container that waits has two named pipes, fifo(7), in its directory. Its
+// process is the stub by then. It has both open for reading and writing, so
+// that neither ever ends for it, and waits for a byte on the one, which it
+// passes on to the other. There it reports a failure as well; when it has
+// become the program both are closed.
+
+// fifos makes them, and opens them for the child.
+func fifos(b *plan.Builder, h Host) {
+	if !h.Process.Waits {
+		return
+	}
+	b.Section(plan.Parent, "wait", "two pipes, by which the process is told to begin, and answers")
+	b.At("/process")
+	for _, f := range [...]struct {
+		name string
+		reg  plan.Reg
+	}{{startFifo, process.Start}, {reportFifo, plan.Report}} {
+		path := filepath.Join(h.Dir, f.name)
+		b.Act("it can be opened by name, when this runtime is gone", fmt.Sprintf("mkfifo(%q, 0600)", path), func(*plan.Run) error {
+			return unix.Mkfifo(path, 0o600)
+		})
+		b.Act("it never ends for the process, which has both ends", fmt.Sprintf("%s = open(%q, O_RDWR|O_CLOEXEC)", f.reg, path), openFifo(f.reg, path, unix.O_RDWR))
+	}
+	path := filepath.Join(h.Dir, reportFifo)
+	b.Act("the runtime listens", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", plan.ReportEnd, path), openFifo(plan.ReportEnd, path, unix.O_RDONLY))
+}
+
+func openFifo(reg plan.Reg, path string, flags int) func(*plan.Run) error {
+	return func(r *plan.Run) (err error) {
+		r.Fd[reg], err = unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		return err
+	}
+}
+
+// Begin tells a created container to begin: the specification's start.
+func (r *Runtime) Begin(id string) (err error) {
+	s, err := r.Load(id)
+	if err != nil {
+		return err
+	}
+	if !s.Detached {
+		return errors.New("cannot start an already running container")
+	}
+	own, s, err := r.hold(s.ID)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, own.close()) }()
+	return r.start(s)
+}
+
+// start is Begin of a container whose lock is held.
+func (r *Runtime) start(s *State) error {
+	switch status, err := s.Status(); {
+	case err != nil:
+		return err
+	case status == specs.StateStopped:
+		return errors.New("cannot start a container that has stopped")
+	case status == Paused:
+		return errors.New("cannot start a container that is paused")
+	case status != specs.StateCreated:
+		return errors.New("cannot start an already running container")
+	}
+	config, err := r.Config(s)
+	if err != nil {
+		return err
+	}
+	if err := r.beforeStart(s, config); err != nil {
+		return errors.Join(err, s.kill())
+	}
+	report, err := unix.Open(filepath.Join(r.dir(s.ID), reportFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", reportFifo, err)
+	}
+	defer unix.Close(report)
+	begin, err := unix.Open(filepath.Join(r.dir(s.ID), startFifo), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENXIO) { // nobody has it open
+		return errors.New("cannot start a container that has stopped")
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", startFifo, err)
+	}
+	s.Phase = Started
+	if err := errors.Join(r.writeProcess(s), tell(begin)); err != nil {
+		return err
+	}
+	if err := r.answer(s, config, report); err != nil {
+		return err
+	}
+	r.afterStart(s, config)
+	return nil
+}
+
+func tell(fifo int) error {
+	_, err := unix.Write(fifo, []byte{1})
+	return errors.Join(err, unix.Close(fifo))
+}
+
+// answer waits until the process has become the program, or for its report of
+// the step that failed: that of the plan, compiled once more.
+func (r *Runtime) answer(s *State, config *specs.Spec, fifo int) error {
+	var passed [1]byte
+	if _, err := forkexec.Receive(fifo, passed[:], time.Now().Add(patience)); err != nil {
+		return fmt.Errorf("container %s does not begin: %w", s.ID, err)
+	}
+	p, err := Compile(config, s.Host)
+	if err != nil {
+		return err
+	}
+	if err := forkexec.Report(p, fifo, time.Now().Add(patience)); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}

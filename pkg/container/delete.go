@@ -1,0 +1,161 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Sweep takes away what containers have left whose runtime was killed, and
+// returns their states: their processes, cgroups, bundles. It tells failed of
+// what can't be removed now, and goes on.
+func (r *Runtime) Sweep(failed func(error)) (swept []*State, err error) {
+	dirs, err := os.ReadDir(r.Root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, d := range dirs {
+		switch s, err := r.sweep(d.Name()); {
+		case err != nil:
+			failed(err)
+		case s != nil:
+			swept = append(swept, s)
+		}
+	}
+	return swept, nil
+}
+
+// SweepOne does the same for one container, and says whether there was any.
+func (r *Runtime) SweepOne(id string) (bool, error) {
+	s, err := r.sweep(id)
+	return s != nil && !s.settled(), err
+}
+
+// sweep removes one container if nobody runs it. When its runtime has just
+// died, the child still holds the lock too, until its first step.
+func (r *Runtime) sweep(id string) (s *State, err error) {
+	own, err := r.try(id)
+	for end := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK) && r.abandoned(id) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		own, err = r.try(id)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ENOENT) {
+		return nil, nil // it is alive, or gone already
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, own.close()) }()
+	s, err = r.read(id)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errBroken) {
+		// Killed before it wrote its first state, or lost in a power cut: there
+		// are no processes and no cgroups of it.
+		return nil, r.remove(&State{ID: id})
+	}
+	if err != nil || s.settled() {
+		return nil, err
+	}
+	return s, errors.Join(s.kill(), r.remove(s))
+}
+
+// try takes the lock of a container if nobody has it. It holds the lock of the
+// whole meanwhile, so that no directory is half made, and none is removed
+// between its opening and its locking.
+func (r *Runtime) try(id string) (lock, error) {
+	all, err := r.lock()
+	if err != nil {
+		return -1, err
+	}
+	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+	return own, errors.Join(err, all.close())
+}
+
+// kill ends the processes of a container that nobody waits for.
+func (s *State) kill() error {
+	if fd, err := s.pidfd(); err == nil {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: it is dead
+		_ = unix.Close(fd)
+	}
+	return s.Host.Cgroup.Kill()
+}
+
+// patience is how long we wait for what another process does as it ends.
+const patience = 10 * time.Second
+
+// Delete removes a container by its ID or name. One that runs is killed if
+// force says so; if it runs in the foreground of a process, that removes it.
+func (r *Runtime) Delete(id string, force bool) error {
+	s, err := r.Load(id)
+	if err != nil {
+		return err
+	}
+	if s.Detached {
+		return r.deleteDetached(s.ID, force)
+	}
+	if !force {
+		return fmt.Errorf("%w: %s", ErrRunning, id)
+	}
+	if err := s.kill(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := r.read(s.ID); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	return fmt.Errorf("container %s is dead, but the process that runs it has not removed it within %v", id, patience)
+}
+
+// deleteDetached removes a container that has stopped, or that waits.
+func (r *Runtime) deleteDetached(id string, force bool) (err error) {
+	own, s, err := r.hold(id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, own.close()) }()
+	switch status, err := s.Status(); {
+	case err != nil:
+		return err
+	case !force && (status == specs.StateRunning || status == Paused):
+		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
+	}
+	fd, e := s.pidfd()
+	if err := s.kill(); err != nil {
+		return err
+	}
+	if e == nil {
+		dead, err := gone(fd, patience)
+		if err = errors.Join(err, unix.Close(fd)); err != nil || !dead {
+			return errors.Join(err, fmt.Errorf("process %d does not die within %v", s.PID, patience))
+		}
+	}
+	config, _ := r.Config(s) // without it there were no hooks, for the process never was
+	if err := r.remove(s); err != nil {
+		return err
+	}
+	s.PID = 0
+	r.afterStop(s, config)
+	return nil
+}
+
+// hold takes the lock of a detached container, and reads its state.
+func (r *Runtime) hold(id string) (own lock, s *State, err error) {
+	if own, err = flock(r.dir(id), unix.LOCK_EX); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			err = fmt.Errorf("%w: %s", ErrNotExist, id)
+		}
+		return -1, nil, err
+	}
+	if s, err = r.read(id); err != nil { // it was removed while we waited
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", ErrNotExist, id)
+		}
+		return -1, nil, errors.Join(err, own.close())
+	}
+	return own, s, nil
+}

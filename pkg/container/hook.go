@@ -1,0 +1,212 @@
+package container
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/forkexec"
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Hooks are programs of others that run at certain moments of a container's
+// life: config.md, "POSIX-platform Hooks".
+
+// early says whether hooks run while the wall is built.
+func early(s *specs.Spec) bool {
+	h := s.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+}
+
+// hooks runs those of the runtime's side, and of the container's, while the
+// child waits before it changes its root.
+func hooks(b *plan.Builder, s *specs.Spec, h Host) {
+	if !early(s) {
+		return
+	}
+	b.Section(plan.Child, "hooks", "wait for programs that finish the wall")
+	b.At("/hooks")
+	namespace.Wait(b, s, "they can reach its namespaces, and the root is not changed yet")
+	b.Section(plan.Parent, "hooks", "run programs that finish the wall")
+	b.At("/hooks")
+	b.Act("its namespaces and mounts are there then", "read($report/runtime)", func(r *plan.Run) error { return r.Await() })
+	for _, list := range [...]struct {
+		kind   string
+		hooks  []specs.Hook
+		inside bool
+	}{{"prestart", s.Hooks.Prestart, false}, {"createRuntime", s.Hooks.CreateRuntime, false}, {"createContainer", s.Hooks.CreateContainer, true}} {
+		for i, hook := range list.hooks {
+			b.At(fmt.Sprintf("/hooks/%s/%d", list.kind, i))
+			where := "on the host"
+			if list.inside {
+				where = "in the container's namespaces"
+			}
+			b.Act("asked for: a program "+where, fmt.Sprintf("run(%q, %q)", hook.Path, hook.Args), func(r *plan.Run) error {
+				return runHook(list.kind, i, hook, ociState(h, s, r.PID, specs.StateCreating), into(r.PID, list.inside))
+			})
+		}
+	}
+	b.At("/hooks")
+	namespace.GoOn(b)
+}
+
+// beforeStart runs the hooks that start in the container, before the program.
+func (r *Runtime) beforeStart(s *State, config *specs.Spec) error {
+	if config.Hooks == nil {
+		return nil
+	}
+	for i, hook := range config.Hooks.StartContainer {
+		if err := runHook("startContainer", i, hook, ociState(s.Host, config, s.PID, specs.StateCreated), into(s.PID, true)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// afterStart runs the hooks that follow the program's begin. That they fail is
+// no failure of the container.
+func (r *Runtime) afterStart(s *State, config *specs.Spec) {
+	if config.Hooks == nil {
+		return
+	}
+	for i, hook := range config.Hooks.Poststart {
+		r.warn(runHook("poststart", i, hook, ociState(s.Host, config, s.PID, specs.StateRunning), 0))
+	}
+}
+
+// afterStop runs the hooks that follow the container's removal.
+func (r *Runtime) afterStop(s *State, config *specs.Spec) {
+	if config == nil || config.Hooks == nil {
+		return
+	}
+	for i, hook := range config.Hooks.Poststop {
+		r.warn(runHook("poststop", i, hook, ociState(s.Host, config, 0, specs.StateStopped), 0))
+	}
+}
+
+func (r *Runtime) warn(err error) {
+	if err != nil && r.Warn != nil {
+		r.Warn(err)
+	}
+}
+
+// into is the PID of the process whose namespaces a hook runs in; 0 is none.
+func into(pid int, inside bool) int {
+	if inside {
+		return pid
+	}
+	return 0
+}
+
+func ociState(h Host, s *specs.Spec, pid int, status specs.ContainerState) []byte {
+	return spec.Marshal(&specs.State{Version: specs.Version, ID: h.ID, Status: status, Pid: pid, Bundle: h.Bundle, Annotations: s.Annotations})
+}
+
+// Inputs of a hook.
+const (
+	hookInput  plan.Reg = "state"
+	hookOutput plan.Reg = "output"
+)
+
+// runHook runs one hook to its end: by a plan of its own, in the namespaces of
+// a process if pid is not 0. It reads the state from a file in memory, and
+// writes into another, so that nobody has to wait for a pipe's end.
+func runHook(kind string, i int, hook specs.Hook, state []byte, pid int) (err error) {
+	fail := func(err error, output string) error {
+		return fmt.Errorf("error running %s hook #%d: %s: %w%s", kind, i, hook.Path, err, output)
+	}
+	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: make(map[plan.Reg]int)}
+	output, err := unix.MemfdCreate("hook's output", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fail(err, "")
+	}
+	defer unix.Close(output)
+	input, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fail(err, "")
+	}
+	run.Fd[hookInput], run.Lent[hookOutput] = input, output
+	if _, err = unix.Write(input, state); err == nil {
+		_, err = unix.Seek(input, 0, 0)
+	}
+	kinds := 0
+	if err == nil && pid != 0 {
+		if kinds, err = namespace.Other(pid); err == nil {
+			run.Fd[namespace.Target], err = unix.PidfdOpen(pid, 0)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(input)
+		return fail(err, "")
+	}
+	proc, err := forkexec.Start(hookPlan(hook, kinds), run)
+	if err != nil {
+		return fail(err, "")
+	}
+	defer proc.Close()
+	if err := proc.Started(); err != nil {
+		proc.Kill()
+		return fail(err, "")
+	}
+	if hook.Timeout != nil {
+		if ended, err := proc.Ended(time.Duration(*hook.Timeout) * time.Second); err != nil || !ended {
+			proc.Kill()
+			return fail(fmt.Errorf("timeout of %d s", *hook.Timeout), said(output))
+		}
+	}
+	switch ws, err := proc.Wait(); {
+	case err != nil:
+		return fail(err, "")
+	case ws.Signaled():
+		return fail(fmt.Errorf("signal: %v", ws.Signal()), said(output))
+	case ws.ExitStatus() != 0:
+		return fail(fmt.Errorf("exit status %d", ws.ExitStatus()), said(output))
+	}
+	return nil
+}
+
+// said is the beginning of what a hook has written.
+func said(output int) string {
+	text := make([]byte, 4096)
+	n, _ := unix.Pread(output, text, 0)
+	if n <= 0 {
+		return ""
+	}
+	return ", and says: " + strings.TrimSpace(string(text[:n]))
+}
+
+// hookPlan is the plan of a hook: a process of the runtime's own kind.
+func hookPlan(hook specs.Hook, kinds int) *plan.Plan {
+	args := hook.Args
+	if len(args) == 0 {
+		args = []string{hook.Path}
+	}
+	b := plan.New()
+	namespace.AttachChild(b, "")
+	first := plan.Next
+	if kinds != 0 {
+		first = namespace.Attach(b, &specs.Spec{Linux: &specs.Linux{}}, kinds)
+	}
+	b.Section(plan.Child, "hook", "become the hook")
+	b.At("/hooks")
+	b.Do("a session of its own", plan.Setsid()).Allow(plan.Next, unix.EPERM)
+	b.Do("it reads the container's state", plan.Dup3(hookInput, 0))
+	b.Do("what it says is kept", plan.Dup3(hookOutput, 1))
+	b.Do("what it says is kept", plan.Dup3(hookOutput, 2))
+	b.Do("nothing of the runtime stays open in it", plan.CloseOnExec(3))
+	b.Do("but a failure can be told of", plan.SetCloexec(plan.Report, false))
+	b.Do("signals work again", plan.UnblockSignals())
+	b.Do("leave the runtime's file", plan.Execveat(plan.Sealed, append([]string{hook.Path}, args...), hook.Env))
+	b.Section(plan.Stub, "program", "the process becomes the hook")
+	b.At("/hooks")
+	b.Do("nothing of the runtime stays open in it", plan.SetCloexec(plan.Report, true))
+	b.Do("all is well", plan.Write(plan.Report, plan.Ready))
+	b.Do("the hook itself", plan.Execve(hook.Path, args, hook.Env))
+	namespace.First(b, first)
+	return b.Plan()
+}

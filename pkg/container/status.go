@@ -1,0 +1,135 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Paused is the status of a container whose processes are frozen. The
+// specification does not know it; every runtime does.
+const Paused specs.ContainerState = "paused"
+
+// Status is what the specification calls the state of a container: creating,
+// created, running, stopped; and paused.
+func (s *State) Status() (specs.ContainerState, error) {
+	if !s.alive() {
+		if s.Phase == "" {
+			return specs.StateCreating, nil
+		}
+		return specs.StateStopped, nil
+	}
+	switch frozen, err := s.Host.Cgroup.Frozen(); {
+	case err == nil && frozen:
+		return Paused, nil
+	case s.Phase == Creating && s.Detached: // in the foreground there is one phase
+		return specs.StateCreating, nil
+	case s.Phase == Created:
+		return specs.StateCreated, nil
+	}
+	return specs.StateRunning, nil
+}
+
+// alive says whether the container's first process is there, and not a zombie.
+func (s *State) alive() bool {
+	if s.PID == 0 {
+		return false
+	}
+	b, dead, err := birth(s.PID)
+	return err == nil && !dead && b == s.Birth
+}
+
+// settled says whether the container goes on without the process that made it.
+func (s *State) settled() bool { return s.Detached && (s.Phase == Created || s.Phase == Started) }
+
+// pidfd opens the container's first process, pidfd_open(2). The error wraps
+// ErrStopped if there is none any more.
+func (s *State) pidfd() (int, error) {
+	if s.PID == 0 {
+		return -1, ErrStopped
+	}
+	fd, err := unix.PidfdOpen(s.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return -1, ErrStopped
+	}
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open of process %d: %w", s.PID, err)
+	}
+	// The pidfd is of whoever has this PID now; its birth tells who it is.
+	if !s.alive() {
+		_ = unix.Close(fd)
+		return -1, ErrStopped
+	}
+	return fd, nil
+}
+
+// Signal sends a signal to the container's first process, or to all of its
+// cgroup. SIGKILL wakes a frozen one, and reaches all where nothing but the
+// cgroup holds them together. The error wraps ErrStopped.
+func (s *State) Signal(sig unix.Signal, all bool) error {
+	if all || sig == unix.SIGKILL && !s.Host.OwnPIDs {
+		return s.signalAll(sig)
+	}
+	fd, err := s.pidfd()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		return fmt.Errorf("pidfd_send_signal: %w", err)
+	}
+	if sig == unix.SIGKILL {
+		return s.thaw()
+	}
+	return nil
+}
+
+func (s *State) thaw() error {
+	if frozen, err := s.Host.Cgroup.Frozen(); err != nil || !frozen {
+		return nil //nolint:nilerr // without a freezer nothing is frozen
+	}
+	return s.Host.Cgroup.Thaw()
+}
+
+func (s *State) signalAll(sig unix.Signal) error {
+	if sig == unix.SIGKILL {
+		return s.Host.Cgroup.Kill()
+	}
+	pids, err := s.Host.Cgroup.Procs()
+	for _, pid := range pids {
+		if e := unix.Kill(pid, sig); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("kill of process %d: %w", pid, e))
+		}
+	}
+	return err
+}
+
+// gone waits until a process has ended; a zombie has.
+func gone(pidfd int, within time.Duration) (bool, error) {
+	for end := time.Now().Add(within); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, max(0, int(time.Until(end).Milliseconds())))
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
+		}
+	}
+}
+
+// Config is the config.json that the container was made of: a copy, since who
+// leaves a container to itself may change the bundle.
+func (r *Runtime) Config(s *State) (*specs.Spec, error) {
+	if !s.Detached {
+		return spec.Load(s.Bundle)
+	}
+	data, err := spec.ReadFile(filepath.Join(r.dir(s.ID), spec.ConfigFile))
+	if err != nil {
+		return nil, err
+	}
+	c := new(specs.Spec)
+	return c, spec.Unmarshal(data, c)
+}

@@ -1,0 +1,205 @@
+package namespace
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// A shared namespace is one that the container joins by path.
+type shared struct {
+	kind
+	input   plan.Reg
+	path    string
+	pointer string
+}
+
+// sharedOf lists the namespaces that the container joins, in the order of kinds.
+func sharedOf(s *specs.Spec) (list []shared) {
+	for _, k := range kinds {
+		if n, i := find(s, k.name); i >= 0 && n.Path != "" {
+			list = append(list, shared{k, plan.Reg("ns/" + string(k.name)), n.Path, pointer(i)})
+		}
+	}
+	return list
+}
+
+// Open opens, in the parent, the namespaces that the container joins by path.
+func Open(b *plan.Builder, s *specs.Spec) {
+	list := sharedOf(s)
+	if len(list) == 0 {
+		return
+	}
+	b.Section(plan.Parent, "join", "open the namespaces to be shared")
+	for _, n := range list {
+		b.At(n.pointer + "/path")
+		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", n.input, n.path), open(n.input, n.path))
+		if n.flag == unix.CLONE_NEWPID && !joinsUser(s) {
+			b.Act("a process is born into its PID namespace and can't move later",
+				fmt.Sprintf("setns(%s, CLONE_NEWPID)", n.input), func(r *plan.Run) error {
+					return unix.Setns(r.Fd[n.input], unix.CLONE_NEWPID)
+				})
+		}
+	}
+}
+
+// open returns the action that opens a file as an input of the child.
+func open(input plan.Reg, path string) func(*plan.Run) error {
+	return func(r *plan.Run) error {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", path, err)
+		}
+		r.Fd[input] = fd
+		return nil
+	}
+}
+
+func ownPIDNamespace(*plan.Run) error {
+	fd, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /proc/self/ns/pid: %w", err)
+	}
+	defer unix.Close(fd)
+	return unix.Setns(fd, unix.CLONE_NEWPID)
+}
+
+// Join moves the child into the namespaces that it shares with others, except
+// those which it was born in.
+func Join(b *plan.Builder, s *specs.Spec) {
+	list := sharedOf(s)
+	if len(list) == 0 {
+		return
+	}
+	b.Section(plan.Child, "join", "enter the namespaces that are shared")
+	for _, n := range list {
+		if n.flag&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) == 0 {
+			b.At(n.pointer)
+			b.Do("share "+n.why, plan.Setns(n.input, n.flag))
+		}
+	}
+}
+
+// birth makes a child without namespaces of its own: it enters some of others
+// first, and is then born again.
+func birth(b *plan.Builder, cgroup plan.Reg) {
+	b.Section(plan.Parent, "clone", "make a process that will enter the container")
+	b.At("/process")
+	b.Do("an ordinary process, whose own child is the one that stays", plan.Clone3(0, cgroup))
+}
+
+func joinsUser(s *specs.Spec) bool {
+	n, _ := find(s, specs.UserNamespace)
+	return n.Path != ""
+}
+
+// Again is for a container that joins a user namespace: namespaces belong to
+// the user namespace that they are made in, so the child enters that first and
+// is born a second time. The label is for First; it is none where nothing of
+// this is needed.
+func Again(b *plan.Builder, s *specs.Spec) (first plan.Label) {
+	if !joinsUser(s) {
+		return plan.Next
+	}
+	b.Section(plan.Child, "user", "be root of a user namespace that is shared")
+	for _, n := range sharedOf(s) {
+		if n.flag&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) != 0 {
+			b.At(n.pointer)
+			b.Do("share "+n.why, plan.Setns(n.input, n.flag))
+		}
+	}
+	beRoot(b, s)
+	first = bornAgain(b, fresh(s))
+	ownFiles(b, s)
+	return first
+}
+
+// born is the register of the second child's PID.
+const born plan.Reg = "born"
+
+// bornAgain makes the second child, in which the plan goes on. The first one,
+// who sees a PID, goes to the label.
+func bornAgain(b *plan.Builder, flags uint64) (first plan.Label) {
+	first = b.Label()
+	b.Get(born, "a process is born into its namespaces, and can't move into all of them later", plan.CloneAgain(flags))
+	b.Do("the first process knows a PID that is not 0", plan.PidfdOpen(born)).Then(first).Allow(plan.Next, unix.EINVAL)
+	return first
+}
+
+// First ends the first process, once the plan is done for the second.
+func First(b *plan.Builder, first plan.Label) {
+	if first == plan.Next {
+		return
+	}
+	b.Section(plan.Child, "first", "the first process ends")
+	b.At("/process")
+	b.Place(first)
+	b.Do("the runtime gets to know its child", plan.TellBirth(born))
+	b.Do("that was all it was for", plan.Exit())
+}
+
+// Target is the input that is the pidfd of a container's first process.
+const Target plan.Reg = "container"
+
+// Attach has one more process enter a container, by all its namespaces at
+// once, of the kinds that are not the runtime's own as well: setns(2) with a
+// pidfd. The label is for First.
+func Attach(b *plan.Builder, s *specs.Spec, kinds int) (first plan.Label) {
+	b.Section(plan.Child, "join", "enter the container")
+	b.At("/linux/namespaces")
+	b.Do("all its namespaces, as its first process has them", plan.Setns(Target, kinds))
+	if kinds&unix.CLONE_NEWUSER != 0 {
+		beRoot(b, s)
+	}
+	if kinds&unix.CLONE_NEWPID == 0 {
+		return plan.Next
+	}
+	return bornAgain(b, 0)
+}
+
+// AttachChild makes the process that will enter.
+func AttachChild(b *plan.Builder, cgroup plan.Reg) { birth(b, cgroup) }
+
+// Workdir is where a process that has entered begins. A magic link of
+// proc(5) could lead out of the container, so none is followed.
+func Workdir(b *plan.Builder, s *specs.Spec) {
+	b.Section(plan.Child, "cwd", "where the program begins")
+	b.At("/process/cwd")
+	b.Get("cwd", "found in the container", plan.Openat2(plan.AtFdcwd, s.Process.Cwd, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS))
+	b.Do("where the program begins", plan.Fchdir("cwd"))
+}
+
+// Other tells which namespaces of a process are not ours, as flags of setns(2).
+func Other(pid int) (flags int, err error) {
+	for _, k := range kinds {
+		var own, other unix.Stat_t
+		file := k.file()
+		switch err := unix.Stat("/proc/self/ns/"+file, &own); {
+		case err == unix.ENOENT: //nolint:errorlint // an errno as it comes
+			continue // this kernel has no such namespaces
+		case err != nil:
+			return 0, fmt.Errorf("/proc/self/ns/%s: %w", file, err)
+		}
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, file), &other); err != nil {
+			return 0, fmt.Errorf("/proc/%d/ns/%s: %w", pid, file, err)
+		}
+		if own.Ino != other.Ino {
+			flags |= k.flag
+		}
+	}
+	return flags, nil
+}
+
+// file is the name of a kind in /proc/PID/ns, namespaces(7).
+func (k kind) file() string {
+	switch k.flag {
+	case unix.CLONE_NEWNET:
+		return "net"
+	case unix.CLONE_NEWNS:
+		return "mnt"
+	}
+	return string(k.name)
+}

@@ -1,0 +1,36 @@
+package plan
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls by which a process is born a second time, waits, and ends.
+
+// CloneAgain makes a second child, clone3(2) with CLONE_PARENT: who calls it
+// goes on in both, as brother of the one that it made. It returns 0 in the
+// second, and its PID in the first.
+func CloneAgain(ns uint64) Call {
+	args := make([]byte, 88) // struct clone_args
+	binary.NativeEndian.PutUint64(args, ns|unix.CLONE_PARENT)
+	text := "{flags=" + setString(ns|unix.CLONE_PARENT, cloneFlags, "0") + ", exit_signal=0, stack=NULL, stack_size=0}"
+	return call("clone3", unix.SYS_CLONE3, Mem{Data: args, Text: text}, n(len(args)))
+}
+
+// PidfdOpen is pidfd_open(2). It fails with EINVAL for the PID 0.
+func PidfdOpen(pid Reg) Call { return call("pidfd_open", unix.SYS_PIDFD_OPEN, pid, zero) }
+
+// TellBirth writes a report of no step, with a PID in the place of an errno.
+func TellBirth(pid Reg) Call {
+	return call("write", unix.SYS_WRITE, Report, Mem{Data: make([]byte, 8), Refs: []Ref{{Offset: 4, Size: 4, To: pid}}, Text: "{0, " + pid.String() + "}"}, n(8))
+}
+
+// Exit ends the process, exit_group(2).
+func Exit() Call { return call("exit_group", unix.SYS_EXIT_GROUP, zero) }
+
+// PassByte waits for a byte in one pipe and passes it on to another,
+// splice(2): no memory is written to.
+func PassByte(from, to Reg) Call {
+	return call("splice", unix.SYS_SPLICE, from, null, to, null, n(1), zero)
+}

@@ -1,0 +1,125 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// inside reads the status of a process that exec starts.
+const printStatus = "cat /proc/self/status; readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/uts; cat /proc/self/cgroup"
+
+// TestExec compares a process that has entered with the container's first one.
+func TestExec(t *testing.T) {
+	for _, user := range []bool{false, true} {
+		t.Run(map[bool]string{false: "root", true: "user namespace"}[user], func(t *testing.T) {
+			s := newSpec("exec", "sh", "-c", printStatus+"; exec pause")
+			if user {
+				userNamespace(s)
+			}
+			c, dir := newOCI(t, "exec", s)
+			c.create(dir)
+			c.must("start", c.id)
+			first := ""
+			eventually(t, "the first process tells of itself", func() bool {
+				text, _ := os.ReadFile(c.out.Name())
+				first = string(text)
+				return strings.Contains(first, "name=systemd") || strings.Contains(first, "\n0::/")
+			})
+			second := c.call("exec", c.id, "sh", "-c", printStatus)
+			if second.status != 0 {
+				t.Fatal(second)
+			}
+			a, b := fields(first), fields(second.stdout)
+			for _, name := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk", "SigIgn"} {
+				if a[name] != b[name] {
+					t.Errorf("%s: the first process has %q, and who enters %q", name, a[name], b[name])
+				}
+			}
+			if links := func(s string) string { return s[strings.Index(s, "pid:["):] }; links(first) != links(second.stdout) {
+				t.Errorf("namespaces or cgroups differ:\n%s\n%s", links(first), links(second.stdout))
+			}
+			if r := c.call("exec", c.id, "sh", "-c", "exit 7"); r.status != 7 {
+				t.Errorf("its status: %v", r)
+			}
+			if r := c.call("exec", "--user", "1000:100", "--cwd", "/tmp", "-e", "A=b c", c.id, "sh", "-c", "id -u; pwd; echo $A"); r.stdout != "1000\n/tmp\nb c\n" {
+				t.Errorf("flags: %v", r)
+			}
+			for _, e := range []struct{ want, args string }{
+				{`exec: "nosuch": executable file not found in $PATH`, "exec ID nosuch"},
+				{"cwd", "exec --cwd /nosuch ID true"},
+				{"is no id", "exec --user 4294967296 ID true"},
+				{"is no id", "exec --user=-1 ID true"},
+				{"container does not exist", "exec nosuch true"},
+			} {
+				c.fails(255, e.want, strings.Fields(strings.ReplaceAll(e.args, "ID", c.id))...)
+			}
+			c.must("delete", "-f", c.id)
+		})
+	}
+}
+
+// TestExecProcess gives exec all that there is to say about a process, as
+// container managers do, and does not wait for it.
+func TestExecProcess(t *testing.T) {
+	c, dir := newOCI(t, "exec", newSpec("exec", "pause"))
+	c.create(dir)
+	c.must("start", c.id)
+	p := specs.Process{
+		Args: []string{"sh", "-c", "id; pwd; echo $A; grep Cap /proc/self/status; exec pause"}, Cwd: "/etc", Env: []string{"A=1", "PATH=/bin"},
+		User:         specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{7}},
+		Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_CHOWN"}},
+		Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 64, Hard: 64}},
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, pidFile := filepath.Join(dir, "process.json"), filepath.Join(dir, "exec.pid")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.run(c.out, "exec", "--process", file, "--detach", "--pid-file", pidFile, c.id); r.status != 0 {
+		t.Fatal(r)
+	}
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		reap(t, pid) // or the namespace's first process waits for it
+	})
+	defer func() {
+		if text, _ := os.ReadFile(c.out.Name()); t.Failed() {
+			t.Logf("%s", text)
+		}
+	}()
+	eventually(t, "the process tells of itself", func() bool {
+		text, _ := os.ReadFile(c.out.Name())
+		return strings.Contains(string(text), "uid=5(5) gid=6(6) groups=6(6),7(7)") && strings.Contains(string(text), "/etc\n1\n") &&
+			strings.Contains(string(text), "CapBnd:\t0000000000000001") && strings.Contains(string(text), "CapEff:\t0000000000000000")
+	})
+	if limits, _ := os.ReadFile("/proc/" + string(text) + "/limits"); !strings.Contains(string(limits), "Max open files            64 ") {
+		t.Errorf("limits: %s", limits)
+	}
+	list := c.call("ps", "--format", "json", c.id)
+	var pids []int
+	if err := json.Unmarshal([]byte(list.stdout), &pids); err != nil || len(pids) != 2 || pids[0] != c.pid && pids[1] != c.pid {
+		t.Errorf("ps: %v %v", list, err)
+	}
+	c.must("kill", c.id, "9") // the namespace's first process takes all with it
+	if ws := reap(t, pid); ws.Signal() != unix.SIGKILL {
+		t.Errorf("it ended by %v", ws)
+	}
+}

@@ -1,0 +1,137 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// hookScript notes in a file which hook ran, where, and what state it was
+// given.
+func hookScript(note, kind string) specs.Hook {
+	return specs.Hook{
+		Path: "/bin/sh", Env: []string{"KIND=" + kind, "PATH=/usr/bin:/bin"},
+		Args: []string{"sh", "-c", `echo $KIND $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/pid) $(env | grep -c .) $(cat) >>` + note},
+	}
+}
+
+// TestHooks runs one hook of each kind: in the order, at the moment, in the
+// namespaces and with the state that config.md says.
+func TestHooks(t *testing.T) {
+	s := newSpec("hooks", "sh", "-c", "echo begun >>/note; exec pause")
+	s.Annotations = map[string]string{"a": "b"}
+	c, dir := newOCI(t, "hooks", nil)
+	note := filepath.Join(dir, "note")
+	inside := hookScript("/note", "startContainer") // its path is the container's
+	inside.Args[2] = strings.ReplaceAll(inside.Args[2], " $(env | grep -c .)", " 3")
+	s.Hooks = &specs.Hooks{
+		Prestart:        []specs.Hook{hookScript(note, "prestart")}, //nolint:staticcheck // deprecated, and in use
+		CreateRuntime:   []specs.Hook{hookScript(note, "createRuntime"), hookScript(note, "second")},
+		CreateContainer: []specs.Hook{hookScript(note, "createContainer")},
+		StartContainer:  []specs.Hook{inside},
+		Poststart:       []specs.Hook{hookScript(note, "poststart"), {Path: "/bin/false"}},
+		Poststop:        []specs.Hook{hookScript(note, "poststop")},
+	}
+	writeSpec(t, dir, s)
+	mount, _ := os.Readlink("/proc/self/ns/mnt")
+	pid, _ := os.Readlink("/proc/self/ns/pid")
+	read := func(file string) (lines [][]string) {
+		text, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			lines = append(lines, strings.SplitN(strings.TrimSpace(line), " ", 5))
+		}
+		return lines
+	}
+	check := func(lines [][]string, i int, kind string, status specs.ContainerState, host bool, pidOf int) {
+		t.Helper()
+		if len(lines) <= i || len(lines[i]) != 5 || lines[i][0] != kind {
+			t.Fatalf("hook %d is to be %s: %q", i, kind, lines)
+		}
+		l := lines[i]
+		if (l[1] == mount) != host || (l[2] == pid) != host {
+			t.Errorf("%s: it runs on the host: %v, in %s and %s", kind, !host, l[1], l[2])
+		}
+		if l[3] != "3" { // PWD is the shell's
+			t.Errorf("%s: it has %s variables, not two and the shell's", kind, l[3])
+		}
+		var state specs.State
+		if err := json.Unmarshal([]byte(l[4]), &state); err != nil || state.Status != status || state.Pid != pidOf ||
+			state.ID != "hooks" || state.Bundle != dir || state.Annotations["a"] != "b" || state.Version == "" {
+			t.Errorf("%s: state %s, %v", kind, l[4], err)
+		}
+	}
+	c.create(dir)
+	lines := read(note)
+	for i, kind := range []string{"prestart", "createRuntime", "second"} {
+		check(lines, i, kind, specs.StateCreating, true, c.pid)
+	}
+	check(lines, 3, "createContainer", specs.StateCreating, false, c.pid)
+	if len(lines) != 4 {
+		t.Errorf("after create: %q", lines)
+	}
+	own := filepath.Join(dir, "rootfs/note")
+	if len(read(own)) > 0 {
+		t.Error("startContainer runs before start")
+	}
+	if r := c.call("start", "hooks"); r.status != 0 || !strings.Contains(r.stdout, "warning: error running poststart hook #1: /bin/false: exit status 1") {
+		t.Errorf("a poststart hook that fails is a warning: %v", r)
+	}
+	eventually(t, "the program begins", func() bool { return len(read(own)) == 2 })
+	check(read(own), 0, "startContainer", specs.StateCreated, false, c.pid)
+	check(read(note), 4, "poststart", specs.StateRunning, true, c.pid)
+	pidBefore := c.pid
+	c.must("kill", "hooks", "KILL")
+	c.reap()
+	if len(read(note)) != 5 {
+		t.Error("poststop runs before delete")
+	}
+	c.must("delete", "hooks")
+	check(read(note), 5, "poststop", specs.StateStopped, true, 0)
+	_ = pidBefore
+}
+
+// TestHookFailures has hooks fail that must stop the container.
+func TestHookFailures(t *testing.T) {
+	second := 1
+	for _, f := range []struct {
+		kind, want string
+		hook       specs.Hook
+		started    bool
+	}{
+		{"prestart", "error running prestart hook #0: /bin/sh: exit status 3, and says: so it is", specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo so it is; exit 3"}}, false},
+		{"createRuntime", "signal: killed", specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "kill -9 $$"}}, false},
+		{"createContainer", "timeout of 1 s", specs.Hook{Path: "/bin/sleep", Args: []string{"sleep", "60"}, Timeout: &second}, false},
+		{"createContainer", "no such file or directory", specs.Hook{Path: "/nosuch"}, false},
+		{"startContainer", "error running startContainer hook #0", specs.Hook{Path: "/bin/false"}, true},
+	} {
+		t.Run(f.kind, func(t *testing.T) {
+			s := newSpec("hooks", "pause")
+			s.Hooks = new(specs.Hooks)
+			hooks := map[string]*[]specs.Hook{
+				"prestart": &s.Hooks.Prestart, "createRuntime": &s.Hooks.CreateRuntime, //nolint:staticcheck // deprecated, and in use
+				"createContainer": &s.Hooks.CreateContainer, "startContainer": &s.Hooks.StartContainer,
+			}
+			*hooks[f.kind] = []specs.Hook{f.hook}
+			c, dir := newOCI(t, "hooks", s)
+			begin := time.Now()
+			if f.started {
+				c.create(dir)
+				c.fails(1, f.want, "start", "hooks")
+				c.reap() // it is killed
+				c.wants(specs.StateStopped)
+				c.must("delete", "hooks")
+			} else {
+				c.fails(1, f.want, "create", "--bundle", dir, "hooks")
+			}
+			c.fails(1, "container does not exist", "state", "hooks")
+			if d := time.Since(begin); d > patience/2 {
+				t.Errorf("it took %v", d)
+			}
+		})
+	}
+}
