@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -101,13 +102,12 @@ var limits = [...]limit{
 
 func updateCommand(f *pflag.FlagSet) action {
 	resources := f.StringP("resources", "r", "", "all limits as JSON, in `FILE`, or - for standard input")
-	values := make([]*string, len(limits))
-	for i, l := range limits {
-		values[i] = f.String(l.flag, "", "`N` "+l.about)
+	for _, l := range limits {
+		f.String(l.flag, "", "`N` "+l.about)
 	}
-	weight := f.Uint16("blkio-weight", 0, "`N` its weight among others at the disk")
-	cpus := f.String("cpuset-cpus", "", "the processors in this `LIST`")
-	mems := f.String("cpuset-mems", "", "the memory nodes in this `LIST`")
+	f.Uint16("blkio-weight", 0, "`N` its weight among others at the disk")
+	f.String("cpuset-cpus", "", "the processors in this `LIST`")
+	f.String("cpuset-mems", "", "the memory nodes in this `LIST`")
 	for _, name := range []string{"l3-cache-schema", "mem-bw-schema"} {
 		f.String(name, "", "refused: Intel RDT is not supported `SCHEMA`")
 	}
@@ -116,36 +116,42 @@ func updateCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		if f.Changed("l3-cache-schema") || f.Changed("mem-bw-schema") {
-			return errors.New("Intel RDT is not supported") //nolint:staticcheck // a name
-		}
 		r := new(specs.LinuxResources)
 		if *resources != "" {
 			if r, err = readResources(*resources); err != nil {
 				return err
 			}
 		}
-		for i, l := range limits {
-			if !f.Changed(l.flag) {
-				continue
-			}
-			n, err := l.parse(*values[i])
-			if err != nil {
-				return err
-			}
-			l.set(r, n)
-		}
-		if f.Changed("blkio-weight") {
-			r.BlockIO = &specs.LinuxBlockIO{Weight: weight}
-		}
-		if *cpus != "" {
-			cpuOf(r).Cpus = *cpus
-		}
-		if *mems != "" {
-			cpuOf(r).Mems = *mems
+		if err := resourcesOf(f, r); err != nil {
+			return err
 		}
 		return s.Update(r)
 	}
+}
+
+// resourcesOf adds what the flags of update set.
+func resourcesOf(f *pflag.FlagSet, r *specs.LinuxResources) (err error) {
+	f.Visit(func(given *pflag.Flag) {
+		i := slices.IndexFunc(limits[:], func(l limit) bool { return l.flag == given.Name })
+		switch value := given.Value.String(); {
+		case err != nil:
+		case i >= 0:
+			var n int64
+			if n, err = limits[i].parse(value); err == nil {
+				limits[i].set(r, n)
+			}
+		case given.Name == "blkio-weight":
+			weight, _ := f.GetUint16(given.Name) // it is one
+			r.BlockIO = &specs.LinuxBlockIO{Weight: &weight}
+		case given.Name == "cpuset-cpus":
+			cpuOf(r).Cpus = value
+		case given.Name == "cpuset-mems":
+			cpuOf(r).Mems = value
+		case given.Name != "resources":
+			err = fmt.Errorf("--%s: Intel RDT is not supported", given.Name)
+		}
+	})
+	return err
 }
 
 func readResources(name string) (*specs.LinuxResources, error) {
@@ -181,16 +187,14 @@ func eventsCommand(f *pflag.FlagSet) action {
 			return errors.New("duration interval must be greater than 0")
 		}
 		out := json.NewEncoder(c.stdout)
-		kills := uint64(0)
-		for {
+		for kills := uint64(0); ; time.Sleep(*interval) {
 			status, err := s.Status()
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if status == specs.StateStopped {
-				if *once {
-					return fmt.Errorf("container %s is not running", s.ID)
-				}
+			case status == specs.StateStopped && *once:
+				return fmt.Errorf("%w: %s", container.ErrStopped, s.ID)
+			case status == specs.StateStopped:
 				return nil
 			}
 			stats, err := s.Host.Cgroup.Stats()
@@ -199,20 +203,17 @@ func eventsCommand(f *pflag.FlagSet) action {
 			}
 			if !*once && stats.Memory.OOMKills > kills {
 				kills = stats.Memory.OOMKills
-				if err := out.Encode(event{Type: "oom", ID: s.ID}); err != nil {
-					return err
-				}
+				err = out.Encode(event{Type: "oom", ID: s.ID})
 			}
-			if err := out.Encode(event{"stats", s.ID, statsOf(stats)}); err != nil || *once {
+			if err = errors.Join(err, out.Encode(event{"stats", s.ID, statsOf(stats)})); err != nil || *once {
 				return err
 			}
-			time.Sleep(*interval)
 		}
 	}
 }
 
 func refusedCommand(f *pflag.FlagSet) action {
-	f.ParseErrorsWhitelist.UnknownFlags = true
+	f.ParseErrorsAllowlist.UnknownFlags = true
 	f.String("lsm-mount-context", "", "refused `LABEL`")
 	return func(c *call) error {
 		return fmt.Errorf("%s is not supported: minictr does not freeze processes to disk", c.name)

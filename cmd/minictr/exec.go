@@ -99,16 +99,14 @@ func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process,
 	if o.apparmor != "" {
 		p.ApparmorProfile = o.apparmor
 	}
-	if err := o.capabilities(p); err != nil {
-		return nil, err
-	}
+	o.capabilities(p)
 	return p, o.ids(p)
 }
 
 // capabilities adds those of the flags to every set but the ambient one.
-func (o *execFlags) capabilities(p *specs.Process) error {
+func (o *execFlags) capabilities(p *specs.Process) {
 	if len(o.caps) == 0 {
-		return nil
+		return
 	}
 	sets := specs.LinuxCapabilities{}
 	if p.Capabilities != nil {
@@ -118,7 +116,6 @@ func (o *execFlags) capabilities(p *specs.Process) error {
 		*set = append(slices.Clone(*set), o.caps...)
 	}
 	p.Capabilities = &sets
-	return nil
 }
 
 // ids are numbers alone: a name would be looked up in files of the container.

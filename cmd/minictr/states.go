@@ -57,7 +57,7 @@ func listCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		r := c.runtime()
-		if _, err := os.Stat(r.Root); errors.Is(err, fs.ErrNotExist) && c.globals.rootGiven {
+		if _, err := os.Stat(r.Root); errors.Is(err, fs.ErrNotExist) && c.rootGiven {
 			return err
 		}
 		states, err := r.List()

@@ -36,7 +36,8 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		h.Cgroup.Delegate(b, uid)
 	}
 	namespace.Open(b, s)
-	namespace.Pipe(b, s, early(s))
+	namespace.Sources(b, s, h.Host)
+	namespace.Pipe(b, s, hasEarly(s))
 	fifos(b, h)
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)

@@ -82,7 +82,7 @@ func (r *Runtime) start(s *State) error {
 	if err != nil {
 		return err
 	}
-	if err := r.beforeStart(s, config); err != nil {
+	if err := beforeStart(s, config); err != nil {
 		return errors.Join(err, s.kill())
 	}
 	report, err := unix.Open(filepath.Join(r.dir(s.ID), reportFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

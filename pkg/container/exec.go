@@ -75,6 +75,7 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	config.Process = p
 	host := s.Host
 	host.Process.OwnStdio = ownStdio(config)
+	host.Process.Home = home(fmt.Sprintf("/proc/%d/root", s.PID), config)
 	host.Process.Foreground, host.Process.Waits = false, false
 	host.Process.Preserved, host.Relay = o.Preserved, o.Relay > 0
 	return CompileExec(config, host, s.PID, kinds)

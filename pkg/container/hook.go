@@ -1,7 +1,9 @@
 package container
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,16 +19,23 @@ import (
 // Hooks are programs of others that run at certain moments of a container's
 // life: config.md, "POSIX-platform Hooks".
 
-// early says whether hooks run while the wall is built.
-func early(s *specs.Spec) bool {
-	h := s.Hooks
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+// early are the kinds of hooks that run while the wall is built, and whether
+// in the container's namespaces.
+var early = [...]earlyHooks{{"prestart", false}, {"createRuntime", false}, {"createContainer", true}}
+
+type earlyHooks struct {
+	kind   string
+	inside bool
+}
+
+func hasEarly(s *specs.Spec) bool {
+	return slices.ContainsFunc(early[:], func(e earlyHooks) bool { return len(spec.HooksOfKind(s, e.kind)) > 0 })
 }
 
 // hooks runs those of the runtime's side, and of the container's, while the
 // child waits before it changes its root.
 func hooks(b *plan.Builder, s *specs.Spec, h Host) {
-	if !early(s) {
+	if !hasEarly(s) {
 		return
 	}
 	b.Section(plan.Child, "hooks", "wait for programs that finish the wall")
@@ -35,12 +44,8 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 	b.Section(plan.Parent, "hooks", "run programs that finish the wall")
 	b.At("/hooks")
 	b.Act("its namespaces and mounts are there then", "read($report/runtime)", func(r *plan.Run) error { return r.Await() })
-	for _, list := range [...]struct {
-		kind   string
-		hooks  []specs.Hook
-		inside bool
-	}{{"prestart", s.Hooks.Prestart, false}, {"createRuntime", s.Hooks.CreateRuntime, false}, {"createContainer", s.Hooks.CreateContainer, true}} {
-		for i, hook := range list.hooks {
+	for _, list := range early {
+		for i, hook := range spec.HooksOfKind(s, list.kind) {
 			b.At(fmt.Sprintf("/hooks/%s/%d", list.kind, i))
 			where := "on the host"
 			if list.inside {
@@ -56,37 +61,33 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 }
 
 // beforeStart runs the hooks that start in the container, before the program.
-func (r *Runtime) beforeStart(s *State, config *specs.Spec) error {
-	if config.Hooks == nil {
-		return nil
-	}
-	for i, hook := range config.Hooks.StartContainer {
-		if err := runHook("startContainer", i, hook, ociState(s.Host, config, s.PID, specs.StateCreated), into(s.PID, true)); err != nil {
-			return err
-		}
-	}
-	return nil
+func beforeStart(s *State, config *specs.Spec) error {
+	return runHooks("startContainer", config, s.Host, s.PID, specs.StateCreated, true)
 }
 
 // afterStart runs the hooks that follow the program's begin. That they fail is
 // no failure of the container.
 func (r *Runtime) afterStart(s *State, config *specs.Spec) {
-	if config.Hooks == nil {
-		return
-	}
-	for i, hook := range config.Hooks.Poststart {
-		r.warn(runHook("poststart", i, hook, ociState(s.Host, config, s.PID, specs.StateRunning), 0))
-	}
+	r.warn(runHooks("poststart", config, s.Host, s.PID, specs.StateRunning, false))
 }
 
 // afterStop runs the hooks that follow the container's removal.
 func (r *Runtime) afterStop(s *State, config *specs.Spec) {
-	if config == nil || config.Hooks == nil {
-		return
+	if config != nil {
+		r.warn(runHooks("poststop", config, s.Host, 0, specs.StateStopped, false))
 	}
-	for i, hook := range config.Hooks.Poststop {
-		r.warn(runHook("poststop", i, hook, ociState(s.Host, config, 0, specs.StateStopped), 0))
+}
+
+// runHooks runs the hooks of one kind, each whatever became of the others if
+// the container has begun.
+func runHooks(kind string, config *specs.Spec, h Host, pid int, status specs.ContainerState, inside bool) (err error) {
+	for i, hook := range spec.HooksOfKind(config, kind) {
+		err = errors.Join(err, runHook(kind, i, hook, ociState(h, config, pid, status), into(pid, inside)))
+		if err != nil && inside {
+			return err
+		}
 	}
+	return err
 }
 
 func (r *Runtime) warn(err error) {
@@ -194,7 +195,6 @@ func hookPlan(hook specs.Hook, kinds int) *plan.Plan {
 	}
 	b.Section(plan.Child, "hook", "become the hook")
 	b.At("/hooks")
-	b.Do("a session of its own", plan.Setsid()).Allow(plan.Next, unix.EPERM)
 	b.Do("it reads the container's state", plan.Dup3(hookInput, 0))
 	b.Do("what it says is kept", plan.Dup3(hookOutput, 1))
 	b.Do("what it says is kept", plan.Dup3(hookOutput, 2))

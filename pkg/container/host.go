@@ -1,7 +1,9 @@
 package container
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,6 +30,9 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
 	h.Process = process.Host{LastCap: lastCap(), OwnStdio: ownStdio(s)}
+	if !namespace.Layered(s) {
+		h.Process.Home = home(h.Rootfs, s)
+	}
 	if s.Annotations[spec.Unlimited] != "" {
 		return h, nil
 	}
@@ -70,6 +75,39 @@ func rootfs(bundle string, s *specs.Spec) (string, error) {
 	}
 	return resolved, nil
 }
+
+// home is where the user is at home, by the container's own list of users. It
+// may be anybody's file: no link of it leads out, and a long one is not read.
+func home(root string, s *specs.Spec) string {
+	if spec.HasHome(s) {
+		return ""
+	}
+	return spec.Home(func(name string) ([]byte, error) {
+		dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(dir)
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxPasswd {
+			return nil, errors.Join(err, fs.ErrNotExist)
+		}
+		text := make([]byte, st.Size)
+		n, err := unix.Read(fd, text)
+		return text[:max(n, 0)], err
+	}, s.Process.User.UID)
+}
+
+// maxPasswd is the longest list of users that is read, in bytes.
+const maxPasswd = 1 << 20
 
 // sources tells which bind mounts are of files.
 func sources(bundle string, s *specs.Spec) (map[string]bool, error) {

@@ -102,7 +102,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 		return err
 	}
 	host.Process.Foreground = !c.Detached
-	if hooks := s.Hooks; hooks != nil && len(hooks.StartContainer) > 0 {
+	if len(spec.HooksOfKind(s, "startContainer")) > 0 {
 		// They run behind the wall, before the program: it waits for them.
 		if err := c.create(s, host, o); err != nil {
 			return err

@@ -53,6 +53,8 @@ type State struct {
 // A Phase is how far a container has come by its runtime's doing.
 type Phase string
 
+// Phases, in their order; of a container in the foreground only the first is
+// told.
 const (
 	Creating Phase = "creating" // the wall is being built
 	Created  Phase = "created"  // it stands, and the process waits

@@ -141,7 +141,6 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 // *StepError if a step failed, and ErrKilled if something else ended the
 // child, out of memory or a signal for instance.
 func (proc *Process) Started() error {
-	defer closeFd(&proc.report)
 	err := proc.Ready()
 	for err == nil {
 		err = proc.read()
@@ -281,14 +280,15 @@ func wait(pid int) (unix.WaitStatus, error) {
 
 // Kill ends the child, if there is one, and reaps it.
 func (proc *Process) Kill() {
+	for proc.PID != 0 && proc.unborn && proc.report >= 0 {
+		// If it has made a second one, it is about to tell.
+		if err := proc.read(); err != nil && !errors.As(err, new(*StepError)) {
+			break
+		}
+	}
 	if proc.PID != 0 {
 		_ = proc.Signal(unix.SIGKILL) // ESRCH: it is dead, which is what we want
 		_, _ = proc.Wait()
-	}
-	if proc.unborn && proc.PID != 0 {
-		// A second one that it has not told of is in the same process group.
-		_ = unix.Kill(-proc.PID, unix.SIGKILL)
-		_, _ = wait(-proc.PID)
 	}
 	proc.Close()
 }

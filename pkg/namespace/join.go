@@ -1,7 +1,9 @@
 package namespace
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -83,6 +85,37 @@ func Join(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
+// Sources has the parent copy what bind mounts show, for a child in a user
+// namespace, who may be a stranger to the directories on the way.
+func Sources(b *plan.Builder, s *specs.Spec, h Host) {
+	if !Has(s, specs.UserNamespace) || !slices.ContainsFunc(s.Mounts, IsBind) {
+		return
+	}
+	b.Section(plan.Parent, "sources", "copy mounts that the process could not reach")
+	for i, m := range s.Mounts {
+		if !IsBind(m) {
+			continue
+		}
+		source, flags := Source(m, h.Bundle), uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if optionsOf(m.Options).rbind {
+			flags |= unix.AT_RECURSIVE
+		}
+		b.At(fmt.Sprintf("/mounts/%d", i))
+		b.Act("the same files that the host has at "+source+", and no mount made inside comes back",
+			fmt.Sprintf("%s = open_tree(%q, OPEN_TREE_CLONE), and mount_setattr(%[1]s, MS_SLAVE)", sourceOf(i), source),
+			func(r *plan.Run) error {
+				fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
+				if err != nil {
+					return fmt.Errorf("open_tree %s: %w", source, err)
+				}
+				r.Fd[sourceOf(i)] = fd
+				return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
+			})
+	}
+}
+
+func sourceOf(mount int) plan.Reg { return plan.Reg(fmt.Sprintf("source/%d", mount)) }
+
 // birth makes a child without namespaces of its own: it enters some of others
 // first, and is then born again.
 func birth(b *plan.Builder, cgroup plan.Reg) {
@@ -126,6 +159,7 @@ func bornAgain(b *plan.Builder, flags uint64) (first plan.Label) {
 	first = b.Label()
 	b.Get(born, "a process is born into its namespaces, and can't move into all of them later", plan.CloneAgain(flags))
 	b.Do("the first process knows a PID that is not 0", plan.PidfdOpen(born)).Then(first).Allow(plan.Next, unix.EINVAL)
+	b.Do("the first one's session ends with it", plan.Setsid())
 	return first
 }
 
@@ -178,7 +212,7 @@ func Other(pid int) (flags int, err error) {
 		var own, other unix.Stat_t
 		file := k.file()
 		switch err := unix.Stat("/proc/self/ns/"+file, &own); {
-		case err == unix.ENOENT: //nolint:errorlint // an errno as it comes
+		case errors.Is(err, unix.ENOENT):
 			continue // this kernel has no such namespaces
 		case err != nil:
 			return 0, fmt.Errorf("/proc/self/ns/%s: %w", file, err)

@@ -41,7 +41,7 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	for i, mount := range s.Mounts[first:] {
 		pointer := fmt.Sprintf("/mounts/%d", first+i)
 		b.At(pointer)
-		if err := m.mount(s, h, mount); err != nil {
+		if err := m.mount(s, h, mount, first+i); err != nil {
 			return fmt.Errorf("%s/%w", pointer, err)
 		}
 	}
@@ -80,7 +80,7 @@ func (m *maker) layers(mount specs.Mount, h Host) {
 	m.setattr(root, "as the options say", false, o.one)
 }
 
-func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {
+func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 	dest := path.Clean("/" + mount.Destination)
 	o := optionsOf(mount.Options)
 	for _, d := range o.data {
@@ -93,9 +93,15 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount) error {
 		m.cgroups(s, h, dest, o)
 		return nil
 	case IsBind(mount):
-		m.bind("mount", Source(mount, h.Bundle), o)
-		m.attach("mount", dest, h.Files[Source(mount, h.Bundle)], inRoot)
-		m.propagate("mount", o)
+		reg := plan.Reg("mount")
+		if Has(s, specs.UserNamespace) {
+			reg = sourceOf(i)
+		} else {
+			m.copy(reg, Source(mount, h.Bundle), o)
+		}
+		m.bind(reg, o)
+		m.attach(reg, dest, h.Files[Source(mount, h.Bundle)], inRoot)
+		m.propagate(reg, o)
 		return nil
 	}
 	reg, resolve := plan.Reg(dest), uint64(inRoot)
@@ -153,13 +159,17 @@ func (m *maker) fs(reg plan.Reg, fstype, source string, o options) {
 	m.Get(reg, "a mount of it", plan.Fsmount(fs, o.one.set|o.all.set))
 }
 
-// bind copies the mount, or the part of it, that source is in.
-func (m *maker) bind(reg plan.Reg, source string, o options) {
+// copy copies the mount, or the part of it, that source is in.
+func (m *maker) copy(reg plan.Reg, source string, o options) {
 	var flag uint
 	if o.rbind {
 		flag = unix.AT_RECURSIVE
 	}
 	m.Get(reg, "the same files that the host has at "+source, plan.OpenTree(plan.AtFdcwd, source, flag))
+}
+
+// bind gives the copy of a mount its attributes.
+func (m *maker) bind(reg plan.Reg, o options) {
 	m.setattr(reg, "as the options say", false, o.one)
 	m.setattr(reg, "and all mounts below it", true, o.all)
 }
@@ -200,7 +210,8 @@ func (m *maker) cgroups(s *specs.Spec, h Host, dest string, o options) {
 // mount of its own directory.
 func (m *maker) cgroup(reg plan.Reg, s *specs.Spec, c Cgroup, o options) {
 	if !Has(s, specs.CgroupNamespace) {
-		m.bind(reg, c.Source, o)
+		m.copy(reg, c.Source, o)
+		m.bind(reg, o)
 		return
 	}
 	o.data = nil

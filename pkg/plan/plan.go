@@ -95,8 +95,9 @@ func (p *Plan) Len() (n int) {
 
 const (
 	// Report is the input on which the child tells of the step that failed.
-	// The executor makes it, a pipe, unless it is given, with its other end.
-	Report    Reg = "report"
+	// The executor makes it, a pipe, unless it is given.
+	Report Reg = "report"
+	// ReportEnd is the other end of Report, which the executor reads.
 	ReportEnd Reg = "report/runtime"
 	// Sealed is the input that holds the stub, made of the Stub sections and
 	// ready for execveat(2). The executor makes it.

@@ -15,12 +15,13 @@ import (
 
 // A Host is what compiling needs to know of the machine.
 type Host struct {
-	LastCap    int   // the highest capability of this kernel
-	OwnStdio   []int // descriptors among 0, 1 and 2 that the container's user must own to open again
-	Foreground bool  // the container must not outlive the runtime
-	Waits      bool  // the process waits before it becomes the program
-	Preserved  int   // descriptors from 3 on that the program gets as well
-	OldKeys    bool  // the process keeps the runtime's session keyring
+	LastCap    int    // the highest capability of this kernel
+	OwnStdio   []int  // descriptors among 0, 1 and 2 that the container's user must own to open again
+	Foreground bool   // the container must not outlive the runtime
+	Waits      bool   // the process waits before it becomes the program
+	Preserved  int    // descriptors from 3 on that the program gets as well
+	Home       string // of the user, where the environment does not say
+	OldKeys    bool   // the process keeps the runtime's session keyring
 }
 
 // Start is the input on which a process that waits is told to begin.

@@ -25,6 +25,10 @@ const maxPath = 256
 // without it, which needs a privilege, before the privileges go; so then they
 // go in the stub.
 func Program(b *plan.Builder, s *specs.Spec, h Host) error {
+	args, env := s.Process.Args, s.Process.Env
+	if h.Home != "" {
+		env = append(env[:len(env):len(env)], "HOME="+h.Home)
+	}
 	filter, err := filterOf(s)
 	if err != nil {
 		return err
@@ -35,7 +39,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	if err := handOver(b, s, h); err != nil {
+	if err := handOver(b, args, env, h); err != nil {
 		return err
 	}
 
@@ -70,7 +74,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	b.Section(plan.Stub, "program", "the process becomes your program")
 	b.At("/process/args")
-	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(s.Process.Args[0], s.Process.Args, s.Process.Env))
+	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(args[0], args, env))
 	return nil
 }
 
@@ -95,8 +99,7 @@ func load(b *plan.Builder, f seccomp.Filter) {
 
 // handOver looks for the program as a shell would, execvp(3), and executes
 // the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, s *specs.Spec, h Host) error {
-	args, env := s.Process.Args, s.Process.Env
+func handOver(b *plan.Builder, args, env []string, h Host) error {
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))

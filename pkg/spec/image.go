@@ -138,10 +138,26 @@ func SetUser(s *specs.Spec, user string, read FileReader) error {
 	if home == "" {
 		home = "/"
 	}
-	if !slices.ContainsFunc(s.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+	if !HasHome(s) {
 		SetEnv(s, "HOME="+home)
 	}
 	return nil
+}
+
+// HasHome says whether the environment says where the user is at home.
+func HasHome(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Process.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") })
+}
+
+// Home is where /etc/passwd says that a user is at home; "/" if it does not.
+func Home(read FileReader, uid uint32) string {
+	passwd, _ := entries(read, "/etc/passwd", 7)
+	for _, f := range passwd {
+		if f[2] == strconv.FormatUint(uint64(uid), 10) && f[5] != "" {
+			return f[5]
+		}
+	}
+	return "/"
 }
 
 func groupOf(group string, groups [][]string) (uint32, error) {

@@ -271,26 +271,13 @@ func validateSysctl(s *specs.Spec) error {
 }
 
 func validateHooks(s *specs.Spec) error {
-	if s.Hooks == nil {
-		return nil
-	}
-	for _, list := range [...]struct {
-		kind  string
-		hooks []specs.Hook
-	}{
-		{"prestart", s.Hooks.Prestart}, //nolint:staticcheck // deprecated, and in use
-		{"createRuntime", s.Hooks.CreateRuntime},
-		{"createContainer", s.Hooks.CreateContainer},
-		{"startContainer", s.Hooks.StartContainer},
-		{"poststart", s.Hooks.Poststart},
-		{"poststop", s.Hooks.Poststop},
-	} {
-		for i, h := range list.hooks {
+	for _, list := range HooksOf(s) {
+		for i, h := range *list.Hooks {
 			switch {
 			case !path.IsAbs(h.Path):
-				return fmt.Errorf("/hooks/%s/%d/path: %q is not absolute", list.kind, i, h.Path)
+				return fmt.Errorf("/hooks/%s/%d/path: %q is not absolute", list.Kind, i, h.Path)
 			case h.Timeout != nil && *h.Timeout <= 0:
-				return fmt.Errorf("/hooks/%s/%d/timeout: %d is not above zero", list.kind, i, *h.Timeout)
+				return fmt.Errorf("/hooks/%s/%d/timeout: %d is not above zero", list.Kind, i, *h.Timeout)
 			}
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // hookScript notes in a file which hook ran, where, and what state it was
@@ -30,13 +32,13 @@ func TestHooks(t *testing.T) {
 	inside := hookScript("/note", "startContainer") // its path is the container's
 	inside.Args[2] = strings.ReplaceAll(inside.Args[2], " $(env | grep -c .)", " 3")
 	s.Hooks = &specs.Hooks{
-		Prestart:        []specs.Hook{hookScript(note, "prestart")}, //nolint:staticcheck // deprecated, and in use
 		CreateRuntime:   []specs.Hook{hookScript(note, "createRuntime"), hookScript(note, "second")},
 		CreateContainer: []specs.Hook{hookScript(note, "createContainer")},
 		StartContainer:  []specs.Hook{inside},
 		Poststart:       []specs.Hook{hookScript(note, "poststart"), {Path: "/bin/false"}},
 		Poststop:        []specs.Hook{hookScript(note, "poststop")},
 	}
+	*spec.HooksOf(s)[0].Hooks = []specs.Hook{hookScript(note, "prestart")}
 	writeSpec(t, dir, s)
 	mount, _ := os.Readlink("/proc/self/ns/mnt")
 	pid, _ := os.Readlink("/proc/self/ns/pid")
@@ -84,7 +86,6 @@ func TestHooks(t *testing.T) {
 	eventually(t, "the program begins", func() bool { return len(read(own)) == 2 })
 	check(read(own), 0, "startContainer", specs.StateCreated, false, c.pid)
 	check(read(note), 4, "poststart", specs.StateRunning, true, c.pid)
-	pidBefore := c.pid
 	c.must("kill", "hooks", "KILL")
 	c.reap()
 	if len(read(note)) != 5 {
@@ -92,7 +93,6 @@ func TestHooks(t *testing.T) {
 	}
 	c.must("delete", "hooks")
 	check(read(note), 5, "poststop", specs.StateStopped, true, 0)
-	_ = pidBefore
 }
 
 // TestHookFailures has hooks fail that must stop the container.
@@ -112,11 +112,11 @@ func TestHookFailures(t *testing.T) {
 		t.Run(f.kind, func(t *testing.T) {
 			s := newSpec("hooks", "pause")
 			s.Hooks = new(specs.Hooks)
-			hooks := map[string]*[]specs.Hook{
-				"prestart": &s.Hooks.Prestart, "createRuntime": &s.Hooks.CreateRuntime, //nolint:staticcheck // deprecated, and in use
-				"createContainer": &s.Hooks.CreateContainer, "startContainer": &s.Hooks.StartContainer,
+			for _, list := range spec.HooksOf(s) {
+				if list.Kind == f.kind {
+					*list.Hooks = []specs.Hook{f.hook}
+				}
 			}
-			*hooks[f.kind] = []specs.Hook{f.hook}
 			c, dir := newOCI(t, "hooks", s)
 			begin := time.Now()
 			if f.started {

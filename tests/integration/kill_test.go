@@ -185,8 +185,8 @@ func (h host) kill(t *testing.T, cmd *exec.Cmd, now func() bool) (out string, ki
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != 125 {
-		t.Errorf("exit status %d, neither killed nor 125\n%s", ws.ExitStatus(), errs)
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != statusError && ws.ExitStatus() != statusBundle {
+		t.Errorf("exit status %d, neither killed nor ours\n%s", ws.ExitStatus(), errs)
 	}
 	return string(errs), killed
 }

@@ -162,6 +162,13 @@ func (h host) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Exit statuses for errors of ours: of everyday commands, and of those that
+// container managers call, of which run of a bundle is one.
+const (
+	statusError  = 125
+	statusBundle = 1
+)
+
 // A result is what a command said and how it ended.
 type result struct {
 	stdout, stderr string
@@ -177,6 +184,9 @@ func (h host) minictr(t *testing.T, args ...string) result {
 	t.Helper()
 	return finish(t, h.command(args...))
 }
+
+// refused says whether the status is that of an error of ours.
+func (r result) refused() bool { return r.status == statusError || r.status == statusBundle }
 
 // must runs minictr, which has to succeed, and returns what it printed.
 func (h host) must(t *testing.T, args ...string) string {

@@ -22,7 +22,7 @@ func (h host) starve(t *testing.T, what string, shell string, args ...string) (b
 	cmd := h.command(args...)
 	sh := h.outside(append([]string{"sh", "-c", shell + `; exec "$@"`, "sh"}, cmd.Args...)...)
 	r := finish(t, sh)
-	ours := strings.HasPrefix(r.stderr, "minictr: ") && strings.Count(r.stderr, "\n") == 1 && r.status == 125
+	ours := strings.HasPrefix(r.stderr, "minictr: ") && strings.Count(r.stderr, "\n") == 1 && r.refused()
 	gos := r.status == 2 && strings.Contains(r.stderr, "runtime") || r.status == 137 || r.status < 0
 	if r.status != 0 && !ours && !gos {
 		t.Errorf("%s: %v", what, r)
@@ -139,7 +139,7 @@ func TestStateDirectory(t *testing.T) {
 			before := machine(h)
 			for _, args := range [][]string{{"run", "tiny", "true"}, {"run", "--bundle", newBundle(t, newSpec("state", "done"), "state"), "state"}} {
 				r := h.minictr(t, args...)
-				clear := r.status == 125 && strings.HasPrefix(r.stderr, "minictr: ") && strings.Contains(r.stderr, filepath.Base(h.run))
+				clear := r.refused() && strings.HasPrefix(r.stderr, "minictr: ") && strings.Contains(r.stderr, filepath.Base(h.run))
 				if r.status != 0 && !clear || c.name == "full" && r.status == 0 || c.name == "read-only" && r.status == 0 {
 					t.Error(r)
 				}
