@@ -37,6 +37,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	}
 	namespace.Open(b, s)
 	namespace.Sources(b, s, h.Host)
+	namespace.CopyUp(b, s, h.Host)
 	namespace.Pipe(b, s, hasEarly(s))
 	fifos(b, h)
 	namespace.Clone(b, s, h.born())

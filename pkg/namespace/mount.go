@@ -108,10 +108,17 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 	if mount.Type == "proc" || mount.Type == "sysfs" {
 		resolve |= unix.RESOLVE_NO_SYMLINKS // or an image could have another directory take their place
 	}
-	m.fs(reg, mount.Type, mount.Source, o)
+	if o.copyUp {
+		reg = sourceOf(i)
+	} else {
+		m.fs(reg, mount.Type, mount.Source, o)
+	}
 	m.attach(reg, dest, false, resolve)
 	m.propagate(reg, o)
-	if mount.Type == "tmpfs" {
+	switch {
+	case o.copyUp:
+		m.setattr(reg, "as the options say", false, attrs{set: o.one.set & unix.MOUNT_ATTR_RDONLY})
+	case mount.Type == "tmpfs":
 		m.fresh[dest] = reg
 	}
 	return nil

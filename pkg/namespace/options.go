@@ -13,6 +13,7 @@ type attrs struct{ set, clear uint64 }
 // options are what a mount's list of options says, mount(8).
 type options struct {
 	bind, rbind    bool
+	copyUp         bool   // a tmpfs begins with what it hides
 	one, all       attrs  // of the mount; of it and all mounts below it ("rro")
 	propagation    uint64 // MS_SHARED and its kin, mount_namespaces(7)
 	propagationAll bool
@@ -31,7 +32,7 @@ func optionsOf(words []string) (o options) {
 // Options are the words that mean something for every mount, sorted. Others
 // are for the file system.
 func Options() (words []string) {
-	words = []string{"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent",
+	words = []string{"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent", "tmpcopyup",
 		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"} // the last by fsconfig(2)
 	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
 		words = append(words, w, "r"+w)
@@ -53,6 +54,8 @@ func (o *options) mount(word string) bool {
 	switch word {
 	case "defaults", "silent", "loud", "iversion", "noiversion", "norelatime", "remount":
 		// Of no effect on a mount that is being made.
+	case "tmpcopyup":
+		o.copyUp = true
 	case "bind":
 		o.bind = true
 	case "rbind":

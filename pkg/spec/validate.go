@@ -203,8 +203,8 @@ func validateMounts(s *specs.Spec) error {
 			return fmt.Errorf("/mounts/%d/type: missing", i)
 		case len(m.UIDMappings)+len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap"):
 			return fmt.Errorf("/mounts/%d: idmapped mounts are not supported yet", i)
-		case slices.Contains(m.Options, "tmpcopyup"):
-			return fmt.Errorf("/mounts/%d/options: tmpcopyup is not supported yet", i)
+		case slices.Contains(m.Options, "tmpcopyup") && (m.Type != "tmpfs" || s.Mounts[0].Type == "overlay" && path.Clean(s.Mounts[0].Destination) == "/"):
+			return fmt.Errorf("/mounts/%d/options: tmpcopyup is for a tmpfs over what a root file system has in one directory", i)
 		}
 	}
 	return nil

@@ -76,9 +76,14 @@ func again() (status int, err error) {
 	return 0, err
 }
 
-// enter makes this process the parent of what others leave, and the network
-// usable.
+// enter makes this process the parent of what others leave, gives managers an
+// empty /run, and brings the network up.
 func enter() error {
+	for _, dir := range []string{"/run", "/etc/docker"} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("mount a tmpfs on %s: %w", dir, err)
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
@@ -109,6 +114,7 @@ func rootfs(t *testing.T) string {
 		_ = os.Link(filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "bin", name)) // busybox is there
 	}
 	err = errors.Join(
+		os.Chmod(filepath.Join(dir, "tmp"), 0o1777|os.ModeSticky),
 		os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "etc/group"), []byte("root:x:0:\nuser:x:1000:\nextra:x:2000:\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "etc/plain"), []byte("no program\n"), 0o644))

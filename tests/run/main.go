@@ -2,7 +2,7 @@
 // Go: it installs from Debian's packages what the tests need, saying so, and
 // then runs the tiers in order, or those that are named.
 //
-//	go run ./tests/run [--no-install] [core | root | lint | vm]...
+//	go run ./tests/run [--no-install] [core | root | peers | lint | vm]...
 //
 // In the tier vm, --run PATTERN runs only such tests, --kernel FILE boots
 // another kernel, and --shell opens a shell in a machine like the one in which
@@ -30,10 +30,11 @@ type tier struct {
 }
 
 var tiers = []tier{
-	{"core", core}, // whatever needs no privilege
-	{"root", root}, // namespaces, mounts and cgroups of this machine
-	{"lint", lint}, // tools that read the source
-	{"vm", vm},     // another kernel, with cgroup v2
+	{"core", core},   // whatever needs no privilege
+	{"root", root},   // namespaces, mounts and cgroups of this machine
+	{"peers", peers}, // container managers, with minictr below them
+	{"lint", lint},   // tools that read the source
+	{"vm", vm},       // another kernel, with cgroup v2
 }
 
 func main() {

@@ -48,10 +48,13 @@ func lint(s *suite) {
 	s.check("shfmt", append([]string{"shfmt", "-d"}, scripts...)...)
 }
 
-// packages lists all packages but that of the virtual machine.
+// peers has container managers work with minictr, and with runc.
+func peers(s *suite) { s.test(superuser, withoutCgo, []string{"./tests/peers"}) }
+
+// packages lists all packages but those that have a tier of their own.
 func (s *suite) packages() []string {
 	return slices.DeleteFunc(strings.Fields(s.output("go", "list", "./...")), func(p string) bool {
-		return strings.HasSuffix(p, "/tests/vm")
+		return strings.HasSuffix(p, "/tests/vm") || strings.HasSuffix(p, "/tests/peers")
 	})
 }
 

@@ -1,0 +1,174 @@
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// CopyUp makes, in the parent, each tmpfs that is to begin with what the
+// container's root has in its place: the option tmpcopyup. What that is, a
+// plan can't know. The child attaches it like a copied mount.
+func CopyUp(b *plan.Builder, s *specs.Spec, h Host) {
+	for i, m := range s.Mounts {
+		o := optionsOf(m.Options)
+		if !o.copyUp {
+			continue
+		}
+		b.Section(plan.Parent, "sources", "copy files that a new file system will hide")
+		b.At(fmt.Sprintf("/mounts/%d", i))
+		b.Act("a tmpfs that begins with what the root has at "+m.Destination,
+			fmt.Sprintf("%s = fsmount(tmpfs, %q), and copy(%q, %[1]s)", sourceOf(i), o.data, path.Join(h.Rootfs, m.Destination)),
+			func(r *plan.Run) error {
+				fd, err := tmpfs(m.Source, o)
+				if err != nil {
+					return err
+				}
+				r.Fd[sourceOf(i)] = fd
+				return copyUp(h.Rootfs, m.Destination, fd)
+			})
+	}
+}
+
+// tmpfs makes a mount that is attached nowhere.
+func tmpfs(source string, o options) (mount int, err error) {
+	fsfd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fsfd)
+	err = unix.FsconfigSetString(fsfd, "source", source)
+	for _, d := range o.data {
+		if key, value, ok := strings.Cut(d, "="); ok {
+			err = errors.Join(err, unix.FsconfigSetString(fsfd, key, value))
+		} else {
+			err = errors.Join(err, unix.FsconfigSetFlag(fsfd, d))
+		}
+	}
+	if err = errors.Join(err, unix.FsconfigCreate(fsfd)); err != nil {
+		return -1, fmt.Errorf("fsconfig: %w", err)
+	}
+	attr := (o.one.set | o.all.set) &^ unix.MOUNT_ATTR_RDONLY // it is filled first, and read-only once it is attached
+	if mount, err = unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, int(attr)); err != nil {
+		return -1, fmt.Errorf("fsmount: %w", err)
+	}
+	return mount, nil
+}
+
+// copyUp copies what is at a name inside a root to a directory. A name that is
+// not there has nothing to copy.
+func copyUp(root, name string, to int) error {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", root, err)
+	}
+	defer unix.Close(dir)
+	from, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: inRoot})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s inside %s: %w", name, root, err)
+	}
+	defer unix.Close(from)
+	// A mount's own descriptor is an O_PATH one.
+	top, err := unix.Openat(to, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	return copyTree(from, top)
+}
+
+// copyTree copies the owner and the mode of a directory, and all that is in
+// it. Entries are opened by their directories, and no link is followed.
+func copyTree(from, to int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(from, &st); err != nil {
+		return err
+	}
+	if err := errors.Join(unix.Fchown(to, int(st.Uid), int(st.Gid)), unix.Fchmod(to, st.Mode&0o7777)); err != nil {
+		return err
+	}
+	again, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(again), "a directory to be copied")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	for _, name := range names {
+		if err := copyEntry(from, to, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return err
+}
+
+func copyEntry(from, to int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		if err := unix.Mkdirat(to, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return both(from, to, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, copyTree)
+	case unix.S_IFREG:
+		return both(from, to, name, unix.O_RDONLY, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(in, out int) error {
+			if err := errors.Join(unix.Fchown(out, int(st.Uid), int(st.Gid)), unix.Fchmod(out, st.Mode&0o7777)); err != nil {
+				return err
+			}
+			return copyFile(in, out, st.Size)
+		})
+	case unix.S_IFLNK:
+		target := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(from, name, target)
+		if err == nil {
+			err = unix.Symlinkat(string(target[:n]), to, name)
+		}
+		return errors.Join(err, unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW))
+	default: // a device or a socket is not copied into memory
+		return nil
+	}
+}
+
+// both opens an entry of two directories.
+func both(from, to int, name string, in, out int, do func(in, out int) error) error {
+	const flags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	source, err := unix.Openat(from, name, in|flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
+	target, err := unix.Openat(to, name, out|flags, 0o600)
+	if err != nil {
+		return err
+	}
+	err = do(source, target)
+	return errors.Join(err, unix.Close(target))
+}
+
+func copyFile(in, out int, size int64) error {
+	for copied := int64(0); copied < size; {
+		n, err := unix.Sendfile(out, in, nil, int(min(size-copied, 1<<30)))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		copied += int64(n)
+	}
+	return nil
+}
