@@ -28,6 +28,8 @@ const inside = "MINICTR_PEERS_INSIDE"
 // scratch is that directory.
 var scratch = os.Getenv(inside)
 
+const leases = "/var/lib/cni"
+
 // patience is how long one command of a manager may take, on a busy machine.
 const patience = time.Minute
 
@@ -38,8 +40,13 @@ func TestMain(m *testing.M) {
 	case os.Getuid() != 0:
 		status = m.Run() // each test says that it is skipped
 	case scratch != "":
+		// Container networks keep their leases here, and nowhere else.
+		made := os.Mkdir(leases, 0o755) == nil
 		if err = enter(); err == nil {
 			status = m.Run()
+		}
+		if made {
+			err = errors.Join(err, unix.Unmount(leases, 0), os.Remove(leases))
 		}
 	default:
 		status, err = again()
@@ -79,7 +86,7 @@ func again() (status int, err error) {
 // enter makes this process the parent of what others leave, gives managers an
 // empty /run, and brings the network up.
 func enter() error {
-	for _, dir := range []string{"/run", "/etc/docker"} {
+	for _, dir := range []string{"/run", "/etc/docker", leases} {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("mount a tmpfs on %s: %w", dir, err)
 		}
