@@ -271,13 +271,12 @@ func deleteCommand(f *pflag.FlagSet) action {
 		if err := container.ValidateID(c.args[0]); err != nil {
 			return err
 		}
-		swept, err := r.SweepOne(c.args[0])
-		if err != nil || swept {
+		err := r.Delete(c.args[0], *force)
+		if !errors.Is(err, container.ErrNotExist) {
 			return err
 		}
-		err = r.Delete(c.args[0], *force)
-		if *force && errors.Is(err, container.ErrNotExist) {
-			return nil
+		if swept, e := r.SweepOne(c.args[0]); e != nil || swept || *force {
+			return e // it has hardly begun, or is gone
 		}
 		return err
 	}

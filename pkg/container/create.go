@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"time"
 
@@ -78,11 +77,7 @@ func (r *Runtime) start(s *State) error {
 	case status != specs.StateCreated:
 		return errors.New("cannot start an already running container")
 	}
-	config, err := r.Config(s)
-	if err != nil {
-		return err
-	}
-	if err := beforeStart(s, config); err != nil {
+	if err := r.beforeStart(s); err != nil {
 		return errors.Join(err, s.kill())
 	}
 	report, err := unix.Open(filepath.Join(r.dir(s.ID), reportFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -101,10 +96,10 @@ func (r *Runtime) start(s *State) error {
 	if err := errors.Join(r.writeProcess(s), tell(begin)); err != nil {
 		return err
 	}
-	if err := r.answer(s, config, report); err != nil {
+	if err := r.answer(s, report); err != nil {
 		return err
 	}
-	r.afterStart(s, config)
+	r.afterStart(s)
 	return nil
 }
 
@@ -115,17 +110,16 @@ func tell(fifo int) error {
 
 // answer waits until the process has become the program, or for its report of
 // the step that failed: that of the plan, compiled once more.
-func (r *Runtime) answer(s *State, config *specs.Spec, fifo int) error {
+func (r *Runtime) answer(s *State, fifo int) error {
 	var passed [1]byte
 	if _, err := forkexec.Receive(fifo, passed[:], time.Now().Add(patience)); err != nil {
 		return fmt.Errorf("container %s does not begin: %w", s.ID, err)
 	}
-	p, err := Compile(config, s.Host)
-	if err != nil {
-		return err
-	}
-	if err := forkexec.Report(p, fifo, time.Now().Add(patience)); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return forkexec.Report(fifo, time.Now().Add(patience), func() (*plan.Plan, error) {
+		config, err := r.Config(s)
+		if err != nil {
+			return nil, err
+		}
+		return Compile(config, s.Host)
+	})
 }

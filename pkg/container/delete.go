@@ -97,6 +97,9 @@ func (r *Runtime) Delete(id string, force bool) error {
 	if s.Detached {
 		return r.deleteDetached(s.ID, force)
 	}
+	if swept, err := r.SweepOne(s.ID); err != nil || swept {
+		return err
+	}
 	if !force {
 		return fmt.Errorf("%w: %s", ErrRunning, id)
 	}
@@ -134,12 +137,15 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 			return errors.Join(err, fmt.Errorf("process %d does not die within %v", s.PID, patience))
 		}
 	}
-	config, _ := r.Config(s) // without it there were no hooks, for the process never was
-	if err := r.remove(s); err != nil {
+	if !s.Hooks {
+		return r.remove(s)
+	}
+	config, err := r.Config(s)
+	if err := errors.Join(err, r.remove(s)); err != nil {
 		return err
 	}
 	s.PID = 0
-	r.afterStop(s, config)
+	r.warn(afterStop(s, config))
 	return nil
 }
 

@@ -61,28 +61,39 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 }
 
 // beforeStart runs the hooks that start in the container, before the program.
-func beforeStart(s *State, config *specs.Spec) error {
-	return runHooks("startContainer", config, s.Host, s.PID, specs.StateCreated, true)
+func (r *Runtime) beforeStart(s *State) error {
+	return r.runHooks("startContainer", s, specs.StateCreated)
 }
 
 // afterStart runs the hooks that follow the program's begin. That they fail is
 // no failure of the container.
-func (r *Runtime) afterStart(s *State, config *specs.Spec) {
-	r.warn(runHooks("poststart", config, s.Host, s.PID, specs.StateRunning, false))
+func (r *Runtime) afterStart(s *State) {
+	r.warn(r.runHooks("poststart", s, specs.StateRunning))
 }
 
 // afterStop runs the hooks that follow the container's removal.
-func (r *Runtime) afterStop(s *State, config *specs.Spec) {
-	if config != nil {
-		r.warn(runHooks("poststop", config, s.Host, 0, specs.StateStopped, false))
-	}
+func afterStop(s *State, config *specs.Spec) error {
+	return runHooks("poststop", s, config, specs.StateStopped)
 }
 
-// runHooks runs the hooks of one kind, each whatever became of the others if
-// the container has begun.
-func runHooks(kind string, config *specs.Spec, h Host, pid int, status specs.ContainerState, inside bool) (err error) {
+// runHooks reads config.json, if it asks for hooks, and runs those of a kind.
+func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState) error {
+	if !s.Hooks {
+		return nil
+	}
+	config, err := r.Config(s)
+	if err != nil {
+		return err
+	}
+	return runHooks(kind, s, config, status)
+}
+
+// runHooks runs the hooks of one kind, each whatever became of the others, but
+// not those that the program waits for.
+func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState) (err error) {
+	inside := kind == "startContainer"
 	for i, hook := range spec.HooksOfKind(config, kind) {
-		err = errors.Join(err, runHook(kind, i, hook, ociState(h, config, pid, status), into(pid, inside)))
+		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), into(s.PID, inside)))
 		if err != nil && inside {
 			return err
 		}

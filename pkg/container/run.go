@@ -121,7 +121,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 			return c.failed(err)
 		}
 	}
-	c.runtime.afterStart(&c.State, s)
+	c.runtime.afterStart(&c.State)
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	if err := host.Cgroup.Vacant(); err != nil {
 		return err // and nothing of it is ours to take away
 	}
-	c.Command, c.Host, c.config = s.Process.Args, host, s
+	c.Command, c.Host, c.Hooks, c.config = s.Process.Args, host, s.Hooks != nil, s
 	if c.Detached {
 		if err := writeFile(filepath.Join(c.runtime.dir(c.ID), spec.ConfigFile), spec.Marshal(s)); err != nil {
 			return err
@@ -224,8 +224,8 @@ func (c *Container) Delete() error {
 		c.process.Close()
 	}
 	err := c.runtime.remove(&c.State)
-	if err == nil {
-		c.runtime.afterStop(&c.State, c.config)
+	if err == nil && c.Hooks {
+		c.runtime.warn(afterStop(&c.State, c.config))
 	}
 	return errors.Join(err, c.lock.close())
 }

@@ -38,6 +38,7 @@ type State struct {
 	Owned   bool // the bundle is removed with the container
 	// Detached says that the container outlives the process that makes it.
 	Detached bool
+	Hooks    bool // config.json asks for hooks
 	// Host is what the plan was compiled with: with config.json, which is kept
 	// beside the state, it gives the same plan again.
 	Host Host

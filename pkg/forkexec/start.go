@@ -209,12 +209,18 @@ func Receive(fd int, b []byte, end time.Time) (int, error) {
 	return n, nil
 }
 
-// Report waits for a report of the process that carries out the plan, a
-// *StepError, on the pipe that was its Report. It returns io.EOF once the
-// process has become the program.
-func Report(p *plan.Plan, fd int, end time.Time) error {
+// Report waits until the process of a plan has become the program, or for its
+// report of a step that failed, a *StepError, on the pipe that was its Report.
+// Only then the plan is needed.
+func Report(fd int, end time.Time, of func() (*plan.Plan, error)) error {
 	var r report
-	if err := r.read(fd, end); err != nil {
+	if err := r.read(fd, end); errors.Is(err, io.EOF) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	p, err := of()
+	if err != nil {
 		return err
 	}
 	return stepError(p, r)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/seccomp"
 )
@@ -25,27 +26,51 @@ type variant string
 const (
 	plain    variant = "bundle"
 	filtered variant = "bundle-seccomp"
+	// Of the same bundle as plain: create, start and delete, as container
+	// managers call them, and exec in a container that runs.
+	apart   variant = "create, start, delete"
+	entered variant = "exec"
 )
 
-// A contestant is one of the commands that take turns.
+// A contestant is one of those that take turns.
 type contestant struct {
 	name    string
 	variant variant
-	args    []string
+	// commands are timed together, one after the other.
+	commands [][]string
 }
 
-// run runs the command once, and returns how long it took.
+// run runs the commands once, and returns how long they took.
 func (c contestant) run() (time.Duration, error) {
-	cmd := exec.Command(c.args[0], c.args[1:]...)
-	cmd.Stderr = os.Stderr
 	start := time.Now()
-	err := cmd.Run()
-	return time.Since(start), err
+	for _, args := range c.commands {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return 0, err
+		}
+	}
+	took := time.Since(start)
+	return took, reap()
+}
+
+// reap takes leave of the containers' processes that were left to this one,
+// and have ended.
+func reap() error {
+	for {
+		switch pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ECHILD), err == nil && pid == 0:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // prepare builds the bundles and programs, and returns what takes turns.
 func (p place) prepare() ([]contestant, error) {
-	err := errors.Join(p.writeBundle(plain), p.writeBundle(filtered), p.makeRootfs(), os.Mkdir(p.state, 0o711), p.makeCgroup())
+	err := errors.Join(p.writeBundle(plain), p.writeBundle(filtered), p.makeRootfs(), p.makeState(), p.makeCgroup())
 	for _, peer := range peers {
 		if program, missing := exec.LookPath(peer); missing == nil {
 			err = errors.Join(err, install(program, filepath.Join(p.dir, peer)))
@@ -96,6 +121,20 @@ func install(from, to string) error {
 	return errors.Join(err, os.WriteFile(to, program, 0o755))
 }
 
+// makeState makes the directory of the runtimes' states: /run is a tmpfs on
+// most machines, and here it shall be.
+func (p place) makeState() error {
+	if err := os.Mkdir(p.state, 0o711); err != nil {
+		return err
+	}
+	return unix.Mount("tmpfs", p.state, "tmpfs", 0, "mode=711")
+}
+
+// command is one of a runtime.
+func (p place) command(name string, args ...string) []string {
+	return append([]string{p.dir + "/" + name, "--root", p.state + "/" + name}, args...)
+}
+
 // makeRootfs makes a root file system of busybox alone.
 func (p place) makeRootfs() error {
 	for _, dir := range []string{"bin", "proc", "sys", "dev"} {
@@ -110,6 +149,7 @@ func (p place) makeRootfs() error {
 	return errors.Join(
 		os.WriteFile(filepath.Join(p.rootfs(), "bin/busybox"), busybox, 0o755),
 		os.Symlink("busybox", filepath.Join(p.rootfs(), "bin/true")),
+		os.Symlink("busybox", filepath.Join(p.rootfs(), "bin/sleep")),
 	)
 }
 
@@ -124,8 +164,12 @@ func (p place) writeBundle(v variant) error {
 	}
 	s.Root.Path = p.rootfs()
 	s.Linux.CgroupsPath = "/" + p.cgroup + "/" + string(v)
-	if v == filtered {
+	switch v {
+	case filtered:
 		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
+	case plain, apart, entered:
+	default:
+		s.Process.Args = []string{"/bin/sleep", "1000000"}
 	}
 	text, err := json.Marshal(s)
 	return errors.Join(err, os.Mkdir(p.bundle(v), 0o755), os.WriteFile(filepath.Join(p.bundle(v), "config.json"), text, 0o600))
@@ -144,12 +188,20 @@ func (p place) contestants() []contestant {
 			fmt.Printf("%s is left out: %v\n", name, err)
 			return
 		}
-		list = append(list, contestant{name, v, args})
+		list = append(list, contestant{name, v, [][]string{args}})
 	}
+	runtimes := []string{"minictr", "crun", "runc"}
 	for _, v := range []variant{plain, filtered} {
-		add("minictr", v, p.dir+"/minictr", "--data-root", p.state+"/images", "--root", p.state+"/minictr", "run", "--bundle", p.bundle(v), "bench")
-		add("crun", v, p.dir+"/crun", "--root", p.state+"/crun", "run", "--bundle", p.bundle(v), "bench")
-		add("runc", v, p.dir+"/runc", "--root", p.state+"/runc", "run", "--bundle", p.bundle(v), "bench")
+		for _, name := range runtimes {
+			add(name, v, p.command(name, "run", "--bundle", p.bundle(v), "bench")...)
+		}
+	}
+	for _, name := range runtimes {
+		if _, err := exec.LookPath(p.dir + "/" + name); err == nil {
+			list = append(list, contestant{name, apart, [][]string{
+				p.command(name, "create", "--bundle", p.bundle(plain), "bench"), p.command(name, "start", "bench"), p.command(name, "delete", "--force", "bench"),
+			}})
+		}
 	}
 	add("bwrap", plain, strings.Fields(strings.NewReplacer("DIR", p.dir, "ROOTFS", p.rootfs()).Replace(bwrap))...)
 	add("nothing", plain, p.dir+"/nothing")

@@ -74,6 +74,9 @@ func measure(rounds, paused int) (err error) {
 			return fmt.Errorf("mount over %s: %w", unified, err)
 		}
 	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl: %w", err)
+	}
 	p := place{cgroup: fmt.Sprintf("minictr-bench-%d", os.Getpid())}
 	p.state = filepath.Join("/run", p.cgroup)
 	if p.dir, err = os.MkdirTemp("", "minictr-bench-"); err != nil {
@@ -90,6 +93,12 @@ func measure(rounds, paused int) (err error) {
 		}
 	}
 	describe()
+	stays, err := p.stay()
+	defer func() { err = errors.Join(err, p.leave(stays)) }()
+	if err != nil {
+		return err
+	}
+	cases = append(cases, stays...)
 	for _, series := range []struct {
 		title  string
 		rounds int
@@ -162,7 +171,7 @@ func (p place) makeCgroup() error {
 
 // remove takes everything away, also what a runtime has left.
 func (p place) remove() error {
-	err := errors.Join(os.RemoveAll(p.dir), os.RemoveAll(p.state))
+	err := errors.Join(os.RemoveAll(p.dir), unix.Unmount(p.state, 0), os.Remove(p.state))
 	for _, h := range hierarchies() {
 		left, _ := filepath.Glob(filepath.Join(h, p.cgroup, "*/"))
 		for _, dir := range append(left, filepath.Join(h, p.cgroup)) {

@@ -49,8 +49,11 @@ func table(cases []contestant, times [][]time.Duration) {
 	fmt.Println("|---|--:|--:|--:|--:|--:|")
 	for i, c := range cases {
 		name := c.name
-		if c.variant == filtered {
+		switch c.variant {
+		case filtered:
 			name += ", seccomp"
+		case apart, entered:
+			name += ", " + string(c.variant)
 		}
 		m := quantile(times[i], 0.5)
 		fmt.Printf("| %s | %.2f | %.2f | %.2f | %s | %s |\n", name, quantile(times[i], 0), m, quantile(times[i], 0.9),
