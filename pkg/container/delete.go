@@ -127,14 +127,12 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 	case !force && (status == specs.StateRunning || status == Paused):
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
 	}
-	fd, e := s.pidfd()
 	if err := s.kill(); err != nil {
 		return err
 	}
-	if e == nil {
-		dead, err := gone(fd, patience)
-		if err = errors.Join(err, unix.Close(fd)); err != nil || !dead {
-			return errors.Join(err, fmt.Errorf("process %d does not die within %v", s.PID, patience))
+	for end := time.Now().Add(patience); s.alive(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("process %d does not die within %v", s.PID, patience)
 		}
 	}
 	if !s.Hooks {

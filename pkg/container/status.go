@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -108,16 +107,6 @@ func (s *State) signalAll(sig unix.Signal) error {
 		}
 	}
 	return err
-}
-
-// gone waits until a process has ended; a zombie has.
-func gone(pidfd int, within time.Duration) (bool, error) {
-	for end := time.Now().Add(within); ; {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, max(0, int(time.Until(end).Milliseconds())))
-		if !errors.Is(err, unix.EINTR) {
-			return n > 0, err
-		}
-	}
 }
 
 // Config is the config.json that the container was made of: a copy, since who
