@@ -32,13 +32,17 @@ func optionsOf(words []string) (o options) {
 // Options are the words that mean something for every mount, sorted. Others
 // are for the file system.
 func Options() (words []string) {
-	words = []string{"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent", "tmpcopyup",
-		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"} // the last by fsconfig(2)
+	words = []string{
+		"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent", "tmpcopyup",
+		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync",
+	} // the last by fsconfig(2)
 	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
 		words = append(words, w, "r"+w)
 	}
-	for _, w := range []string{"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "strictatime", "relatime", "atime",
-		"nostrictatime", "nodiratime", "diratime", "nosymfollow", "symfollow"} {
+	for _, w := range []string{
+		"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "strictatime", "relatime", "atime",
+		"nostrictatime", "nodiratime", "diratime", "nosymfollow", "symfollow",
+	} {
 		words = append(words, w, "r"+w)
 	}
 	slices.Sort(words)

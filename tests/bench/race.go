@@ -54,6 +54,7 @@ func table(cases []contestant, times [][]time.Duration) {
 			name += ", seccomp"
 		case apart, entered:
 			name += ", " + string(c.variant)
+		default:
 		}
 		m := quantile(times[i], 0.5)
 		fmt.Printf("| %s | %.2f | %.2f | %.2f | %s | %s |\n", name, quantile(times[i], 0), m, quantile(times[i], 0.9),
