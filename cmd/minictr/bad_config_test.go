@@ -179,7 +179,15 @@ func TestRefusesConfigs(t *testing.T) {
 		{`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 7, "value": 1, "op": "SCMP_CMP_EQ"}]}]}}}`, "/linux/seccomp/syscalls/0/args/0/index: 7: a system call has 6 arguments"},
 		{`{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_XX"}]}]}}}`, `/linux/seccomp/syscalls/0/args/0/op: unknown operator "SCMP_CMP_XX"`},
 		{`{"linux": {"intelRdt": {"closID": "x"}}}`, "/linux/intelRdt: not supported yet"},
-		{`{"linux": {"personality": {"domain": "LINUX32"}}}`, "/linux/personality: not supported yet"},
+		{`{"linux": {"personality": {"domain": "LINUX16"}}}`, `/linux/personality/domain: unknown domain "LINUX16"`},
+		{`{"linux": {"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}}}`, `/linux/personality/flags: "ADDR_NO_RANDOMIZE": no flag is supported`},
+		{`{"linux": {"memoryPolicy": {"mode": "MPOL_FAR", "nodes": "0"}}}`, `/linux/memoryPolicy/mode: invalid memory policy mode "MPOL_FAR"`},
+		{`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "3-1"}}}`, `/linux/memoryPolicy/nodes: invalid memory policy nodes: "3-1" is no list of numbers up to 8192, such as 0-3,7`},
+		{`{"linux": {"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_FAR"]}}}`, `/linux/memoryPolicy/flags/0: invalid memory policy flag "MPOL_F_FAR"`},
+		{`{"process": {"scheduler": {"policy": "SCHED_LATER"}}}`, `/process/scheduler/policy: unknown policy "SCHED_LATER"`},
+		{`{"process": {"scheduler": {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_NONE"]}}}`, `/process/scheduler/flags/0: unknown flag "SCHED_FLAG_NONE"`},
+		{`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_BEST", "priority": 4}}}`, `/process/ioPriority/class: unknown class "IOPRIO_CLASS_BEST"`},
+		{`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}}`, "/process/ioPriority/priority: 8 is not from 0 to 7"},
 		{`{"linux": {"mountLabel": "x"}}`, "/linux/mountLabel: not supported yet"},
 	} {
 		t.Run(c.patch, func(t *testing.T) {

@@ -36,7 +36,7 @@ type action func(*call) error
 func commands() []command {
 	return []command{
 		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", false, runCommand},
-		{"plan", "IMAGE|BUNDLE [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
+		{"plan", "IMAGE|BUNDLE|--container ID [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER]", "list the containers, or the processes of one", false, psCommand},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
@@ -21,6 +22,7 @@ func planCommand(f *pflag.FlagSet) action {
 	wallFlags(f, &o, "")
 	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
+	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
 	return func(c *call) error {
 		p, err := c.plan(&o)
@@ -48,6 +50,9 @@ func planCommand(f *pflag.FlagSet) action {
 // plan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
 func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
+	if id := c.flags.Lookup("container"); id != nil && id.Changed {
+		return c.planOf(id.Value.String())
+	}
 	if len(c.args) > 0 && isBundle(c.args[0]) {
 		if len(c.args) > 1 {
 			return nil, errors.New("plan of a bundle takes no command: config.json has it")
@@ -69,6 +74,27 @@ func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
 		fmt.Fprintf(c.stderr, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
 	}
 	return p, err
+}
+
+// planOf is the plan of a container that is there, or of one more process in
+// it.
+func (c *call) planOf(id string) (*plan.Plan, error) {
+	if err := c.ofBundle("container", "verbose", "format"); err != nil {
+		return nil, err
+	}
+	r := c.runtime()
+	s, err := r.Load(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(c.args) == 0:
+		return r.PlanOf(s)
+	}
+	config, err := r.Config(s)
+	if err != nil {
+		return nil, err
+	}
+	return r.PlanExec(s, container.ProcessOf(config, c.args), container.Options{})
 }
 
 // isBundle tells a directory from the name of an image, which neither begins

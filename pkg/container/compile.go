@@ -64,6 +64,9 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 
 	// The child, with its own root, giving up its privileges.
 	namespace.Enter(b, s)
+	if err := process.Schedule(b, s); err != nil {
+		return nil, err
+	}
 	if err := process.Limits(b, s); err != nil {
 		return nil, err
 	}

@@ -115,11 +115,5 @@ func (r *Runtime) answer(s *State, fifo int) error {
 	if _, err := forkexec.Receive(fifo, passed[:], time.Now().Add(patience)); err != nil {
 		return fmt.Errorf("container %s does not begin: %w", s.ID, err)
 	}
-	return forkexec.Report(fifo, time.Now().Add(patience), func() (*plan.Plan, error) {
-		config, err := r.Config(s)
-		if err != nil {
-			return nil, err
-		}
-		return Compile(config, s.Host)
-	})
+	return forkexec.Report(fifo, time.Now().Add(patience), func() (*plan.Plan, error) { return r.PlanOf(s) })
 }

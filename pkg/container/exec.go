@@ -27,13 +27,22 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
+	if err := process.Affinity(b, s, false); err != nil {
+		return nil, err
+	}
 	process.Session(b, s, h.Process)
 	h.Cgroup.Enter(b)
+	if err := process.Affinity(b, s, true); err != nil {
+		return nil, err
+	}
 	first := namespace.Attach(b, s, kinds)
 	namespace.OneMoreTerminal(b, s, h.Host)
 	namespace.Workdir(b, s)
 
 	// The child, inside, giving up its privileges.
+	if err := process.Schedule(b, s); err != nil {
+		return nil, err
+	}
 	if err := process.Limits(b, s); err != nil {
 		return nil, err
 	}
@@ -60,6 +69,15 @@ func ProcessOf(s *specs.Spec, args []string) *specs.Process {
 	p.Args, p.Terminal, p.ConsoleSize = args, false, nil
 	p.Env = slices.Clone(p.Env)
 	return &p
+}
+
+// PlanOf compiles the plan by which a container was made, once more.
+func (r *Runtime) PlanOf(s *State) (*plan.Plan, error) {
+	config, err := r.Config(s)
+	if err != nil {
+		return nil, err
+	}
+	return Compile(config, s.Host)
 }
 
 // PlanExec compiles the plan of one more process in a container.

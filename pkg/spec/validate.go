@@ -292,16 +292,11 @@ func unsupported(s *specs.Spec) error {
 		asked   bool
 	}{
 		{"/linux/intelRdt", l.IntelRdt != nil},
-		{"/linux/personality", l.Personality != nil},
-		{"/linux/memoryPolicy", l.MemoryPolicy != nil},
 		{"/linux/netDevices", len(l.NetDevices) > 0},
 		{"/linux/mountLabel", l.MountLabel != ""},
 		{"/linux/seccomp/listenerPath", l.Seccomp != nil && l.Seccomp.ListenerPath != ""},
 		{"/process/apparmorProfile", p.ApparmorProfile != ""},
 		{"/process/selinuxLabel", p.SelinuxLabel != ""},
-		{"/process/scheduler", p.Scheduler != nil},
-		{"/process/ioPriority", p.IOPriority != nil},
-		{"/process/execCPUAffinity", p.ExecCPUAffinity != nil},
 	} {
 		if f.asked {
 			return fmt.Errorf("%s: not supported yet", f.pointer)

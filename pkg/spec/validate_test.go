@@ -144,7 +144,6 @@ func TestValidate(t *testing.T) {
 		{"a hook without time", func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x", Timeout: new(int)}}}
 		}, "/hooks/createRuntime/0/timeout: 0 is not above zero"},
-		{"scheduler", func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} }, "/process/scheduler: not supported yet"},
 		{"network devices", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }, "/linux/netDevices: not supported yet"},
 		{"a listener", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} }, "/linux/seccomp/listenerPath: not supported yet"},
 	} {

@@ -15,26 +15,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// inside says, in the environment, that this process is in the tests' own
-// mount namespace; its value is the directory for all that they make.
-const inside = "MINICTR_INTEGRATION"
+	"github.com/minictr/minictr/tests/alone"
+)
 
 // patience bounds everything that is waited for: it is only ever used up by a
 // failure.
 const patience = 30 * time.Second
 
 // program is minictr, built once; scratch is where everything is.
-var program, scratch string
+var program, scratch = filepath.Join(alone.Dir, "minictr"), alone.Dir
 
 // TestMain starts the tests once more in a private mount namespace: a mount
 // that leaks is then seen whatever else happens on the machine, and one that
@@ -42,72 +38,16 @@ var program, scratch string
 // of most hosts are: what a container mounts would show here. The tests are
 // also the parent of every process that loses its own, so that none can hide.
 func TestMain(m *testing.M) {
-	if os.Getuid() != 0 {
-		os.Exit(m.Run()) // all skip
-	}
-	var status int
-	var err error
-	if scratch = os.Getenv(inside); scratch != "" {
-		status, err = 0, errors.Join(
-			unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), os.Unsetenv(inside),
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""),
-		)
-		if program = filepath.Join(scratch, "minictr"); err == nil {
-			before := machine(host{})
-			status = m.Run()
-			if left := before.differences(host{}); len(left) > 0 {
-				err = fmt.Errorf("the machine is changed:\n%s", strings.Join(left, "\n"))
-			}
+	var before fingerprint
+	alone.Main(m, "integration", unix.CLONE_NEWNS, func() error {
+		defer func() { before = machine(host{}) }()
+		return errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""))
+	}, func() error {
+		if left := before.differences(host{}); len(left) > 0 {
+			return fmt.Errorf("the machine is changed:\n%s", strings.Join(left, "\n"))
 		}
-	} else {
-		status, err = again()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "integration tests:", err)
-		status = 1
-	}
-	os.Exit(status)
-}
-
-// again builds minictr and runs this test program in a mount namespace.
-func again() (status int, err error) {
-	dir, err := os.MkdirTemp("", "minictr-integration-")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Chmod(dir, 0o711); err != nil { // the root of a user namespace is a stranger here
-		return 1, err
-	}
-	if err := build(dir + "/minictr"); err != nil {
-		return 1, err
-	}
-	self := exec.Command("/proc/self/exe", os.Args[1:]...)
-	self.Env = append(os.Environ(), inside+"="+dir)
-	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
-	runtime.LockOSThread() // the thread's end would be taken for ours
-	self.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err = self.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
-}
-
-// build builds minictr, or takes the one that the environment names, where
-// there is no Go: in a virtual machine.
-func build(file string) error {
-	if built := os.Getenv("MINICTR"); built != "" {
-		program, err := os.ReadFile(built)
-		return errors.Join(err, os.WriteFile(file, program, 0o755))
-	}
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", file, "github.com/minictr/minictr/cmd/minictr")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
+		return nil
+	})
 }
 
 // A host is one minictr: where it keeps images and the state of containers.

@@ -116,6 +116,11 @@ var walls = []struct {
 		s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmax": "65536"}
 		s.Process.Env = append(s.Process.Env, "TEXT=\x7f\n\r\t\v\f\a\"\\é0")
 	}},
+	{"turns", func(_ *testing.T, s *specs.Spec) {
+		s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 4}
+		s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+	}},
 	{"clocks", func(_ *testing.T, s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 		s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 7}, "boottime": {Secs: -1, Nanosecs: 5}}

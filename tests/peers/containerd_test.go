@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -18,9 +17,9 @@ import (
 // for ctr. This kind of machine may not lower oom_score_adj.
 const containerdConf = `version = 2
 root = "%[1]s/root"
-state = "%[1]s/state"
+state = "%[3]s"
 [grpc]
-  address = "%[1]s/sock"
+  address = "%[3]s.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "localhost/busybox:pause"
   restrict_oom_score_adj = true
@@ -44,12 +43,12 @@ const network = `{"cniVersion": "0.4.0", "name": "smoke", "plugins": [{"type": "
 // kubelets, and returns its directory.
 func containerd(t *testing.T) (dir string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch, "ctd-") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp(scratch, "ctd-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"config.toml": fmt.Sprintf(containerdConf, dir, scratch), "cni/smoke.conflist": fmt.Sprintf(network, dir),
+		"config.toml": fmt.Sprintf(containerdConf, dir, scratch, short(dir)), "cni/smoke.conflist": fmt.Sprintf(network, dir),
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
@@ -58,30 +57,11 @@ func containerd(t *testing.T) (dir string) {
 			t.Fatal(err)
 		}
 	}
-	log, err := os.Create(dir + "/log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("containerd", "--config", dir+"/config.toml")
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		stop := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		stop.Stop()
-		_ = log.Close()
-		if text, _ := os.ReadFile(dir + "/log"); t.Failed() {
-			t.Logf("the daemon says:\n%s", text[max(0, len(text)-6000):])
-		}
-	})
+	daemon(t, dir, "containerd", "--config", dir+"/config.toml")
 	archive := busyboxArchive(t, dir)
 	for _, namespace := range []string{"default", "k8s.io"} {
 		for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-			out, err := exec.Command("ctr", "--address", dir+"/sock", "--namespace", namespace, "images", "import", archive).CombinedOutput()
+			out, err := exec.Command("ctr", "--address", short(dir)+".sock", "--namespace", namespace, "images", "import", archive).CombinedOutput()
 			if err == nil {
 				break
 			}
@@ -169,7 +149,7 @@ func TestContainerd(t *testing.T) {
 					if runtime == "minictr" {
 						program = scratch + "/minictr"
 					}
-					prologue := strings.NewReplacer("SOCK", dir+"/sock", "CRI", client, "PROGRAM", program, "CGROUP", cgroup).Replace(
+					prologue := strings.NewReplacer("SOCK", short(dir)+".sock", "CRI", client, "PROGRAM", program, "CGROUP", cgroup).Replace(
 						`ctr() { command ctr --address SOCK "$@"; }; cri() { CRI SOCK "$@"; }; B=localhost/busybox:latest
 						R="--runc-binary PROGRAM --cgroup /CGROUP/ctr"; run="ctr run --rm $R"`)
 					c.run(t, prologue, []string{"RUNTIME=" + runtime, "LOGS=" + t.TempDir(), "CGROUP=/" + cgroup})

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -13,7 +12,7 @@ import (
 // returns the address it listens on.
 func dockerd(t *testing.T, flags ...string) (address string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch, "docker-") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp(scratch, "docker-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,37 +21,18 @@ func dockerd(t *testing.T, flags ...string) (address string) {
 			t.Fatal(err)
 		}
 	}
-	address = "unix://" + dir + "/sock"
-	log, err := os.Create(dir + "/log")
-	if err != nil {
+	address = "unix://" + short(dir) + ".sock"
+	cgroup := "minictr-" + filepath.Base(dir)
+	t.Cleanup(func() { removeCgroups(t, cgroup) })
+	if err := os.WriteFile(dir+"/daemon.json", []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cgroup := "minictr-" + filepath.Base(dir)
-	cmd := exec.Command("dockerd", append([]string{
-		"--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "--host", address,
+	daemon(t, dir, "dockerd", append([]string{
+		"--data-root", dir + "/data", "--exec-root", short(dir), "--pidfile", dir + "/pid", "--host", address,
 		"--config-file", dir + "/daemon.json",
 		"--cgroup-parent", "/" + cgroup, "--oom-score-adjust", "0", "--storage-driver", "overlay2",
 		"--add-runtime", "minictr=" + scratch + "/minictr",
 	}, flags...)...)
-	if err := os.WriteFile(dir+"/daemon.json", []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		stop := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		stop.Stop()
-		_ = log.Close()
-		removeCgroups(t, cgroup)
-		if text, _ := os.ReadFile(dir + "/log"); t.Failed() {
-			t.Logf("the daemon says:\n%s", text[max(0, len(text)-4000):])
-		}
-	})
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		if exec.Command("docker", "--host", address, "info").Run() == nil {
 			break

@@ -11,76 +11,37 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/tests/alone"
 )
 
-// inside is set, to a directory for all that these tests make, where they have
-// a mount and a network namespace of their own: what managers mount and
-// configure goes with those.
-const inside = "MINICTR_PEERS_INSIDE"
+// scratch is a directory for all that these tests make.
+var scratch = alone.Dir
 
-// scratch is that directory.
-var scratch = os.Getenv(inside)
-
+// Container networks keep their leases here, and nowhere else.
 const leases = "/var/lib/cni"
 
 // patience is how long one command of a manager may take, on a busy machine.
 const patience = time.Minute
 
+// TestMain gives these tests a mount and a network namespace: what managers
+// mount and configure goes with those.
 func TestMain(m *testing.M) {
-	var status int
-	var err error
-	switch {
-	case os.Getuid() != 0:
-		status = m.Run() // each test says that it is skipped
-	case scratch != "":
-		// Container networks keep their leases here, and nowhere else.
-		made := os.Mkdir(leases, 0o755) == nil
-		if err = enter(); err == nil {
-			status = m.Run()
+	made := false
+	alone.Main(m, "peers", unix.CLONE_NEWNS|unix.CLONE_NEWNET, func() error {
+		made = os.Mkdir(leases, 0o755) == nil
+		return enter()
+	}, func() error {
+		if !made {
+			return nil
 		}
-		if made {
-			err = errors.Join(err, unix.Unmount(leases, 0), os.Remove(leases))
-		}
-	default:
-		status, err = again()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		status = 1
-	}
-	os.Exit(status)
-}
-
-// again builds minictr and runs this program in namespaces of its own.
-func again() (status int, err error) {
-	dir, err := os.MkdirTemp("", "minictr-peers-")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/minictr", "github.com/minictr/minictr/cmd/minictr")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	self := exec.Command("/proc/self/exe", os.Args[1:]...)
-	self.Env = append(os.Environ(), inside+"="+dir)
-	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
-	runtime.LockOSThread() // the thread's end would be taken for ours
-	self.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err = self.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
+		return errors.Join(unix.Unmount(leases, 0), os.Remove(leases))
+	})
 }
 
 // enter makes this process the parent of what others leave, gives managers an
@@ -234,6 +195,34 @@ func needs(t *testing.T, programs ...string) {
 			t.Skip("needs Debian's " + p)
 		}
 	}
+}
+
+// short is where a daemon's sockets are, whose paths have at most 107 bytes.
+func short(dir string) string { return filepath.Join("/run", filepath.Base(dir)) }
+
+// daemon runs a manager's daemon until the test ends.
+func daemon(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		stop := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		stop.Stop()
+		_ = log.Close()
+		if text, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("the daemon says:\n%s", text[max(0, len(text)-6000):])
+		}
+	})
 }
 
 // removeCgroups removes what a manager has left of a cgroup that was made for

@@ -27,7 +27,7 @@ minictr = ["%[2]s/minictr"]
 // build an image.
 func TestPodman(t *testing.T) {
 	needs(t, "podman", "buildah", "runc", "conmon", "tar", "ip")
-	dir, err := os.MkdirTemp(scratch, "podman-") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp(scratch, "podman-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err != nil {
 		t.Fatal(err)
 	}

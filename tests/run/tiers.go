@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -48,13 +49,16 @@ func lint(s *suite) {
 	s.check("shfmt", append([]string{"shfmt", "-d"}, scripts...)...)
 }
 
-// peers has container managers work with minictr, and with runc.
-func peers(s *suite) { s.test(superuser, withoutCgo, []string{"./tests/peers"}) }
+// peers has container managers work with minictr, and with runc; and holds
+// runtimes to the specification.
+func peers(s *suite) {
+	s.test(superuser, withoutCgo, []string{"-p=1", "./tests/conformance", "./tests/peers"})
+}
 
 // packages lists all packages but those that have a tier of their own.
 func (s *suite) packages() []string {
 	return slices.DeleteFunc(strings.Fields(s.output("go", "list", "./...")), func(p string) bool {
-		return strings.HasSuffix(p, "/tests/vm") || strings.HasSuffix(p, "/tests/peers")
+		return slices.Contains([]string{"conformance", "peers", "vm"}, path.Base(p))
 	})
 }
 

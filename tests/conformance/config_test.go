@@ -1,0 +1,146 @@
+package conformance_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func status(names string) string {
+	return "grep -E '^(" + names + "):' /proc/self/status | tr -s '\\t\\n' ' '"
+}
+
+func mount(options ...string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/mnt", Type: "tmpfs", Source: "tmpfs", Options: options})
+	}
+}
+
+func bind(source string, options ...string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: source, Options: options})
+	}
+}
+
+const mountOptions = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
+
+// configuration is that of config.md.
+var configuration = []must{
+	{section: "config.md, Specification version", text: "1.x of any x is taken", edit: func(s *specs.Spec) { s.Version = "1.3.0" }, script: "echo ok", want: "ok"},
+	{section: "config.md, Specification version", text: "a pre-release is taken", edit: func(s *specs.Spec) { s.Version = "1.0.2-dev" }, script: "echo ok", want: "ok"},
+	{
+		section: "config.md, Extensibility", text: "unknown properties are no error",
+		check: func(b *box) error {
+			text, err := os.ReadFile(b.dir + "/config.json")
+			if err == nil {
+				err = os.WriteFile(b.dir+"/config.json", []byte(strings.Replace(string(text), "{", `{"org.example": {"a": [1]}, `, 1)), 0o600)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = b.toTheEnd()
+			return err
+		},
+	},
+	{section: "config.md, Root", text: "readonly", edit: func(s *specs.Spec) { s.Root.Readonly = true }, script: "touch /x 2>/dev/null || echo read-only", want: "read-only"},
+	{section: "config.md, Root", text: "writable unless said otherwise", script: "touch /x && echo ok", want: "ok"},
+	{
+		section: "config.md, Root", text: "path may be absolute", script: "echo ok",
+		check: func(b *box) error {
+			s := base(b)
+			s.Root.Path = b.dir + "/rootfs"
+			b.write(s)
+			_, err := b.toTheEnd()
+			return err
+		},
+	},
+	{
+		section: "config.md, Mounts", text: "in the listed order", script: "ls /mnt/below", want: "",
+		edit: func(s *specs.Spec) {
+			mount()(s)
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/mnt/below", Type: "tmpfs", Source: "tmpfs"})
+		},
+	},
+	{section: "config.md, Mounts", text: "ro", edit: mount("ro"), script: mountOptions, want: "ro.*"},
+	{section: "config.md, Mounts", text: "rw", edit: mount("ro", "rw"), script: mountOptions, want: "rw.*"},
+	{section: "config.md, Mounts", text: "nosuid, nodev, noexec", edit: mount("nosuid", "nodev", "noexec"), script: mountOptions, want: "rw,nosuid,nodev,noexec,relatime"},
+	{section: "config.md, Mounts", text: "suid, dev, exec", edit: mount("nosuid", "suid", "nodev", "dev", "noexec", "exec"), script: mountOptions, want: "rw,relatime"},
+	{section: "config.md, Mounts", text: "noatime", edit: mount("noatime"), script: mountOptions, want: "rw,noatime"},
+	{section: "config.md, Mounts", text: "nodiratime", edit: mount("nodiratime"), script: mountOptions, want: "rw,(nodiratime,relatime|relatime,nodiratime)"},
+	{section: "config.md, Mounts", text: "strictatime", edit: mount("strictatime"), script: mountOptions, want: "rw"},
+	{section: "config.md, Mounts", text: "bind", edit: bind("/proc", "bind"), script: "test -d /mnt/1 && echo ok", want: "ok"},
+	{section: "config.md, Mounts", text: "bind, ro", edit: bind("/tmp", "bind", "ro"), script: mountOptions, want: "ro.*"},
+	{section: "config.md, Mounts", text: "bind, nosuid, nodev, noexec, noatime", edit: bind("/tmp", "bind", "nosuid", "nodev", "noexec", "noatime"), script: mountOptions, want: "rw,nosuid,nodev,noexec,noatime"},
+	{section: "config.md, Mounts", text: "rbind", edit: bind("/sys", "rbind"), script: "test -e /mnt/fs/cgroup/memory/tasks && echo ok", want: "ok"},
+	{section: "config.md, Mounts", text: "rro", edit: bind("/sys", "rbind", "rro"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -c ^rw", want: "0"},
+	{section: "config.md, Mounts", text: "rnosuid, rnodev, rnoexec", edit: bind("/sys", "rbind", "rnosuid", "rnodev", "rnoexec"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -vc nosuid,nodev,noexec", want: "0"},
+	{section: "config.md, Mounts", text: "of a file", edit: bind("/bin/busybox", "bind"), script: "echo no",
+		check: func(b *box) error {
+			s := base(b)
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/etc/file", Type: "bind", Source: b.dir + "/config.json", Options: []string{"bind"}})
+			s.Process.Args = []string{"head", "-c", "1", "/etc/file"}
+			b.write(s)
+			if out, err := b.toTheEnd(); err != nil || out != "{" {
+				return fmt.Errorf("it prints %q, %w", out, err)
+			}
+			return nil
+		}},
+	{section: "config.md, Mounts", text: "type-specific data", edit: mount("size=64k", "mode=711"), script: "stat -c %a /mnt; grep ' /mnt ' /proc/mounts | grep -o size=64k", want: "711\nsize=64k"},
+	{section: "config.md, Mounts", text: "data of a bind mount has no meaning", edit: bind("/tmp", "bind", "mode=755"), script: "echo ok", want: "ok"},
+	{section: "config.md, Process", text: "cwd", edit: func(s *specs.Spec) { s.Process.Cwd = "/tmp" }, script: "pwd", want: "/tmp"},
+	{section: "config.md, Process", text: "env is all there is", edit: func(s *specs.Spec) { s.Process.Env = []string{"PATH=/bin", "A=1 2", "HOME=/x"} }, script: "env | grep -vE '^(SHLVL|PWD|OLDPWD|_)=' | sort", want: "A=1 2\nHOME=/x\nPATH=/bin"},
+	{section: "config.md, Process", text: "args has at least one entry", edit: func(s *specs.Spec) { s.Process.Args = nil },
+		check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) }},
+	{section: "config.md, Process", text: "args[0] is looked for in PATH of env", edit: func(s *specs.Spec) { s.Process.Args = []string{"busybox", "echo", "found"} },
+		check: func(b *box) error {
+			if out, err := b.toTheEnd(); err != nil || out != "found\n" {
+				return fmt.Errorf("it prints %q, %w", out, err)
+			}
+			return nil
+		}},
+	{section: "config.md, POSIX process", text: "rlimits", edit: func(s *specs.Spec) {
+		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}
+	}, script: "ulimit -Sn; ulimit -Hn; ulimit -c", want: "100\n200\n0"},
+	{section: "config.md, POSIX process", text: "an rlimit that the kernel does not know is an error", edit: func(s *specs.Spec) {
+		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_TEST", Soft: 1, Hard: 1}}
+	}, check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) }},
+	{section: "config.md, POSIX process", text: "an rlimit given twice is an error", edit: func(s *specs.Spec) {
+		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE"}, {Type: "RLIMIT_CORE"}}
+	}, check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) }},
+	{section: "config.md, Linux Process", text: "capabilities, each set", edit: func(s *specs.Spec) {
+		s.Process.Capabilities = &specs.LinuxCapabilities{
+			Bounding: []string{"CAP_CHOWN", "CAP_KILL", "CAP_SETUID"}, Effective: []string{"CAP_CHOWN"}, Permitted: []string{"CAP_CHOWN", "CAP_KILL"},
+			Inheritable: []string{"CAP_KILL"}, Ambient: []string{"CAP_KILL"},
+		}
+		s.Process.User = specs.User{UID: 1000, GID: 1000}
+	}, script: status("Cap.*"), want: "CapInh: 0000000000000020 CapPrm: 0000000000000020 CapEff: 0000000000000020 CapBnd: 00000000000000a1 CapAmb: 0000000000000020"},
+	{section: "config.md, Linux Process", text: "no capabilities are none", edit: func(s *specs.Spec) { s.Process.Capabilities = &specs.LinuxCapabilities{} }, script: status("CapBnd|CapEff"), want: "CapEff: 0000000000000000 CapBnd: 0000000000000000"},
+	{section: "config.md, Linux Process", text: "a capability that can't be granted should be no error", edit: func(s *specs.Spec) {
+		s.Process.Capabilities.Bounding = append(s.Process.Capabilities.Bounding, "CAP_FLY")
+	}, script: "echo ok", want: "(.*\n)?ok"},
+	{section: "config.md, Linux Process", text: "noNewPrivileges", edit: func(s *specs.Spec) { s.Process.NoNewPrivileges = true }, script: status("NoNewPrivs"), want: "NoNewPrivs: 1"},
+	{section: "config.md, Linux Process", text: "noNewPrivileges is not set unless asked for", script: status("NoNewPrivs"), want: "NoNewPrivs: 0"},
+	{section: "config.md, Linux Process", text: "oomScoreAdj", edit: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(500) }, script: "cat /proc/self/oom_score_adj", want: "500"},
+	{section: "config.md, Linux Process", text: "scheduler", edit: func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5} }, script: "cut -d' ' -f19,41 /proc/self/stat", want: "5 3"},
+	{section: "config.md, Linux Process", text: "ioPriority", edit: func(s *specs.Spec) {
+		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
+	}, script: "busybox ionice", want: "best-effort: prio 6"},
+	{section: "config.md, User", text: "uid, gid and additionalGids", edit: func(s *specs.Spec) { s.Process.User = specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{7, 8}} }, script: status("Uid|Gid|Groups"), want: "Uid: 5 5 5 5 Gid: 6 6 6 6 Groups: 7 8 ?"},
+	{section: "config.md, User", text: "umask", edit: func(s *specs.Spec) { s.Process.User.Umask = ptr(uint32(0o27)) }, script: "umask", want: "0027"},
+	{section: "config.md, Hostname", text: "is seen inside", edit: func(s *specs.Spec) { s.Hostname = "box" }, script: "hostname", want: "box"},
+	{section: "config.md, Domainname", text: "is seen inside", edit: func(s *specs.Spec) { s.Domainname = "example" }, script: "cat /proc/sys/kernel/domainname", want: "example"},
+	{
+		section: "config.md, Annotations", text: "are in the state, and unknown ones no error", edit: func(s *specs.Spec) { s.Annotations = map[string]string{"org.example.key": "value"} },
+		check: func(b *box) error {
+			err := b.create()
+			s, e := b.state()
+			if s.Annotations["org.example.key"] != "value" {
+				return errors.Join(err, e, fmt.Errorf("annotations: %v", s.Annotations))
+			}
+			return errors.Join(err, e)
+		},
+	},
+}
