@@ -135,7 +135,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.BoolVar(&g.version, "version", false, "print the version")
 	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
 	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
-	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "have systemd make the cgroups")
+	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "refused: systemd does not make the cgroups")
 	f.Bool("debug", false, "accepted, and of no effect")
 	f.String("rootless", "auto", "accepted, and of no effect: true, false or auto")
 	f.String("criu", "", "accepted, and of no effect")

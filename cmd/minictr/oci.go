@@ -64,6 +64,9 @@ func createCommand(f *pflag.FlagSet) action {
 
 // newContainer loads a bundle, and takes the ID for it.
 func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *container.Container, error) {
+	if c.systemdCgroup {
+		return nil, nil, errors.New("--systemd-cgroup is not supported yet: have the manager use the driver cgroupfs")
+	}
 	if o.noPivot {
 		return nil, nil, errors.New("--no-pivot is not supported: without pivot_root(2) the host's root stays within reach")
 	}

@@ -43,7 +43,7 @@ func Validate(s *specs.Spec) error {
 // Validate does for its first.
 func ValidateProcess(p *specs.Process) error {
 	s := &specs.Spec{Process: p, Linux: &specs.Linux{}}
-	return cmp.Or(validateProcess(s), validateUser(s), validateRlimits(s))
+	return cmp.Or(validateProcess(s), validateUser(s), validateRlimits(s), unsupported(s))
 }
 
 func validateProcess(s *specs.Spec) error {

@@ -213,6 +213,7 @@ func TestCreateFindsFaults(t *testing.T) {
 		{"directory", `exec: "/etc": permission denied`, []string{"/etc"}, nil},
 		{"no program", `exec: "/etc/passwd": permission denied`, []string{"/etc/passwd"}, nil},
 		{"terminal", "cannot allocate tty if runc will detach without setting console socket", []string{"done"}, func(s *specs.Spec) { s.Process.Terminal = true }},
+		{"systemd", "--systemd-cgroup is not supported yet", []string{"done"}, nil},
 		{"hook", "error running createRuntime hook #0: /bin/false: exit status 1", []string{"done"}, func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}}
 		}},
@@ -227,7 +228,11 @@ func TestCreateFindsFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := filepath.Join(dir, "log.json")
-			r := c.call("--log", log, "--log-format=json", "create", "--bundle", dir, "fault")
+			args := []string{"--log", log, "--log-format=json", "create", "--bundle", dir, "fault"}
+			if f.name == "systemd" {
+				args = append([]string{"--systemd-cgroup"}, args...)
+			}
+			r := c.call(args...)
 			text, err := os.ReadFile(log)
 			var entry struct{ Level, Msg, Time string }
 			err = errors.Join(err, json.Unmarshal(text, &entry))
@@ -273,4 +278,60 @@ func TestOneOfTenCreates(t *testing.T) {
 	c.wants(specs.StateCreated)
 	c.must("start", c.id)
 	c.must("delete", "-f", c.id)
+}
+
+// TestAsRunc calls minictr by a link with the name runc: it takes that
+// command line, in which run is a bundle's and ps a container's, and no other.
+func TestAsRunc(t *testing.T) {
+	c, dir := newOCI(t, "link", newSpec("link", "sh", "-c", "echo run; exit 3"))
+	link := filepath.Join(temp(t), "runc")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	runc := func(args ...string) result {
+		cmd := c.command(args...)
+		cmd.Path, cmd.Args[0] = link, link
+		return finish(t, cmd)
+	}
+	if r := runc("run", "-bundle", dir, c.id); r.status != 3 || r.stdout != "run\n" { // one dash is enough
+		t.Errorf("run: %v", r)
+	}
+	if r := runc("--version"); !strings.HasPrefix(r.stdout, "runc version ") || strings.Count(r.stdout, "version") != 1 {
+		t.Errorf("--version: %v", r)
+	}
+	if r := runc("images"); r.status == 0 || !strings.Contains(r.stderr, `unknown command "images"`) {
+		t.Errorf("images: %v", r)
+	}
+	if r := runc("checkpoint", "--image-path", dir, c.id); r.status != 1 || !strings.Contains(r.stderr, "checkpoint is not supported") {
+		t.Errorf("checkpoint: %v", r)
+	}
+	if r := runc("restore", "--lsm-mount-context"); !strings.Contains(r.stderr, "flag needs an argument") {
+		t.Errorf("restore: %v", r)
+	}
+	c.create(dir)
+	if r := runc("ps", "-f", "json", c.id); r.stdout != fmt.Sprintf("[%d]\n", c.pid) {
+		t.Errorf("ps: %v", r)
+	}
+	if r := runc("list", "-q"); r.stdout != c.id+"\n" {
+		t.Errorf("list: %v", r)
+	}
+	var features struct{ OciVersionMin, OciVersionMax string }
+	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &features) != nil || features.OciVersionMin != "1.0.0" || features.OciVersionMax == "" || r.stderr != "" {
+		t.Errorf("features: %v", r)
+	}
+	if r := runc("events", "--stats", c.id); !strings.HasPrefix(r.stdout, `{"type":"stats","id":"link","data":{"cpu":`) {
+		t.Errorf("events: %v", r)
+	}
+	if r := runc("update", c.id, "--pids-limit", "77"); r.status != 0 {
+		t.Errorf("update: %v", r)
+	}
+	if r := runc("update", "--resources", "-", c.id); r.status == 0 { // standard input is empty here
+		t.Errorf("update with no JSON: %v", r)
+	}
+	limit, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroupName("link") + "/pids.max")
+	for _, file := range append(limit, "/sys/fs/cgroup/"+cgroupName("link")+"/pids.max") {
+		if text, err := os.ReadFile(file); err == nil && string(text) != "77\n" {
+			t.Errorf("pids.max is %s", text)
+		}
+	}
 }
