@@ -132,7 +132,7 @@ func TestRefusesConfigs(t *testing.T) {
 		{`{"process": {"rlimits": [{"type": "RLIMIT_WINGS", "soft": 1, "hard": 1}]}}`, `/process/rlimits/0/type: unknown resource limit "RLIMIT_WINGS"`},
 		{`{"process": {"rlimits": [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]}}`, "/process/rlimits/0/soft: wrong rlimit value: RLIMIT_CORE: 2 is above the hard limit 1"},
 		{`{"process": {"rlimits": [{"type": "RLIMIT_CORE"}, {"type": "RLIMIT_CORE"}]}}`, "/process/rlimits/1/type: a second RLIMIT_CORE"},
-		{`{"process": {"apparmorProfile": "x"}}`, "/process/apparmorProfile: not supported yet"},
+		{`{"process": {"apparmorProfile": "x"}}`, "/process/apparmorProfile: AppArmor is not enabled on this host"},
 		{`{"process": {"selinuxLabel": "x"}}`, "/process/selinuxLabel: not supported yet"},
 		{`{"process": {"args": ["/bin/true", "a\u0000b"]}}`, "/process/args/1: a NUL byte ends every string of the kernel"},
 		{`{"hostname": "a\u0000b"}`, "/hostname: a NUL byte ends every string of the kernel"},

@@ -120,6 +120,7 @@ var causes = [...]struct {
 	{"open_tree", unix.ENOENT, "", "the source is not there"},
 	{"mkdirat", unix.EROFS, "", "the place for it is missing, and the file system is read-only: make the directory in the image"},
 	{"openat", unix.ENOENT, "/linux/sysctl", "this kernel has no such parameter"},
+	{"write", unix.ENOENT, "/process/apparmorProfile", "there is no such profile: apparmor_parser loads one"},
 	{"write", unix.EINVAL, "/linux/sysctl", "the kernel refuses this value of the parameter"},
 	{"capset", unix.EPERM, "", "the runtime itself lacks a capability that was asked for: see CapBnd in /proc/self/status"},
 	{"setresuid", unix.EINVAL, "", "the user namespace's map lacks this user: see /linux/uidMappings"},

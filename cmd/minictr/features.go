@@ -41,7 +41,7 @@ func featuresCommand(*pflag.FlagSet) action {
 					KnownFlags:     seccompFlags,
 					SupportedFlags: seccompFlags,
 				},
-				Apparmor:        &features.Apparmor{Enabled: &no},
+				Apparmor:        &features.Apparmor{Enabled: &yes},
 				Selinux:         &features.Selinux{Enabled: &no},
 				IntelRdt:        &features.IntelRdt{Enabled: &no},
 				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},

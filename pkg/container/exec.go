@@ -92,6 +92,9 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	}
 	config.Process = p
 	host := s.Host
+	if host.Process.AppArmor, err = appArmor(config); err != nil {
+		return nil, err
+	}
 	host.Process.OwnStdio = ownStdio(config)
 	host.Process.Home = home(fmt.Sprintf("/proc/%d/root", s.PID), config)
 	host.Process.Foreground, host.Process.Waits = false, false

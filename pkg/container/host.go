@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +31,9 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
 	h.Process = process.Host{LastCap: lastCap(), OwnStdio: ownStdio(s)}
+	if h.Process.AppArmor, err = appArmor(s); err != nil {
+		return h, err
+	}
 	if !namespace.Layered(s) {
 		h.Process.Home = home(h.Rootfs, s)
 	}
@@ -74,6 +78,21 @@ func rootfs(bundle string, s *specs.Spec) (string, error) {
 		return "", fmt.Errorf("/root/path: %s is not a directory", path)
 	}
 	return resolved, nil
+}
+
+// appArmor is the file by which a profile is set, below /proc/PID/attr. Kernels
+// before Linux 5.8 have one for all LSMs.
+func appArmor(s *specs.Spec) (file string, err error) {
+	if s.Process.ApparmorProfile == "" {
+		return "", nil
+	}
+	if on, _ := spec.ReadFile("/sys/module/apparmor/parameters/enabled"); !bytes.HasPrefix(on, []byte("Y")) {
+		return "", errors.New("/process/apparmorProfile: AppArmor is not enabled on this host")
+	}
+	if err := unix.Access("/proc/self/attr/apparmor/exec", unix.F_OK); err != nil {
+		return "exec", nil //nolint:nilerr // an older kernel
+	}
+	return "apparmor/exec", nil
 }
 
 // home is where the user is at home, by the container's own list of users. It

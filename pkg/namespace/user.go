@@ -76,7 +76,7 @@ func User(b *plan.Builder, s *specs.Spec) {
 
 // ownFiles lets a child that has changed its user write to its files in /proc.
 func ownFiles(b *plan.Builder, s *specs.Spec) {
-	if s.Process.OOMScoreAdj != nil || len(s.Linux.TimeOffsets) > 0 {
+	if s.Process.OOMScoreAdj != nil || s.Process.ApparmorProfile != "" || len(s.Linux.TimeOffsets) > 0 {
 		b.Do("its own files in /proc are its own again: it is about to write to some", plan.Dumpable())
 	}
 }

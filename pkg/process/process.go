@@ -20,6 +20,7 @@ type Host struct {
 	Foreground bool   // the container must not outlive the runtime
 	Waits      bool   // the process waits before it becomes the program
 	Preserved  int    // descriptors from 3 on that the program gets as well
+	AppArmor   string // the file of proc_pid_attr(5) for a profile; "" without that LSM
 	Home       string // of the user, where the environment does not say
 	OldKeys    bool   // the process keeps the runtime's session keyring
 }
@@ -37,6 +38,12 @@ func Session(b *plan.Builder, s *specs.Spec, h Host) {
 		fd := b.Get("file", "how readily the kernel kills it when memory runs out",
 			plan.Openat(plan.AtFdcwd, "/proc/self/oom_score_adj", unix.O_WRONLY))
 		b.Do("from -1000, never, to 1000, first", plan.Write(fd, fmt.Sprint(*adj)))
+		b.At("/process")
+	}
+	if profile := s.Process.ApparmorProfile; profile != "" {
+		b.At("/process/apparmorProfile")
+		fd := b.Get("file", "what AppArmor shall do with the next program", plan.Openat(plan.AtFdcwd, "/proc/thread-self/attr/"+h.AppArmor, unix.O_WRONLY))
+		b.Do("be confined by this profile: the stub is the next program, and hands it on", plan.Write(fd, "exec "+profile))
 		b.At("/process")
 	}
 	b.Do("nobody may look into this process while it still holds the runtime's memory", plan.NotDumpable())

@@ -295,7 +295,6 @@ func unsupported(s *specs.Spec) error {
 		{"/linux/netDevices", len(l.NetDevices) > 0},
 		{"/linux/mountLabel", l.MountLabel != ""},
 		{"/linux/seccomp/listenerPath", l.Seccomp != nil && l.Seccomp.ListenerPath != ""},
-		{"/process/apparmorProfile", p.ApparmorProfile != ""},
 		{"/process/selinuxLabel", p.SelinuxLabel != ""},
 	} {
 		if f.asked {

@@ -22,6 +22,7 @@ var debian = [][2]string{
 	{"busybox-static", "comparing the built-in image's commands"},
 	{"bzip2", "compressed layers"},
 	{"xz-utils", "compressed layers"},
+	{"apparmor", "a profile for a container"},
 	{"docker.io", "minictr under Docker"},
 	{"podman", "minictr under Podman"},
 	{"buildah", "minictr under Buildah"},
