@@ -77,7 +77,8 @@ var configuration = []must{
 	{section: "config.md, Mounts", text: "rbind", edit: bind("/sys", "rbind"), script: "test -e /mnt/fs/cgroup/memory/tasks && echo ok", want: "ok"},
 	{section: "config.md, Mounts", text: "rro", edit: bind("/sys", "rbind", "rro"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -c ^rw", want: "0"},
 	{section: "config.md, Mounts", text: "rnosuid, rnodev, rnoexec", edit: bind("/sys", "rbind", "rnosuid", "rnodev", "rnoexec"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -vc nosuid,nodev,noexec", want: "0"},
-	{section: "config.md, Mounts", text: "of a file", edit: bind("/bin/busybox", "bind"), script: "echo no",
+	{
+		section: "config.md, Mounts", text: "of a file", edit: bind("/bin/busybox", "bind"), script: "echo no",
 		check: func(b *box) error {
 			s := base(b)
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/etc/file", Type: "bind", Source: b.dir + "/config.json", Options: []string{"bind"}})
@@ -87,20 +88,25 @@ var configuration = []must{
 				return fmt.Errorf("it prints %q, %w", out, err)
 			}
 			return nil
-		}},
+		},
+	},
 	{section: "config.md, Mounts", text: "type-specific data", edit: mount("size=64k", "mode=711"), script: "stat -c %a /mnt; grep ' /mnt ' /proc/mounts | grep -o size=64k", want: "711\nsize=64k"},
 	{section: "config.md, Mounts", text: "data of a bind mount has no meaning", edit: bind("/tmp", "bind", "mode=755"), script: "echo ok", want: "ok"},
 	{section: "config.md, Process", text: "cwd", edit: func(s *specs.Spec) { s.Process.Cwd = "/tmp" }, script: "pwd", want: "/tmp"},
 	{section: "config.md, Process", text: "env is all there is", edit: func(s *specs.Spec) { s.Process.Env = []string{"PATH=/bin", "A=1 2", "HOME=/x"} }, script: "env | grep -vE '^(SHLVL|PWD|OLDPWD|_)=' | sort", want: "A=1 2\nHOME=/x\nPATH=/bin"},
-	{section: "config.md, Process", text: "args has at least one entry", edit: func(s *specs.Spec) { s.Process.Args = nil },
-		check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) }},
-	{section: "config.md, Process", text: "args[0] is looked for in PATH of env", edit: func(s *specs.Spec) { s.Process.Args = []string{"busybox", "echo", "found"} },
+	{
+		section: "config.md, Process", text: "args has at least one entry", edit: func(s *specs.Spec) { s.Process.Args = nil },
+		check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) },
+	},
+	{
+		section: "config.md, Process", text: "args[0] is looked for in PATH of env", edit: func(s *specs.Spec) { s.Process.Args = []string{"busybox", "echo", "found"} },
 		check: func(b *box) error {
 			if out, err := b.toTheEnd(); err != nil || out != "found\n" {
 				return fmt.Errorf("it prints %q, %w", out, err)
 			}
 			return nil
-		}},
+		},
+	},
 	{section: "config.md, POSIX process", text: "rlimits", edit: func(s *specs.Spec) {
 		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}
 	}, script: "ulimit -Sn; ulimit -Hn; ulimit -c", want: "100\n200\n0"},
@@ -123,13 +129,13 @@ var configuration = []must{
 	}, script: "echo ok", want: "(.*\n)?ok"},
 	{section: "config.md, Linux Process", text: "noNewPrivileges", edit: func(s *specs.Spec) { s.Process.NoNewPrivileges = true }, script: status("NoNewPrivs"), want: "NoNewPrivs: 1"},
 	{section: "config.md, Linux Process", text: "noNewPrivileges is not set unless asked for", script: status("NoNewPrivs"), want: "NoNewPrivs: 0"},
-	{section: "config.md, Linux Process", text: "oomScoreAdj", edit: func(s *specs.Spec) { s.Process.OOMScoreAdj = ptr(500) }, script: "cat /proc/self/oom_score_adj", want: "500"},
+	{section: "config.md, Linux Process", text: "oomScoreAdj", edit: func(s *specs.Spec) { s.Process.OOMScoreAdj = new(500) }, script: "cat /proc/self/oom_score_adj", want: "500"},
 	{section: "config.md, Linux Process", text: "scheduler", edit: func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5} }, script: "cut -d' ' -f19,41 /proc/self/stat", want: "5 3"},
 	{section: "config.md, Linux Process", text: "ioPriority", edit: func(s *specs.Spec) {
 		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 	}, script: "busybox ionice", want: "best-effort: prio 6"},
 	{section: "config.md, User", text: "uid, gid and additionalGids", edit: func(s *specs.Spec) { s.Process.User = specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{7, 8}} }, script: status("Uid|Gid|Groups"), want: "Uid: 5 5 5 5 Gid: 6 6 6 6 Groups: 7 8 ?"},
-	{section: "config.md, User", text: "umask", edit: func(s *specs.Spec) { s.Process.User.Umask = ptr(uint32(0o27)) }, script: "umask", want: "0027"},
+	{section: "config.md, User", text: "umask", edit: func(s *specs.Spec) { s.Process.User.Umask = new(uint32(0o27)) }, script: "umask", want: "0027"},
 	{section: "config.md, Hostname", text: "is seen inside", edit: func(s *specs.Spec) { s.Hostname = "box" }, script: "hostname", want: "box"},
 	{section: "config.md, Domainname", text: "is seen inside", edit: func(s *specs.Spec) { s.Domainname = "example" }, script: "cat /proc/sys/kernel/domainname", want: "example"},
 	{

@@ -144,7 +144,7 @@ func newBox(t *testing.T, name, program string) *box {
 	}
 	busybox, e := os.ReadFile("/bin/busybox")
 	err = errors.Join(err, e, os.WriteFile(dir+"/rootfs/bin/busybox", busybox, 0o755))
-	for _, applet := range strings.Fields("sh cat echo env id pwd ls grep hostname sleep stat readlink touch mount umount true false kill uname cut head wc sed seq tr sort printf dd mknod mkdir ulimit") {
+	for applet := range strings.FieldsSeq("sh cat echo env id pwd ls grep hostname sleep stat readlink touch mount umount true false kill uname cut head wc sed seq tr sort printf dd mknod mkdir ulimit") {
 		err = errors.Join(err, os.Link(dir+"/rootfs/bin/busybox", dir+"/rootfs/bin/"+applet)) // a link of a file: masks of /proc paths need it so
 	}
 	out, e := os.Create(dir + "/output")
@@ -308,5 +308,3 @@ func (b *box) end() error {
 	}
 	return os.RemoveAll(b.dir)
 }
-
-func ptr[T any](v T) *T { return &v }

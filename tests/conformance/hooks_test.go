@@ -119,8 +119,10 @@ var hooks = []must{
 	{
 		section: "runtime.md, Lifecycle", text: "poststart runs after the program has begun", check: func(b *box) error {
 			_, started, _, err := withHooks(b, func(h *specs.Hooks, file string) {
-				h.Poststart = []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c",
-					`i=0; while [ $i -lt 50 ] && ! [ -e ` + b.dir + `/rootfs/begun ]; do sleep 0.02; i=$((i+1)); done; [ -e ` + b.dir + `/rootfs/begun ] && echo after >>` + file + `; true`}}}
+				h.Poststart = []specs.Hook{{Path: "/bin/sh", Args: []string{
+					"sh", "-c",
+					`i=0; while [ $i -lt 50 ] && ! [ -e ` + b.dir + `/rootfs/begun ]; do sleep 0.02; i=$((i+1)); done; [ -e ` + b.dir + `/rootfs/begun ] && echo after >>` + file + `; true`,
+				}}}
 			}, "touch /begun; sleep 1000")
 			if started != "after\n" {
 				return errors.Join(err, errors.New("the program had not begun"))
@@ -147,7 +149,7 @@ var hooks = []must{
 		section: "config.md, POSIX-platform Hooks", text: "timeout is kept", check: func(b *box) error {
 			begin := time.Now()
 			_, _, _, err := withHooks(b, func(h *specs.Hooks, _ string) {
-				h.CreateRuntime = []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "15"}, Timeout: ptr(1)}}
+				h.CreateRuntime = []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "15"}, Timeout: new(1)}}
 			}, "sleep 1000")
 			if err == nil {
 				return errors.New("no error")
@@ -165,7 +167,7 @@ var hooks = []must{
 	},
 	{
 		section: "config.md, POSIX-platform Hooks", text: "timeout must be greater than zero", edit: func(s *specs.Spec) {
-			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true", Timeout: ptr(0)}}}
+			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true", Timeout: new(0)}}}
 		}, check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) },
 	},
 }

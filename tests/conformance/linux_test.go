@@ -58,7 +58,7 @@ func isOwn(file string, want bool) func(*box) error {
 }
 
 func device(path, kind string, major, minor int64) specs.LinuxDevice {
-	return specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor, FileMode: ptr(os.FileMode(0o640)), UID: ptr(uint32(5)), GID: ptr(uint32(6))}
+	return specs.LinuxDevice{Path: path, Type: kind, Major: major, Minor: minor, FileMode: new(os.FileMode(0o640)), UID: new(uint32(5)), GID: new(uint32(6))}
 }
 
 func filter(action specs.LinuxSeccompAction, syscalls ...specs.LinuxSyscall) func(*specs.Spec) {
@@ -146,17 +146,17 @@ var linux = []must{
 		want: "character special file 1:5 640 5:6\nblock special file 7:0 640 5:6\nfifo 0:0 640 5:6",
 	},
 	{section: "config-linux.md, Cgroups Path", text: "absolute is below the mount of the hierarchy", script: "cat /proc/self/cgroup | cut -d: -f3 | sort | uniq | grep -c box-", want: "1"},
-	{section: "config-linux.md, Memory", text: "limit", edit: limits(func(r *specs.LinuxResources) { r.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20))} }), script: "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", want: "67108864"},
-	{section: "config-linux.md, Memory", text: "reservation", edit: limits(func(r *specs.LinuxResources) { r.Memory = &specs.LinuxMemory{Reservation: ptr(int64(32 << 20))} }), script: "cat /sys/fs/cgroup/memory/memory.soft_limit_in_bytes", want: "33554432"},
+	{section: "config-linux.md, Memory", text: "limit", edit: limits(func(r *specs.LinuxResources) { r.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))} }), script: "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", want: "67108864"},
+	{section: "config-linux.md, Memory", text: "reservation", edit: limits(func(r *specs.LinuxResources) { r.Memory = &specs.LinuxMemory{Reservation: new(int64(32 << 20))} }), script: "cat /sys/fs/cgroup/memory/memory.soft_limit_in_bytes", want: "33554432"},
 	{section: "config-linux.md, Memory", text: "swap", edit: limits(func(r *specs.LinuxResources) {
-		r.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(96 << 20))}
+		r.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(96 << 20))}
 	}), script: "cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", want: "100663296"},
-	{section: "config-linux.md, CPU", text: "shares", edit: limits(func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{Shares: ptr(uint64(512))} }), script: "cat /sys/fs/cgroup/cpu/cpu.shares", want: "512"},
+	{section: "config-linux.md, CPU", text: "shares", edit: limits(func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{Shares: new(uint64(512))} }), script: "cat /sys/fs/cgroup/cpu/cpu.shares", want: "512"},
 	{section: "config-linux.md, CPU", text: "quota and period", edit: limits(func(r *specs.LinuxResources) {
-		r.CPU = &specs.LinuxCPU{Quota: ptr(int64(20000)), Period: ptr(uint64(50000))}
+		r.CPU = &specs.LinuxCPU{Quota: new(int64(20000)), Period: new(uint64(50000))}
 	}), script: "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us", want: "20000\n50000"},
 	{section: "config-linux.md, CPU", text: "cpus and mems", edit: limits(func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{Cpus: "0", Mems: "0"} }), script: "cat /sys/fs/cgroup/cpuset/cpuset.cpus /sys/fs/cgroup/cpuset/cpuset.mems", want: "0\n0"},
-	{section: "config-linux.md, PIDs", text: "limit", edit: limits(func(r *specs.LinuxResources) { r.Pids = &specs.LinuxPids{Limit: ptr(int64(33))} }), script: "cat /sys/fs/cgroup/pids/pids.max", want: "33"},
+	{section: "config-linux.md, PIDs", text: "limit", edit: limits(func(r *specs.LinuxResources) { r.Pids = &specs.LinuxPids{Limit: new(int64(33))} }), script: "cat /sys/fs/cgroup/pids/pids.max", want: "33"},
 	{
 		section: "config-linux.md, Allowed Device list", text: "what is not allowed can't be opened", edit: func(s *specs.Spec) {
 			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "m"})
@@ -167,7 +167,7 @@ var linux = []must{
 			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmax": "65536"}
 		}, script: "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax", want: "1\n65536",
 	},
-	{section: "config-linux.md, Seccomp", text: "a call of the list fails as it says", edit: filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"getcwd"}, Action: specs.ActErrno, ErrnoRet: ptr(uint(5))}), script: "cd /tmp; busybox pwd -P 2>&1 | grep -o 'Input/output error'; grep Seccomp: /proc/self/status | tr '\\t' ' '", want: "(Input/output error\n|.*)Seccomp: 2"},
+	{section: "config-linux.md, Seccomp", text: "a call of the list fails as it says", edit: filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"getcwd"}, Action: specs.ActErrno, ErrnoRet: new(uint(5))}), script: "cd /tmp; busybox pwd -P 2>&1 | grep -o 'Input/output error'; grep Seccomp: /proc/self/status | tr '\\t' ' '", want: "(Input/output error\n|.*)Seccomp: 2"},
 	{section: "config-linux.md, Seccomp", text: "the default action is for all others", edit: func(s *specs.Spec) {
 		s.Process.Args = []string{"mkdir", "/tmp/x"}
 		filter(specs.ActErrno, specs.LinuxSyscall{Names: callsBut("mkdir", "mkdirat"), Action: specs.ActAllow})(s)
@@ -180,8 +180,10 @@ var linux = []must{
 		}
 		return nil
 	}},
-	{section: "config-linux.md, Masked Paths", text: "can't be read", edit: func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"/etc/masked", "/proc/version", "/nosuch"} },
-		script: "cat /proc/version | wc -c", want: "0"},
+	{
+		section: "config-linux.md, Masked Paths", text: "can't be read", edit: func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"/etc/masked", "/proc/version", "/nosuch"} },
+		script: "cat /proc/version | wc -c", want: "0",
+	},
 	{section: "config-linux.md, Readonly Paths", text: "can't be written to", edit: func(s *specs.Spec) { s.Linux.ReadonlyPaths = []string{"/tmp", "/nosuch"} }, script: "touch /tmp/x 2>&1 | grep -o Read-only", want: "Read-only"},
 	{section: "config-linux.md, Rootfs Mount Propagation", text: "slave", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "rslave" }, script: "head -n 1 /proc/self/mountinfo | grep -c shared", want: "0"},
 	{section: "config-linux.md, Rootfs Mount Propagation", text: "shared", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" }, script: "grep ' / / ' /proc/self/mountinfo | grep -c shared || grep ' / ' /proc/self/mountinfo | grep -c shared:", want: "1|0\n1"},
