@@ -39,7 +39,7 @@ func commands() []command {
 		{"plan", "IMAGE|BUNDLE|--container ID [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
-		{"ps", "[CONTAINER]", "list the containers, or the processes of one", false, psCommand},
+		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
 		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
@@ -132,7 +132,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.StringVar(&g.root, "root", engine.DefaultRoot, "keep the state of containers in `DIR` [$"+envRoot+"]")
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
 	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
-	f.BoolVar(&g.version, "version", false, "print the version")
+	f.BoolVarP(&g.version, "version", "v", false, "print the version")
 	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
 	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
 	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "refused: systemd does not make the cgroups")
@@ -162,7 +162,7 @@ func (g *globals) environment(f *pflag.FlagSet) {
 // dispatch does what a command line asks for.
 func dispatch(c *call, args []string) error {
 	f := c.globals.flags()
-	switch err := f.Parse(args); {
+	switch err := f.Parse(doubled(f, args)); {
 	case err == nil && c.version:
 		return c.printVersion()
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
@@ -200,16 +200,19 @@ func (c *call) run(cmd command, args []string) error {
 }
 
 // doubled gives long flags that are written with one dash, as some callers of
-// runtimes do, the second.
+// runtimes do, the second; what follows the first argument is not ours.
 func doubled(f *pflag.FlagSet, args []string) []string {
 	args = slices.Clone(args)
-	for i, arg := range args {
-		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
-		if arg == "--" {
-			break
+	for i := 0; i < len(args) && strings.HasPrefix(args[i], "-") && args[i] != "--"; i++ {
+		name, _, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		flag := f.Lookup(name)
+		if len(name) == 1 {
+			flag = f.ShorthandLookup(name)
+		} else if flag != nil {
+			args[i] = "--" + strings.TrimLeft(args[i], "-")
 		}
-		if len(name) > 1 && name[0] != '-' && arg[0] == '-' && f.Lookup(name) != nil {
-			args[i] = "-" + arg
+		if flag != nil && flag.NoOptDefVal == "" && !hasValue {
+			i++ // the next is its value
 		}
 	}
 	return args

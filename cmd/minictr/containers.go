@@ -14,6 +14,7 @@ import (
 )
 
 func psCommand(f *pflag.FlagSet) action {
+	f.SetInterspersed(false)
 	all := f.BoolP("all", "a", false, "also those that are not running")
 	quiet := f.BoolP("quiet", "q", false, "only their IDs")
 	format := f.StringP("format", "f", "table", "of one container's processes, print this `FORMAT`: table or json")
@@ -81,9 +82,13 @@ func rmCommand(f *pflag.FlagSet) action {
 
 func specCommand(f *pflag.FlagSet) action {
 	bundle := f.StringP("bundle", "b", ".", "write it in `DIR`")
+	rootless := f.Bool("rootless", false, "refused: containers of other users than root are not supported yet")
 	return func(c *call) error {
 		if err := c.exactly(0, ""); err != nil {
 			return err
+		}
+		if *rootless {
+			return errors.New("--rootless is not supported yet")
 		}
 		s := spec.Default()
 		s.Hostname = "minictr"

@@ -50,6 +50,7 @@ func resumeCommand(*pflag.FlagSet) action {
 type limit struct {
 	flag, about string
 	bytes       bool // it takes 20m, and -1 for no limit
+	unsigned    bool
 	set         func(*specs.LinuxResources, int64)
 }
 
@@ -75,7 +76,7 @@ func (l limit) parse(text string) (n int64, err error) {
 	default:
 		n, err = engine.Bytes(text)
 	}
-	if err != nil {
+	if err != nil || n < 0 && l.unsigned {
 		return 0, fmt.Errorf("--%s: %q is no such number", l.flag, text)
 	}
 	return n, nil
@@ -87,17 +88,17 @@ func unsigned(n int64) *uint64 {
 }
 
 var limits = [...]limit{
-	{"cpu-period", "microseconds", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Period = unsigned(n) }},
-	{"cpu-quota", "microseconds of each period", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Quota = &n }},
-	{"cpu-burst", "microseconds saved up", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Burst = unsigned(n) }},
-	{"cpu-share", "its weight among others, 1024 by default", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
-	{"cpu-rt-period", "microseconds, of realtime processes", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimePeriod = unsigned(n) }},
-	{"cpu-rt-runtime", "microseconds of each realtime period", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimeRuntime = &n }},
-	{"cpu-idle", "1: only when nobody else wants the processor", false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Idle = &n }},
-	{"memory", "most", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Limit = &n }},
-	{"memory-reservation", "what it keeps when memory is short", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Reservation = &n }},
-	{"memory-swap", "most of memory and swap together", true, func(r *specs.LinuxResources, n int64) { memoryOf(r).Swap = &n }},
-	{"pids-limit", "most processes and threads", false, func(r *specs.LinuxResources, n int64) { r.Pids = &specs.LinuxPids{Limit: &n} }},
+	{"cpu-period", "microseconds", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Period = unsigned(n) }},
+	{"cpu-quota", "microseconds of each period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Quota = &n }},
+	{"cpu-burst", "microseconds saved up", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Burst = unsigned(n) }},
+	{"cpu-share", "its weight among others, 1024 by default", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
+	{"cpu-rt-period", "microseconds, of realtime processes", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimePeriod = unsigned(n) }},
+	{"cpu-rt-runtime", "microseconds of each realtime period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimeRuntime = &n }},
+	{"cpu-idle", "1: only when nobody else wants the processor", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Idle = &n }},
+	{"memory", "most", true, false, func(r *specs.LinuxResources, n int64) { memoryOf(r).Limit = &n }},
+	{"memory-reservation", "what it keeps when memory is short", true, false, func(r *specs.LinuxResources, n int64) { memoryOf(r).Reservation = &n }},
+	{"memory-swap", "most of memory and swap together", true, false, func(r *specs.LinuxResources, n int64) { memoryOf(r).Swap = &n }},
+	{"pids-limit", "most processes and threads", false, false, func(r *specs.LinuxResources, n int64) { r.Pids = &specs.LinuxPids{Limit: &n} }},
 }
 
 func updateCommand(f *pflag.FlagSet) action {
@@ -186,35 +187,47 @@ func eventsCommand(f *pflag.FlagSet) action {
 		if *interval <= 0 {
 			return errors.New("duration interval must be greater than 0")
 		}
-		out := json.NewEncoder(c.stdout)
-		for kills := uint64(0); ; time.Sleep(*interval) {
-			status, err := s.Status()
-			switch {
-			case err != nil:
-				return err
-			case status == specs.StateStopped && *once:
-				return fmt.Errorf("%w: %s", container.ErrStopped, s.ID)
-			case status == specs.StateStopped:
-				return nil
-			}
-			stats, err := s.Host.Cgroup.Stats()
-			if err != nil {
-				return err
-			}
-			if !*once && stats.Memory.OOMKills > kills {
-				kills = stats.Memory.OOMKills
-				err = out.Encode(event{Type: "oom", ID: s.ID})
-			}
-			if err = errors.Join(err, out.Encode(event{"stats", s.ID, statsOf(stats)})); err != nil || *once {
-				return err
+		if status, err := s.Status(); err != nil || status == specs.StateStopped {
+			return errors.Join(err, fmt.Errorf("%w: %s", container.ErrStopped, s.ID))
+		}
+		kills, err := s.Host.Cgroup.OOMKills()
+		if err != nil {
+			return err
+		}
+		for ended := false; err == nil && !ended; time.Sleep(*interval) {
+			if kills, ended, err = printEvents(c.stdout, s, kills, *once); *once {
+				break
 			}
 		}
+		return err
 	}
+}
+
+// printEvents prints what there is to say of a container, after kills of its
+// processes that were told of, and whether it has ended.
+func printEvents(w io.Writer, s *container.State, kills uint64, once bool) (now uint64, ended bool, err error) {
+	status, err := s.Status() // first: a container that has ended may have been killed
+	if err != nil {
+		return kills, false, err
+	}
+	ended = status == specs.StateStopped
+	stats, err := s.Host.Cgroup.Stats()
+	if err != nil {
+		return kills, ended, err
+	}
+	out := json.NewEncoder(w)
+	if now = stats.Memory.OOMKills; now > kills && !once {
+		err = out.Encode(event{Type: "oom", ID: s.ID})
+	}
+	if !ended {
+		err = errors.Join(err, out.Encode(event{"stats", s.ID, statsOf(stats)}))
+	}
+	return now, ended, err
 }
 
 func refusedCommand(f *pflag.FlagSet) action {
 	f.ParseErrorsAllowlist.UnknownFlags = true
-	f.String("lsm-mount-context", "", "refused `LABEL`")
+	f.BoolP("help", "h", false, "refused, too: that a runtime has help for this is taken for its support")
 	return func(c *call) error {
 		return fmt.Errorf("%s is not supported: minictr does not freeze processes to disk", c.name)
 	}

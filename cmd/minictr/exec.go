@@ -42,14 +42,14 @@ func execCommand(f *pflag.FlagSet) action {
 	f.StringVar(&o.label, "process-label", "", "its SELinux `LABEL`")
 	f.StringVar(&o.apparmor, "apparmor", "", "its AppArmor `PROFILE`")
 	f.Var((*list)(&o.cgroup), "cgroup", "refused: the process enters the container's cgroup, and no `PATH` below")
-	f.BoolVar(&o.paused, "ignore-paused", false, "enter a paused container, and wait with it")
+	f.BoolVar(&o.paused, "ignore-paused", false, "refused: who enters a paused container would stand still as well")
 	o.sockets(f)
 	return func(c *call) error {
 		if len(c.args) == 0 || len(c.args) < 2 && o.process == "" {
 			return errors.New("exec needs a container and a command: minictr exec ID COMMAND")
 		}
-		if len(o.cgroup) > 0 {
-			return errors.New("--cgroup: not supported yet")
+		if len(o.cgroup) > 0 || o.paused {
+			return errors.New("--cgroup and --ignore-paused are not supported yet")
 		}
 		r := c.runtime()
 		s, err := r.Load(c.args[0])
@@ -88,7 +88,9 @@ func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process,
 	}
 	p := container.ProcessOf(config, args)
 	p.Terminal = o.tty
-	p.Env = append(p.Env, o.env...)
+	for _, e := range o.env {
+		spec.SetEnv(&specs.Spec{Process: p}, e)
+	}
 	if o.cwd != "" {
 		p.Cwd = o.cwd
 	}
@@ -161,7 +163,11 @@ func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec
 			return err
 		}
 		defer p.Close()
-		return o.announce(p.PID, "setns")
+		if err := o.announce(p.PID, "setns"); err != nil {
+			p.Kill()
+			return err
+		}
+		return nil
 	}
 	signals := engine.CatchSignals()
 	signals.Wait()
@@ -171,7 +177,11 @@ func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec
 		if err != nil {
 			return nil, err
 		}
-		return p, o.announce(p.PID, "setns")
+		if err := o.announce(p.PID, "setns"); err != nil {
+			p.Kill()
+			return nil, err
+		}
+		return p, nil
 	})
 	return ended(status, err)
 }

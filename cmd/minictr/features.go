@@ -1,6 +1,9 @@
 package main
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"github.com/spf13/pflag"
@@ -8,6 +11,7 @@ import (
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // featuresCommand prints what this program can do, wherever it runs:
@@ -23,6 +27,8 @@ func featuresCommand(*pflag.FlagSet) action {
 			OCIVersionMax: specs.Version,
 			Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 			MountOptions:  namespace.Options(),
+			// It takes the limits away.
+			PotentiallyUnsafeConfigAnnotations: []string{spec.Unlimited},
 			Linux: &features.Linux{
 				Namespaces:   namespace.Kinds(),
 				Capabilities: plan.CapNames[:],
@@ -44,6 +50,7 @@ func featuresCommand(*pflag.FlagSet) action {
 				Apparmor:        &features.Apparmor{Enabled: &yes},
 				Selinux:         &features.Selinux{Enabled: &no},
 				IntelRdt:        &features.IntelRdt{Enabled: &no},
+				MemoryPolicy:    &features.MemoryPolicy{Modes: plan.MemoryPolicyNames[:], Flags: slices.Sorted(maps.Keys(plan.MemoryFlags))},
 				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
 				NetDevices:      &features.NetDevices{Enabled: &no},
 			},

@@ -78,13 +78,21 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 	if err != nil {
 		return nil, nil, err
 	}
-	if n := os.Getenv("LISTEN_FDS"); n != "" { // sd_listen_fds(3)
+	if o.preserve < 0 {
+		return nil, nil, fmt.Errorf("--preserve-fds: %d is no number of descriptors", o.preserve)
+	}
+	if n := os.Getenv("LISTEN_FDS"); n != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) { // sd_listen_fds(3)
 		count, err := strconv.Atoi(n)
 		if err != nil || count < 0 {
 			return nil, nil, fmt.Errorf("LISTEN_FDS: %q is no number of descriptors", n)
 		}
 		o.preserve += count
 		s.Process.Env = append(s.Process.Env, "LISTEN_FDS="+n, "LISTEN_PID=1")
+	}
+	for fd := range o.preserve {
+		if err := unix.Fstat(3+fd, new(unix.Stat_t)); err != nil {
+			return nil, nil, fmt.Errorf("--preserve-fds: descriptor %d: %w", 3+fd, err)
+		}
 	}
 	ctr, err := c.runtime().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached})
 	return s, ctr, err

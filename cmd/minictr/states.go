@@ -60,10 +60,7 @@ func listCommand(f *pflag.FlagSet) action {
 		if _, err := os.Stat(r.Root); errors.Is(err, fs.ErrNotExist) && c.rootGiven {
 			return err
 		}
-		states, err := r.List()
-		if err != nil {
-			return err
-		}
+		states, broken := r.List() // one that can't be read is no obstacle for the others
 		var list []*ociStatus
 		for _, s := range states {
 			o, err := ociState(r, s)
@@ -80,9 +77,9 @@ func listCommand(f *pflag.FlagSet) action {
 			for _, o := range list {
 				fmt.Fprintln(c.stdout, o.ID)
 			}
-			return nil
+			return broken
 		case *format == "json":
-			return writeCompact(c.stdout, list)
+			return errors.Join(writeCompact(c.stdout, list), broken)
 		case *format != "table":
 			return fmt.Errorf("--format: %q is neither table nor json", *format)
 		}
@@ -91,7 +88,7 @@ func listCommand(f *pflag.FlagSet) action {
 		for _, o := range list {
 			fmt.Fprintf(out, "%s\t%d\t%s\t%s\t%s\t%s\n", o.ID, o.PID, o.Status, o.Bundle, o.Created.Format(time.RFC3339Nano), o.Owner)
 		}
-		return out.Flush()
+		return errors.Join(out.Flush(), broken)
 	}
 }
 

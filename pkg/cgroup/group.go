@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -109,6 +110,26 @@ func (g Group) unifiedPlace() *Place {
 		}
 	}
 	return nil
+}
+
+// Of is the group with the version 2 cgroup that a process of it is in now: a
+// container that has handed controllers on to cgroups of its own has no
+// process in its topmost one, and lets none in.
+func (g Group) Of(pid int) Group {
+	own, err := read("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return g // it has ended, which the next step will tell
+	}
+	g.Places = slices.Clone(g.Places)
+	for i, p := range g.Places {
+		for line := range strings.Lines(own) {
+			path, unified := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+			if dir := p.Mount + path; p.V2 && unified && strings.HasPrefix(dir, p.Dir+"/") {
+				g.Places[i].Dir = dir
+			}
+		}
+	}
+	return g
 }
 
 // Open adds the parent's section by which one more process will enter a

@@ -92,6 +92,7 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	}
 	config.Process = p
 	host := s.Host
+	host.Cgroup = host.Cgroup.Of(s.PID)
 	if host.Process.AppArmor, err = appArmor(config); err != nil {
 		return nil, err
 	}

@@ -166,7 +166,7 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	}
 	c.Command, c.Host, c.Hooks, c.config = s.Process.Args, host, s.Hooks != nil, s
 	if c.Detached {
-		if err := writeFile(filepath.Join(c.runtime.dir(c.ID), spec.ConfigFile), spec.Marshal(s)); err != nil {
+		if err := c.writeConfig(s); err != nil {
 			return err
 		}
 	}
@@ -188,6 +188,11 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 		return c.failed(err)
 	}
 	return nil
+}
+
+// writeConfig keeps config.json with the state.
+func (c *Container) writeConfig(s *specs.Spec) error {
+	return writeFile(filepath.Join(c.runtime.dir(c.ID), spec.ConfigFile), spec.Marshal(s))
 }
 
 // failed ends the process of a container whose start has failed.
@@ -240,13 +245,18 @@ func (c *Container) Abort() error {
 
 // Keep keeps a container that has run in the foreground, as a stopped one.
 func (c *Container) Keep() error {
-	c.Detached, c.Phase = true, Started
-	return errors.Join(c.runtime.write(&c.State), c.Release())
+	if c.process == nil {
+		return c.Delete() // it has not come so far
+	}
+	c.Detached, c.Phase, c.PID = true, Started, 0
+	return errors.Join(c.writeConfig(c.config), c.runtime.write(&c.State), c.runtime.writeProcess(&c.State), c.Release())
 }
 
 // Release leaves a detached container to itself.
 func (c *Container) Release() error {
-	c.process.Close()
+	if c.process != nil {
+		c.process.Close()
+	}
 	return c.lock.close()
 }
 

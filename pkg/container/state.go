@@ -233,10 +233,7 @@ func (r *Runtime) Load(id string) (*State, error) {
 			return s, err
 		}
 	}
-	all, err := r.List()
-	if err != nil {
-		return nil, err
-	}
+	all, _ := r.List() // one that can't be read is no obstacle for the others
 	for _, s := range all {
 		if s.Name == id {
 			return s, nil

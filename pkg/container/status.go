@@ -72,7 +72,13 @@ func (s *State) pidfd() (int, error) {
 // cgroup. SIGKILL wakes a frozen one, and reaches all where nothing but the
 // cgroup holds them together. The error wraps ErrStopped.
 func (s *State) Signal(sig unix.Signal, all bool) error {
-	if all || sig == unix.SIGKILL && !s.Host.OwnPIDs {
+	if all {
+		return s.signalAll(sig)
+	}
+	if sig == unix.SIGKILL && !s.Host.OwnPIDs {
+		if pids, err := s.Processes(); err == nil && len(pids) == 0 {
+			return ErrStopped
+		}
 		return s.signalAll(sig)
 	}
 	fd, err := s.pidfd()

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,24 @@ import (
 
 	"github.com/minictr/minictr/pkg/cgroup"
 )
+
+// TestExecBelow enters a container whose only processes are in a cgroup of its
+// own making.
+func TestExecBelow(t *testing.T) {
+	s := newSpec("below", "sh", "-c", "mkdir /sys/fs/cgroup/self && echo 0 > /sys/fs/cgroup/self/cgroup.procs && echo +pids > /sys/fs/cgroup/cgroup.subtree_control; echo moved; exec pause")
+	i := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
+	s.Mounts[i].Options = slices.DeleteFunc(s.Mounts[i].Options, func(o string) bool { return o == "ro" })
+	c, dir := newOCI(t, "below", s)
+	c.create(dir)
+	c.must("start", c.id)
+	eventually(t, "it has moved", func() bool {
+		text, _ := os.ReadFile(c.out.Name())
+		return strings.Contains(string(text), "moved")
+	})
+	if r := c.call("exec", c.id, "sh", "-c", "echo inside"); r.stdout != "inside\n" {
+		t.Errorf("exec: %v", r)
+	}
+}
 
 // TestDelegation gives a container whose root is nobody outside a cgroup mount
 // that it can write to. On version 2 it makes cgroups of its own, moves its

@@ -51,6 +51,16 @@ func TestExec(t *testing.T) {
 			if r := c.call("exec", "--user", "1000:100", "--cwd", "/tmp", "-e", "A=b c", c.id, "sh", "-c", "id -u; pwd; echo $A"); r.stdout != "1000\n/tmp\nb c\n" {
 				t.Errorf("flags: %v", r)
 			}
+			if r := c.call("exec", "-env", "PATH=/bin:/x", c.id, "echo", "-env", "-user"); r.stdout != "-env -user\n" {
+				t.Errorf("the command's own flags: %v", r)
+			}
+			if r := c.call("exec", "-e", "PATH=/bin:/x", c.id, "sh", "-c", "env | grep -c PATH="); r.stdout != "1\n" {
+				t.Errorf("a variable that is there: %v", r)
+			}
+			c.fails(255, "no such file", "exec", "--detach", "--pid-file", "/nosuch/pid", c.id, "pause")
+			if r := c.call("ps", "-f", "json", c.id); strings.Count(r.stdout, ",") != 0 {
+				t.Errorf("a process that nobody knows is left: %v", r)
+			}
 			for _, e := range []struct{ want, args string }{
 				{`exec: "nosuch": executable file not found in $PATH`, "exec ID nosuch"},
 				{"cwd", "exec --cwd /nosuch ID true"},

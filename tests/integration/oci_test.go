@@ -305,9 +305,17 @@ func TestAsRunc(t *testing.T) {
 	if r := runc("checkpoint", "--image-path", dir, c.id); r.status != 1 || !strings.Contains(r.stderr, "checkpoint is not supported") {
 		t.Errorf("checkpoint: %v", r)
 	}
-	if r := runc("restore", "--lsm-mount-context"); !strings.Contains(r.stderr, "flag needs an argument") {
-		t.Errorf("restore: %v", r)
+	if r := runc("checkpoint", "--help"); r.status == 0 { // what has help is taken for supported
+		t.Errorf("checkpoint --help: %v", r)
 	}
+	if r := runc("run", "--keep", "--bundle", dir, c.id); r.status != 3 {
+		t.Errorf("run --keep: %v", r)
+	}
+	if r := runc("create", "--bundle", dir, c.id); !strings.Contains(r.stderr, "already exists") {
+		t.Errorf("a container that is kept: %v", r)
+	}
+	c.wants(specs.StateStopped)
+	c.must("delete", c.id)
 	c.create(dir)
 	if r := runc("ps", "-f", "json", c.id); r.stdout != fmt.Sprintf("[%d]\n", c.pid) {
 		t.Errorf("ps: %v", r)
