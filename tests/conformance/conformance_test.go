@@ -33,7 +33,13 @@ const (
 var scratch = alone.Dir
 
 func TestMain(m *testing.M) {
-	alone.Main(m, "conformance", unix.CLONE_NEWNS, enter, func() error { return nil })
+	alone.Main(m, "conformance", unix.CLONE_NEWNS, enter, func() error {
+		var st unix.Stat_t
+		if err := unix.Stat("/dev/null", &st); err != nil || st.Uid != 0 || st.Gid != 0 {
+			return fmt.Errorf("the host's /dev/null belongs to %d:%d now, %w", st.Uid, st.Gid, err)
+		}
+		return nil
+	})
 }
 
 // enter makes this process the parent of containers, and covers the second
@@ -148,7 +154,7 @@ func newBox(t *testing.T, name, program string) *box {
 		err = errors.Join(err, os.Link(dir+"/rootfs/bin/busybox", dir+"/rootfs/bin/"+applet)) // a link of a file: masks of /proc paths need it so
 	}
 	out, e := os.Create(dir + "/output")
-	if err = errors.Join(err, e); err != nil {
+	if err = errors.Join(err, e, os.WriteFile(dir+"/empty", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	return &box{t: t, name: name, program: program, dir: dir, out: out}
@@ -201,7 +207,14 @@ func (b *box) run(args ...string) error {
 	}
 	defer errs.Close()
 	cmd := exec.Command(b.program, append([]string{"--root", scratch + "/state-" + b.name}, args...)...)
-	cmd.Stdout, cmd.Stderr = errs, errs
+	// Not /dev/null: with a user namespace crun gives it, the host's own, to the
+	// container's root.
+	stdin, err := os.Open(b.dir + "/empty")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer stdin.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, errs, errs
 	if args[0] == "create" {
 		cmd.Stdout = b.out
 	}
