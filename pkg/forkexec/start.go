@@ -179,8 +179,10 @@ func (proc *Process) read() error {
 	switch {
 	case r.step != 0:
 		return stepError(proc.plan, r)
-	case r.errno != 0:
+	case r.errno != 0 && proc.unborn:
 		return proc.adopt(int(r.errno))
+	case r.errno != 0:
+		return errors.New("forkexec: the child tells of a birth that the plan does not have")
 	}
 	proc.ready++
 	return nil
