@@ -64,6 +64,12 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 
 	// The child, with its own root, giving up its privileges.
 	namespace.Enter(b, s)
+	return becomeProgram(b, s, h, first)
+}
+
+// becomeProgram is the end of every plan: the process, inside, gives up its
+// privileges and becomes the program.
+func becomeProgram(b *plan.Builder, s *specs.Spec, h Host, first plan.Label) (*plan.Plan, error) {
 	if err := process.Schedule(b, s); err != nil {
 		return nil, err
 	}

@@ -40,18 +40,7 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	namespace.Workdir(b, s)
 
 	// The child, inside, giving up its privileges.
-	if err := process.Schedule(b, s); err != nil {
-		return nil, err
-	}
-	if err := process.Limits(b, s); err != nil {
-		return nil, err
-	}
-	process.User(b, s, h.Process)
-	if err := process.Program(b, s, h.Process); err != nil {
-		return nil, err
-	}
-	namespace.First(b, first)
-	return b.Plan(), nil
+	return becomeProgram(b, s, h, first)
 }
 
 // target shows what is opened before: a process that is known by its birth.
