@@ -102,6 +102,13 @@ func act(b *plan.Builder, why, text string, do func(*plan.Run) error) {
 // clone3(2) takes CLONE_INTO_CGROUP and the register Descriptor.
 func (g Group) CloneInto() bool { return g.unifiedPlace() != nil }
 
+// BornIntoCpuset tells whether that cgroup says which processors the child may
+// run on.
+func (g Group) BornIntoCpuset() bool {
+	p := g.unifiedPlace()
+	return p != nil && slices.Contains(p.Controllers, "cpuset")
+}
+
 // unifiedPlace is the place in the version 2 hierarchy, nil without one.
 func (g Group) unifiedPlace() *Place {
 	for i, p := range g.Places {

@@ -36,18 +36,21 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		h.Cgroup.Delegate(b, uid)
 	}
 	namespace.Open(b, s)
-	namespace.Sources(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
-	namespace.Pipe(b, s, hasEarly(s))
+	namespace.Sync(b, s, hasEarly(s))
 	fifos(b, h)
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)
+	namespace.Sources(b, s, h.Host)
 
 	// The child, in new namespaces, with all privileges.
-	namespace.User(b, s)
+	process.Marks(b, s, h.Process)
 	first := namespace.Again(b, s)
-	namespace.Time(b, s)
-	process.Session(b, s, h.Process)
+	if err := namespace.Time(b, s); err != nil {
+		return nil, err
+	}
+	namespace.User(b, s)
+	process.Session(b, h.Process)
 	release(b)
 	h.Cgroup.Enter(b)
 	namespace.CgroupRoot(b, s)
@@ -58,9 +61,9 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		return nil, err
 	}
 	namespace.Terminal(b, s, h.Host)
+	hooks(b, s, h)
 	namespace.Sysctl(b, s)
 	namespace.Masks(b, s)
-	hooks(b, s, h)
 
 	// The child, with its own root, giving up its privileges.
 	namespace.Enter(b, s)

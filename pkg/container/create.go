@@ -92,8 +92,7 @@ func (r *Runtime) start(s *State) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", startFifo, err)
 	}
-	s.Phase = Started
-	if err := errors.Join(r.writeProcess(s), tell(begin)); err != nil {
+	if err := tell(begin); err != nil {
 		return err
 	}
 	if err := r.answer(s, report); err != nil {
@@ -109,11 +108,17 @@ func tell(fifo int) error {
 }
 
 // answer waits until the process has become the program, or for its report of
-// the step that failed: that of the plan, compiled once more.
+// the step that failed: that of the plan, compiled once more. A program on a
+// file system that does not answer is given up.
 func (r *Runtime) answer(s *State, fifo int) error {
+	end := time.Now().Add(forkexec.Deadline)
 	var passed [1]byte
-	if _, err := forkexec.Receive(fifo, passed[:], time.Now().Add(patience)); err != nil {
-		return fmt.Errorf("container %s does not begin: %w", s.ID, err)
+	_, err := forkexec.Receive(fifo, passed[:], end)
+	if err == nil {
+		err = forkexec.Report(fifo, end, func() (*plan.Plan, error) { return r.PlanOf(s) })
 	}
-	return forkexec.Report(fifo, time.Now().Add(patience), func() (*plan.Plan, error) { return r.PlanOf(s) })
+	if errors.Is(err, forkexec.ErrDeadline) {
+		err = errors.Join(fmt.Errorf("container %s does not begin: %w", s.ID, err), s.kill())
+	}
+	return err
 }

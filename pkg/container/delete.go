@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -162,4 +163,35 @@ func (r *Runtime) hold(id string) (own lock, s *State, err error) {
 		return -1, nil, errors.Join(err, own.close())
 	}
 	return own, s, nil
+}
+
+// remove takes away what a state tells of, the state last: what can't be
+// removed now is known to the next command.
+func (r *Runtime) remove(s *State) (err error) {
+	if err := s.Host.Cgroup.Delete(); err != nil {
+		return fmt.Errorf("container %s: %w", s.ID, err)
+	}
+	if s.Owned {
+		if err := s.Host.Cgroup.Prune(); err != nil {
+			return fmt.Errorf("container %s: %w", s.ID, err)
+		}
+		if err := RemoveBundle(s.Bundle); err != nil {
+			return fmt.Errorf("container %s: %w", s.ID, err)
+		}
+	}
+	all, err := r.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, all.close()) }()
+	dir := r.dir(s.ID)
+	for _, name := range files {
+		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil {
+		return fmt.Errorf("rmdir %s: %w", dir, err)
+	}
+	return nil
 }

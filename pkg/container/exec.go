@@ -27,12 +27,16 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
-	if err := process.Affinity(b, s, false); err != nil {
+	if err := process.InitialAffinity(b, s, h.Cgroup.BornIntoCpuset()); err != nil {
 		return nil, err
 	}
-	process.Session(b, s, h.Process)
+	process.Marks(b, s, h.Process)
+	process.Session(b, h.Process)
+	if h.Process.Hook != "" {
+		process.Stdio(b)
+	}
 	h.Cgroup.Enter(b)
-	if err := process.Affinity(b, s, true); err != nil {
+	if err := process.FinalAffinity(b, s); err != nil {
 		return nil, err
 	}
 	first := namespace.Attach(b, s, kinds)
@@ -89,6 +93,9 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	host.Process.Home = home(fmt.Sprintf("/proc/%d/root", s.PID), config)
 	host.Process.Foreground, host.Process.Waits = false, false
 	host.Process.Preserved, host.Relay = o.Preserved, o.Relay > 0
+	if host.Process.Hook = o.hook; o.hook != "" {
+		host.Process.Home, host.Process.OwnStdio = "", nil
+	}
 	return CompileExec(config, host, s.PID, kinds)
 }
 

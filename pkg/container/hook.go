@@ -13,6 +13,7 @@ import (
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/process"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -52,7 +53,11 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 				where = "in the container's namespaces"
 			}
 			b.Act("asked for: a program "+where, fmt.Sprintf("run(%q, %q)", hook.Path, hook.Args), func(r *plan.Run) error {
-				return runHook(list.kind, i, hook, ociState(h, s, r.PID, specs.StateCreating), into(r.PID, list.inside))
+				target := 0
+				if list.inside {
+					target = r.PID
+				}
+				return runHook(list.kind, i, hook, ociState(h, s, r.PID, specs.StateCreating), onHost(hook, target))
 			})
 		}
 	}
@@ -61,23 +66,36 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 }
 
 // beforeStart runs the hooks that start in the container, before the program.
+// Their files are the container's, so each is one more process of it, with no
+// more power than the program is to have.
 func (r *Runtime) beforeStart(s *State) error {
-	return r.runHooks("startContainer", s, specs.StateCreated)
+	return r.runHooks("startContainer", s, specs.StateCreated, func(config *specs.Spec, hook specs.Hook) prepare {
+		return func(run *plan.Run) (p *plan.Plan, err error) {
+			as := ProcessOf(config, hookArgs(hook))
+			as.Env = hook.Env
+			if run.Fd[namespace.Target], err = s.pidfd(); err != nil {
+				return nil, err
+			}
+			return r.PlanExec(s, as, Options{hook: hook.Path})
+		}
+	})
 }
 
 // afterStart runs the hooks that follow the program's begin. That they fail is
 // no failure of the container.
 func (r *Runtime) afterStart(s *State) {
-	r.warn(r.runHooks("poststart", s, specs.StateRunning))
+	r.warn(r.runHooks("poststart", s, specs.StateRunning, outside))
 }
 
 // afterStop runs the hooks that follow the container's removal.
 func afterStop(s *State, config *specs.Spec) error {
-	return runHooks("poststop", s, config, specs.StateStopped)
+	return runHooks("poststop", s, config, specs.StateStopped, outside)
 }
 
+func outside(_ *specs.Spec, hook specs.Hook) prepare { return onHost(hook, 0) }
+
 // runHooks reads config.json, if it asks for hooks, and runs those of a kind.
-func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState) error {
+func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) error {
 	if !s.Hooks {
 		return nil
 	}
@@ -85,16 +103,15 @@ func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState) e
 	if err != nil {
 		return err
 	}
-	return runHooks(kind, s, config, status)
+	return runHooks(kind, s, config, status, how)
 }
 
 // runHooks runs the hooks of one kind, each whatever became of the others, but
 // not those that the program waits for.
-func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState) (err error) {
-	inside := kind == "startContainer"
+func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) (err error) {
 	for i, hook := range spec.HooksOfKind(config, kind) {
-		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), into(s.PID, inside)))
-		if err != nil && inside {
+		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), how(config, hook)))
+		if err != nil && status == specs.StateCreated {
 			return err
 		}
 	}
@@ -107,56 +124,56 @@ func (r *Runtime) warn(err error) {
 	}
 }
 
-// into is the PID of the process whose namespaces a hook runs in; 0 is none.
-func into(pid int, inside bool) int {
-	if inside {
-		return pid
-	}
-	return 0
-}
-
 func ociState(h Host, s *specs.Spec, pid int, status specs.ContainerState) []byte {
 	return spec.Marshal(&specs.State{Version: specs.Version, ID: h.ID, Status: status, Pid: pid, Bundle: h.Bundle, Annotations: s.Annotations})
 }
 
-// Inputs of a hook.
-const (
-	hookInput  plan.Reg = "state"
-	hookOutput plan.Reg = "output"
-)
+// prepare makes the plan by which a hook runs, and opens what that takes.
+type prepare func(*plan.Run) (*plan.Plan, error)
 
-// runHook runs one hook to its end: by a plan of its own, in the namespaces of
-// a process if pid is not 0. It reads the state from a file in memory, and
-// writes into another, so that nobody has to wait for a pipe's end.
-func runHook(kind string, i int, hook specs.Hook, state []byte, pid int) (err error) {
+// onHost is for a hook whose file is the host's: a process like the runtime, in
+// the namespaces of a child of it, if that is not 0.
+func onHost(hook specs.Hook, child int) prepare {
+	return func(run *plan.Run) (p *plan.Plan, err error) {
+		kinds := 0
+		if child != 0 {
+			if kinds, err = namespace.Other(child); err != nil {
+				return nil, err
+			}
+			if run.Fd[namespace.Target], err = unix.PidfdOpen(child, 0); err != nil {
+				return nil, fmt.Errorf("pidfd_open: %w", err)
+			}
+		}
+		return hookPlan(hook, kinds), nil
+	}
+}
+
+// runHook runs one hook to its end. It reads the state from a file in memory,
+// and writes into another, so that nobody has to wait for a pipe's end.
+func runHook(kind string, i int, hook specs.Hook, state []byte, how prepare) error {
 	fail := func(err error, output string) error {
 		return fmt.Errorf("error running %s hook #%d: %s: %w%s", kind, i, hook.Path, err, output)
 	}
-	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: make(map[plan.Reg]int)}
 	output, err := unix.MemfdCreate("hook's output", unix.MFD_CLOEXEC)
 	if err != nil {
 		return fail(err, "")
 	}
 	defer unix.Close(output)
-	input, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
-	if err != nil {
+	run := &plan.Run{Fd: make(map[plan.Reg]int), Lent: map[plan.Reg]int{process.HookOutput: output}}
+	if run.Fd[process.HookInput], err = unix.MemfdCreate("state", unix.MFD_CLOEXEC); err != nil {
 		return fail(err, "")
 	}
-	run.Fd[hookInput], run.Lent[hookOutput] = input, output
-	if _, err = unix.Write(input, state); err == nil {
-		_, err = unix.Seek(input, 0, 0)
+	p, err := how(run)
+	if err == nil {
+		_, err = unix.Pwrite(run.Fd[process.HookInput], state, 0)
 	}
-	kinds := 0
-	if err == nil && pid != 0 {
-		if kinds, err = namespace.Other(pid); err == nil {
-			run.Fd[namespace.Target], err = unix.PidfdOpen(pid, 0)
+	if err != nil {
+		for _, fd := range run.Fd {
+			_ = unix.Close(fd)
 		}
-	}
-	if err != nil {
-		_ = unix.Close(input)
 		return fail(err, "")
 	}
-	proc, err := forkexec.Start(hookPlan(hook, kinds), run)
+	proc, err := forkexec.Start(p, run)
 	if err != nil {
 		return fail(err, "")
 	}
@@ -192,23 +209,25 @@ func said(output int) string {
 	return ", and says: " + strings.TrimSpace(string(text[:n]))
 }
 
+func hookArgs(hook specs.Hook) []string {
+	if len(hook.Args) == 0 {
+		return []string{hook.Path}
+	}
+	return hook.Args
+}
+
 // hookPlan is the plan of a hook: a process of the runtime's own kind.
 func hookPlan(hook specs.Hook, kinds int) *plan.Plan {
-	args := hook.Args
-	if len(args) == 0 {
-		args = []string{hook.Path}
-	}
+	args := hookArgs(hook)
 	b := plan.New()
 	namespace.AttachChild(b, "")
 	first := plan.Next
 	if kinds != 0 {
 		first = namespace.Attach(b, &specs.Spec{Linux: &specs.Linux{}}, kinds)
 	}
+	process.Stdio(b)
 	b.Section(plan.Child, "hook", "become the hook")
 	b.At("/hooks")
-	b.Do("it reads the container's state", plan.Dup3(hookInput, 0))
-	b.Do("what it says is kept", plan.Dup3(hookOutput, 1))
-	b.Do("what it says is kept", plan.Dup3(hookOutput, 2))
 	b.Do("nothing of the runtime stays open in it", plan.CloseOnExec(3))
 	b.Do("but a failure can be told of", plan.SetCloexec(plan.Report, false))
 	b.Do("signals work again", plan.UnblockSignals())

@@ -78,6 +78,7 @@ type Options struct {
 	// Edit, if not nil, changes the plan before it is carried out: tests make
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
+	hook string // path of the program, if it is a hook
 }
 
 // run is what the actions of a plan share under these options.
@@ -115,11 +116,8 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	if err := c.process.Started(); err != nil {
 		return c.failed(err)
 	}
-	if c.Detached {
-		c.Phase = Started
-		if err := c.runtime.writeProcess(&c.State); err != nil {
-			return c.failed(err)
-		}
+	if err := c.stands(); err != nil {
+		return err
 	}
 	c.runtime.afterStart(&c.State)
 	return nil
@@ -143,7 +141,34 @@ func (c *Container) create(s *specs.Spec, host Host, o Options) error {
 	if err := c.process.Ready(); err != nil {
 		return c.failed(err)
 	}
-	c.Phase = Created
+	return c.stands()
+}
+
+// stands notes that the wall of a container stands, if it is to outlive its
+// runtime, and the process if that is not the first one.
+func (c *Container) stands() error {
+	phase := c.Phase
+	if c.Detached {
+		phase = Created
+	}
+	if phase == c.Phase && c.process.PID == c.PID {
+		return nil
+	}
+	if err := c.note(phase); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// note notes the process of a container, and how far it has come.
+func (c *Container) note(phase Phase) (err error) {
+	if c.PID != c.process.PID {
+		c.PID = c.process.PID
+		if c.Birth, _, err = birth(c.PID); err != nil {
+			return err
+		}
+	}
+	c.Phase = phase
 	return c.runtime.writeProcess(&c.State)
 }
 
@@ -180,11 +205,7 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	if c.process, err = forkexec.Start(p, run); err != nil {
 		return err
 	}
-	c.PID, c.Phase = c.process.PID, Creating
-	if c.Birth, _, err = birth(c.PID); err == nil {
-		err = c.runtime.writeProcess(&c.State)
-	}
-	if err != nil {
+	if err := c.note(Creating); err != nil {
 		return c.failed(err)
 	}
 	return nil
@@ -248,7 +269,7 @@ func (c *Container) Keep() error {
 	if c.process == nil {
 		return c.Delete() // it has not come so far
 	}
-	c.Detached, c.Phase, c.PID = true, Started, 0
+	c.Detached, c.Phase, c.PID = true, Created, 0
 	return errors.Join(c.writeConfig(c.config), c.runtime.write(&c.State), c.runtime.writeProcess(&c.State), c.Release())
 }
 
@@ -258,35 +279,4 @@ func (c *Container) Release() error {
 		c.process.Close()
 	}
 	return c.lock.close()
-}
-
-// remove takes away what a state tells of, the state last: what can't be
-// removed now is known to the next command.
-func (r *Runtime) remove(s *State) (err error) {
-	if err := s.Host.Cgroup.Delete(); err != nil {
-		return fmt.Errorf("container %s: %w", s.ID, err)
-	}
-	if s.Owned {
-		if err := s.Host.Cgroup.Prune(); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
-		if err := RemoveBundle(s.Bundle); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
-	}
-	all, err := r.lock()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, all.close()) }()
-	dir := r.dir(s.ID)
-	for _, name := range files {
-		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
-		}
-	}
-	if err := unix.Rmdir(dir); err != nil {
-		return fmt.Errorf("rmdir %s: %w", dir, err)
-	}
-	return nil
 }

@@ -55,11 +55,10 @@ type State struct {
 type Phase string
 
 // Phases, in their order; of a container in the foreground only the first is
-// told.
+// told. Whether the process has begun is seen by the pipe that it waits at.
 const (
 	Creating Phase = "creating" // the wall is being built
-	Created  Phase = "created"  // it stands, and the process waits
-	Started  Phase = "started"  // the process was told to begin
+	Created  Phase = "created"  // it stands
 )
 
 // Errors of a runtime's containers.

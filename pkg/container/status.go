@@ -29,7 +29,7 @@ func (s *State) Status() (specs.ContainerState, error) {
 		return Paused, nil
 	case s.Phase == Creating && s.Detached: // in the foreground there is one phase
 		return specs.StateCreating, nil
-	case s.Phase == Created:
+	case s.waits():
 		return specs.StateCreated, nil
 	}
 	return specs.StateRunning, nil
@@ -44,8 +44,18 @@ func (s *State) alive() bool {
 	return err == nil && !dead && b == s.Birth
 }
 
+// waits says whether the container's process waits to be told to begin: then it
+// has the pipe open by which it is told.
+func (s *State) waits() bool {
+	fd, err := unix.Open(filepath.Join(s.Host.Dir, startFifo), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil // else ENXIO: nobody has it open; or ENOENT: it never waited
+}
+
 // settled says whether the container goes on without the process that made it.
-func (s *State) settled() bool { return s.Detached && (s.Phase == Created || s.Phase == Started) }
+func (s *State) settled() bool { return s.Detached && s.Phase == Created }
 
 // pidfd opens the container's first process, pidfd_open(2). The error wraps
 // ErrStopped if there is none any more.

@@ -32,6 +32,7 @@ type op struct {
 	allow  [plan.MaxAllow]struct{ errno, then uint16 }
 	at     *int32 // where a register is stored before the call
 	value  uint16 // which register that is
+	result *int32 // where the call stores its result; nil if it returns it
 }
 
 // A report is what the child writes when a step fails.
@@ -89,7 +90,7 @@ func lower(p *plan.Plan, clone *plan.Step, inputs map[plan.Reg]int) (*walker, er
 // until link.
 func (w *walker) add(m *memory, step *plan.Step, number int) error {
 	o := op{number: step.Call.Number, step: int32(number), then: uint16(step.Then)}
-	m.store = nil
+	m.store, m.result = nil, 0
 	for i, a := range step.Call.Args {
 		v, err := m.operand(a)
 		if err != nil {
@@ -106,6 +107,9 @@ func (w *walker) add(m *memory, step *plan.Step, number int) error {
 	for _, s := range m.store {
 		m.stores = append(m.stores, placed{len(w.ops), s.offset})
 		o.value = s.reg
+	}
+	if m.result != 0 {
+		m.results = append(m.results, placed{len(w.ops), m.result})
 	}
 	for i, a := range step.Allow {
 		o.allow[i].errno, o.allow[i].then = uint16(a.Errno), uint16(a.Then)
@@ -133,6 +137,9 @@ func (w *walker) link(m *memory, clone int) {
 	}
 	for _, s := range m.stores {
 		w.ops[s.op].at = (*int32)(unsafe.Pointer(&w.memory[s.offset]))
+	}
+	for _, r := range m.results {
+		w.ops[r.op].result = (*int32)(unsafe.Pointer(&w.memory[r.offset]))
 	}
 	index := func(self int, number uint16) uint16 {
 		next := self + 1
@@ -217,6 +224,9 @@ func (w *walker) walk() {
 			continue
 		}
 		if errno == 0 {
+			if o.result != nil {
+				r = uintptr(*o.result)
+			}
 			w.regs[o.out] = r
 			w.regs[0] = 0
 			i = int(o.then)

@@ -15,8 +15,10 @@ type memory struct {
 	inputs   map[plan.Reg]int
 	regs     map[plan.Reg]uint16 // registers that steps set; nil where there are none (the stub)
 	operands [][2]int            // op and argument, of each operand that is an address
+	result   int                 // offset of what the current step's call stores as its result; 0 is none
 	store    []store             // what the current step stores before its call
 	stores   []placed            // all of them, by op
+	results  []placed            // likewise
 }
 
 // A store puts the low bytes of a register into memory.
@@ -25,7 +27,7 @@ type store struct {
 	reg    uint16
 }
 
-// A placed store is one that is known by its op.
+// A placed word is known by its op.
 type placed struct{ op, offset int }
 
 // block adds bytes at the next aligned place, and returns its offset.
@@ -79,6 +81,10 @@ func (m *memory) address(a plan.Arg) (int, error) {
 }
 
 func (m *memory) ref(at int, r plan.Ref) error {
+	if r.Result {
+		m.result = at
+		return nil
+	}
 	reg, ok := r.To.(plan.Reg)
 	if !ok {
 		to, err := m.address(r.To)

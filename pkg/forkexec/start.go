@@ -20,10 +20,10 @@ import (
 	"github.com/minictr/minictr/pkg/plan"
 )
 
-// deadline bounds the wait for a child that neither becomes its program nor
+// Deadline bounds the wait for a child that neither becomes its program nor
 // fails: no call of the wall takes long, but a dead network file system can
 // hold open(2) for ever.
-const deadline = 2 * time.Minute
+const Deadline = 2 * time.Minute
 
 // A StepError is the failure of one step of a plan.
 type StepError struct {
@@ -48,14 +48,15 @@ func (e *StepError) Unwrap() error { return e.Err }
 // a failing step.
 var ErrKilled = errors.New("forkexec: the child was killed before it became the program")
 
-var errDeadline = errors.New("forkexec: the child did not go on in time")
+// ErrDeadline says that the Deadline has passed.
+var ErrDeadline = errors.New("forkexec: the child did not go on in time")
 
 // A Process is the child of one plan.
 type Process struct {
-	PID    int  // in the caller's PID namespace
-	unborn bool // the plan has the child make a second one, which is not known yet
-	ready  int  // how often the child has said Ready and nobody has waited for it
-	report int  // the read end
+	PID    int   // in the caller's PID namespace
+	birth  birth // of a second child, until it takes the first one's place
+	ready  int   // how often the child has said Ready and nobody has waited for it
+	report int   // the read end
 	mu     sync.Mutex
 	pidfd  int // guarded by mu: a signal may be sent while the process is closed
 	plan   *plan.Plan
@@ -87,7 +88,6 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 		for _, step := range s.Steps {
 			number++
 			if s.Where != plan.Parent {
-				proc.unborn = proc.unborn || step.Call.Number == unix.SYS_CLONE3
 				continue
 			}
 			if step.Call.Number == unix.SYS_CLONE3 {
@@ -122,6 +122,13 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 	}
 	inputs := maps.Clone(run.Fd)
 	maps.Copy(inputs, run.Lent)
+	if again(proc.plan) {
+		var err error
+		if proc.birth, err = awaitBirth(); err != nil {
+			return err
+		}
+		inputs[plan.Born] = proc.birth.address()
+	}
 	w, err := lower(proc.plan, step, inputs)
 	if err != nil {
 		return err
@@ -142,19 +149,22 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 // child, out of memory or a signal for instance.
 func (proc *Process) Started() error {
 	err := proc.Ready()
+	if err != nil {
+		return err
+	}
 	for err == nil {
 		err = proc.read()
 	}
-	if errors.Is(err, io.EOF) && !proc.unborn {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	return ended(err)
+	return err
 }
 
 // Ready waits until the child says once more that all is well, and returns the
 // errors that Started does.
 func (proc *Process) Ready() error {
-	for proc.ready == 0 || proc.unborn {
+	for proc.ready == 0 {
 		if err := proc.read(); err != nil {
 			return ended(err)
 		}
@@ -173,16 +183,16 @@ func ended(err error) error {
 // read waits for one report of the child; io.EOF is that of the pipe.
 func (proc *Process) read() error {
 	var r report
-	if err := r.read(proc.report, time.Now().Add(deadline)); err != nil {
+	if err := r.read(proc.report, time.Now().Add(Deadline)); err != nil {
 		return err
 	}
-	switch {
-	case r.step != 0:
+	if r.step != 0 {
 		return stepError(proc.plan, r)
-	case r.errno != 0 && proc.unborn:
-		return proc.adopt(int(r.errno))
-	case r.errno != 0:
-		return errors.New("forkexec: the child tells of a birth that the plan does not have")
+	}
+	if second := proc.birth.pid(); second != 0 {
+		if err := proc.adopt(second); err != nil {
+			return err
+		}
 	}
 	proc.ready++
 	return nil
@@ -238,8 +248,9 @@ func (proc *Process) adopt(pid int) error {
 	first := proc.PID
 	proc.mu.Lock()
 	closeFd(&proc.pidfd)
-	proc.PID, proc.pidfd, proc.unborn = pid, pidfd, false
+	proc.PID, proc.pidfd = pid, pidfd
 	proc.mu.Unlock()
+	proc.birth.forget()
 	_, err = wait(first)
 	return err
 }
@@ -270,7 +281,7 @@ func (proc *Process) Wait() (unix.WaitStatus, error) { return wait(proc.PID) }
 // Ended waits until the child has ended, but no longer than d.
 func (proc *Process) Ended(d time.Duration) (bool, error) {
 	err := pollIn(proc.pidfd, time.Now().Add(d))
-	if errors.Is(err, errDeadline) {
+	if errors.Is(err, ErrDeadline) {
 		return false, nil
 	}
 	return err == nil, err
@@ -288,15 +299,15 @@ func wait(pid int) (unix.WaitStatus, error) {
 
 // Kill ends the child, if there is one, and reaps it.
 func (proc *Process) Kill() {
-	for proc.PID != 0 && proc.unborn && proc.report >= 0 {
-		// If it has made a second one, it is about to tell.
-		if err := proc.read(); err != nil && !errors.As(err, new(*StepError)) {
-			break
-		}
-	}
 	if proc.PID != 0 {
 		_ = proc.Signal(unix.SIGKILL) // ESRCH: it is dead, which is what we want
 		_, _ = proc.Wait()
+		// Only now it can't make a second one any more. That one is our child
+		// too, so its PID is nobody else's before it is reaped.
+		if second := proc.birth.pid(); second != 0 {
+			_ = unix.Kill(second, unix.SIGKILL)
+			_, _ = wait(second)
+		}
 	}
 	proc.Close()
 }
@@ -307,6 +318,7 @@ func (proc *Process) Close() {
 	defer proc.mu.Unlock()
 	closeFd(&proc.report)
 	closeFd(&proc.pidfd)
+	proc.birth.forget()
 }
 
 func closeFd(fd *int) {
@@ -326,7 +338,7 @@ func pollIn(fd int, end time.Time) error {
 		case err != nil:
 			return fmt.Errorf("poll: %w", err)
 		case n == 0:
-			return errDeadline
+			return ErrDeadline
 		default:
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -33,9 +34,18 @@ func CopyUp(b *plan.Builder, s *specs.Spec, h Host) {
 					return err
 				}
 				r.Fd[sourceOf(i)] = fd
-				return copyUp(h.Rootfs, m.Destination, fd)
+				return copyUp(h.Rootfs, m.Destination, fd, memoryOf(s))
 			})
 	}
+}
+
+// memoryOf is how many bytes are copied at most: what is copied here the kernel
+// counts as the runtime's memory, and not as the container's.
+func memoryOf(s *specs.Spec) int64 {
+	if r := s.Linux.Resources; r != nil && r.Memory != nil && r.Memory.Limit != nil && *r.Memory.Limit > 0 {
+		return *r.Memory.Limit
+	}
+	return math.MaxInt64
 }
 
 // tmpfs makes a mount that is attached nowhere.
@@ -65,7 +75,7 @@ func tmpfs(source string, o options) (mount int, err error) {
 
 // copyUp copies what is at a name inside a root to a directory. A name that is
 // not there has nothing to copy.
-func copyUp(root, name string, to int) error {
+func copyUp(root, name string, to int, budget int64) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", root, err)
@@ -85,12 +95,16 @@ func copyUp(root, name string, to int) error {
 		return err
 	}
 	defer unix.Close(top)
-	return copyTree(from, top)
+	c := copier{budget}
+	return c.tree(from, top)
 }
 
-// copyTree copies the owner and the mode of a directory, and all that is in
+// A copier copies files, as long as there is room for them.
+type copier struct{ budget int64 }
+
+// tree copies the owner and the mode of a directory, and all that is in
 // it. Entries are opened by their directories, and no link is followed.
-func copyTree(from, to int) error {
+func (c *copier) tree(from, to int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(from, &st); err != nil {
 		return err
@@ -106,14 +120,14 @@ func copyTree(from, to int) error {
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	for _, name := range names {
-		if err := copyEntry(from, to, name); err != nil {
+		if err := c.entry(from, to, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return err
 }
 
-func copyEntry(from, to int, name string) error {
+func (c *copier) entry(from, to int, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -123,13 +137,13 @@ func copyEntry(from, to int, name string) error {
 		if err := unix.Mkdirat(to, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
-		return both(from, to, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, copyTree)
+		return both(from, to, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, c.tree)
 	case unix.S_IFREG:
 		return both(from, to, name, unix.O_RDONLY, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(in, out int) error {
 			if err := errors.Join(unix.Fchown(out, int(st.Uid), int(st.Gid)), unix.Fchmod(out, st.Mode&0o7777)); err != nil {
 				return err
 			}
-			return copyFile(in, out, st.Size)
+			return c.file(in, out, st.Size)
 		})
 	case unix.S_IFLNK:
 		target := make([]byte, unix.PathMax)
@@ -159,16 +173,44 @@ func both(from, to int, name string, in, out int, do func(in, out int) error) er
 	return errors.Join(err, unix.Close(target))
 }
 
-func copyFile(in, out int, size int64) error {
-	for copied := int64(0); copied < size; {
-		n, err := unix.Sendfile(out, in, nil, int(min(size-copied, 1<<30)))
+// file copies what is written in a file, and leaves its holes.
+func (c *copier) file(in, out int, size int64) error {
+	if err := unix.Ftruncate(out, size); err != nil {
+		return err
+	}
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(in, at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // nothing but a hole follows
+		}
+		if err != nil {
+			return err
+		}
+		if at, err = unix.Seek(in, data, unix.SEEK_HOLE); err != nil {
+			return err
+		}
+		if c.budget -= at - data; c.budget < 0 {
+			return fmt.Errorf("there is more to copy than the memory that the container may have: %w", unix.ENOSPC)
+		}
+		if err := copyRange(in, out, data, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyRange(in, out int, from, to int64) error {
+	if _, err := unix.Seek(out, from, unix.SEEK_SET); err != nil {
+		return err
+	}
+	for from < to {
+		n, err := unix.Sendfile(out, in, &from, int(min(to-from, 1<<30)))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return io.ErrUnexpectedEOF
 		}
-		copied += int64(n)
 	}
 	return nil
 }

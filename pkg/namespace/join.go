@@ -3,7 +3,6 @@ package namespace
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -85,37 +84,6 @@ func Join(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
-// Sources has the parent copy what bind mounts show, for a child in a user
-// namespace, who may be a stranger to the directories on the way.
-func Sources(b *plan.Builder, s *specs.Spec, h Host) {
-	if !Has(s, specs.UserNamespace) || !slices.ContainsFunc(s.Mounts, IsBind) {
-		return
-	}
-	b.Section(plan.Parent, "sources", "copy mounts that the process could not reach")
-	for i, m := range s.Mounts {
-		if !IsBind(m) {
-			continue
-		}
-		source, flags := Source(m, h.Bundle), uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		if optionsOf(m.Options).rbind {
-			flags |= unix.AT_RECURSIVE
-		}
-		b.At(fmt.Sprintf("/mounts/%d", i))
-		b.Act("the same files that the host has at "+source+", and no mount made inside comes back",
-			fmt.Sprintf("%s = open_tree(%q, OPEN_TREE_CLONE), and mount_setattr(%[1]s, MS_SLAVE)", sourceOf(i), source),
-			func(r *plan.Run) error {
-				fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
-				if err != nil {
-					return fmt.Errorf("open_tree %s: %w", source, err)
-				}
-				r.Fd[sourceOf(i)] = fd
-				return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
-			})
-	}
-}
-
-func sourceOf(mount int) plan.Reg { return plan.Reg(fmt.Sprintf("source/%d", mount)) }
-
 // birth makes a child without namespaces of its own: it enters some of others
 // first, and is then born again.
 func birth(b *plan.Builder, cgroup plan.Reg) {
@@ -138,6 +106,8 @@ func Again(b *plan.Builder, s *specs.Spec) (first plan.Label) {
 		return plan.Next
 	}
 	b.Section(plan.Child, "user", "be root of a user namespace that is shared")
+	b.At("/linux/namespaces")
+	b.Do("those who are there already may not look into this process", plan.NotDumpable())
 	for _, n := range sharedOf(s) {
 		if n.flag&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) != 0 {
 			b.At(n.pointer)
@@ -146,20 +116,24 @@ func Again(b *plan.Builder, s *specs.Spec) (first plan.Label) {
 	}
 	beRoot(b, s)
 	first = bornAgain(b, fresh(s))
-	ownFiles(b, s)
+	if copies(s) {
+		b.At("/mounts")
+		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
+		b.Do("the runtime can tell that its mounts are there", plan.Write(plan.Report, plan.Ready))
+		takeSources(b, s)
+	}
 	return first
 }
 
-// born is the register of the second child's PID.
-const born plan.Reg = "born"
+// second is the register of the second child's PID, which that one sees as 0.
+const second plan.Reg = "second"
 
 // bornAgain makes the second child, in which the plan goes on. The first one,
 // who sees a PID, goes to the label.
 func bornAgain(b *plan.Builder, flags uint64) (first plan.Label) {
 	first = b.Label()
-	b.Get(born, "a process is born into its namespaces, and can't move into all of them later", plan.CloneAgain(flags))
-	b.Do("the first process knows a PID that is not 0", plan.PidfdOpen(born)).Then(first).Allow(plan.Next, unix.EINVAL)
-	b.Do("the first one's session ends with it", plan.Setsid())
+	b.Get(second, "a process is born into its namespaces, and can't move into all of them later", plan.CloneAgain(flags))
+	b.Do("the first process knows a PID that is not 0", plan.PidfdOpen(second)).Then(first).Allow(plan.Next, unix.EINVAL)
 	return first
 }
 
@@ -171,8 +145,7 @@ func First(b *plan.Builder, first plan.Label) {
 	b.Section(plan.Child, "first", "the first process ends")
 	b.At("/process")
 	b.Place(first)
-	b.Do("the runtime gets to know its child", plan.TellBirth(born))
-	b.Do("that was all it was for", plan.Exit())
+	b.Do("that was all it was for: the kernel has told the runtime of its second child", plan.Exit())
 }
 
 // Target is the input that is the pidfd of a container's first process.
@@ -191,7 +164,9 @@ func Attach(b *plan.Builder, s *specs.Spec, kinds int) (first plan.Label) {
 	if kinds&unix.CLONE_NEWPID == 0 {
 		return plan.Next
 	}
-	return bornAgain(b, 0)
+	first = bornAgain(b, 0)
+	b.Do("the first one's session ends with it", plan.Setsid())
+	return first
 }
 
 // AttachChild makes the process that will enter.

@@ -6,6 +6,7 @@
 package namespace
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -155,11 +156,15 @@ func Network(b *plan.Builder, s *specs.Spec) {
 }
 
 // Time makes the time namespace, writes its offsets and enters it,
-// time_namespaces(7).
-func Time(b *plan.Builder, s *specs.Spec) {
+// time_namespaces(7). The offsets are written by who the child was before it
+// changed its user, and only that one's file in /proc takes them.
+func Time(b *plan.Builder, s *specs.Spec) error {
 	_, i := find(s, specs.TimeNamespace)
 	if !IsNew(s, specs.TimeNamespace) {
-		return
+		return nil
+	}
+	if len(s.Linux.TimeOffsets) > 0 && joinsUser(s) {
+		return errors.New("/linux/timeOffsets: clocks can't be shifted in a user namespace that is joined by its path")
 	}
 	b.Section(plan.Child, "time", "monotonic and boot clocks of its own")
 	b.At(pointer(i))
@@ -177,4 +182,5 @@ func Time(b *plan.Builder, s *specs.Spec) {
 	b.At(pointer(i))
 	ns := b.Get("file", "the namespace by name", plan.Openat(plan.AtFdcwd, "/proc/self/ns/time_for_children", unix.O_RDONLY))
 	b.Do("enter it without being born again", plan.Setns(ns, unix.CLONE_NEWTIME))
+	return nil
 }

@@ -13,19 +13,23 @@ import (
 // sync is the input on which the child waits for what the parent does for it.
 const sync plan.Reg = "sync"
 
-// Pipe makes the pipe over which the parent tells a child that it may go on:
-// when the maps of its new user namespace are written, and when hooks have
-// run.
-func Pipe(b *plan.Builder, s *specs.Spec, hooks bool) {
-	if !IsNew(s, specs.UserNamespace) && !hooks {
+// synced says whether the parent has to do something for the child of which
+// that knows nothing, besides hooks.
+func synced(s *specs.Spec) bool { return IsNew(s, specs.UserNamespace) || copies(s) }
+
+// Sync makes the socket pair over which the parent tells a child that it may
+// go on: when the maps of its new user namespace are written, and when hooks
+// have run. Copies of mounts come the same way.
+func Sync(b *plan.Builder, s *specs.Spec, hooks bool) {
+	if !synced(s) && !hooks {
 		return
 	}
 	b.Section(plan.Parent, "sync", "a way to tell the process to go on")
 	b.At("/process")
-	b.Act("the process must wait until all is done for it that it can't do itself", "pipe2([$sync, $sync/write], O_CLOEXEC)", func(r *plan.Run) error {
-		var fds [2]int
-		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-			return fmt.Errorf("pipe2: %w", err)
+	b.Act("the process must wait until all is done for it that it can't do itself", "socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC, 0, [$sync, $sync/write])", func(r *plan.Run) error {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socketpair: %w", err)
 		}
 		r.Fd[sync], r.Fd[sync+"/write"] = fds[0], fds[1]
 		return nil
@@ -54,7 +58,7 @@ func GoOn(b *plan.Builder) {
 
 // Wait has the child say that it has come here, and wait until it may go on.
 func Wait(b *plan.Builder, s *specs.Spec, why string) {
-	if !IsNew(s, specs.UserNamespace) {
+	if !synced(s) {
 		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	}
 	b.Do("the runtime can tell that it has come here", plan.Write(plan.Report, plan.Ready))
@@ -70,15 +74,9 @@ func User(b *plan.Builder, s *specs.Spec) {
 	b.At("/linux/uidMappings")
 	b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
+	takeSources(b, s)
+	b.At("/linux/uidMappings")
 	beRoot(b, s)
-	ownFiles(b, s)
-}
-
-// ownFiles lets a child that has changed its user write to its files in /proc.
-func ownFiles(b *plan.Builder, s *specs.Spec) {
-	if s.Process.OOMScoreAdj != nil || s.Process.ApparmorProfile != "" || len(s.Linux.TimeOffsets) > 0 {
-		b.Do("its own files in /proc are its own again: it is about to write to some", plan.Dumpable())
-	}
 }
 
 // beRoot makes a child that is in a user namespace its root, if it has one. Of

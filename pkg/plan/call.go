@@ -67,6 +67,9 @@ type Ref struct {
 	Offset int
 	Size   int
 	To     Arg
+	// Result says that it is the other way round: the call stores its step's
+	// result there, four bytes, instead of returning it.
+	Result bool
 }
 
 func (Num) arg()  {}

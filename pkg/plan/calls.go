@@ -118,28 +118,6 @@ func WindowSize(tty Reg, rows, cols uint16) Call {
 	})
 }
 
-// SendFd sends a descriptor, with a few bytes beside it, through a Unix
-// socket: sendmsg(2) with SCM_RIGHTS, unix(7).
-func SendFd(socket, fd Reg, text string) Call {
-	control := unix.UnixRights(0)
-	rights := Mem{Data: control, Refs: []Ref{{Offset: unix.CmsgLen(0), Size: 4, To: fd}}}
-	iov := make([]byte, 16)
-	binary.NativeEndian.PutUint64(iov[8:], uint64(len(text)))
-	msg := make([]byte, unix.SizeofMsghdr)
-	binary.NativeEndian.PutUint64(msg[24:], 1)
-	binary.NativeEndian.PutUint64(msg[40:], uint64(len(control)))
-	return call("sendmsg", unix.SYS_SENDMSG, socket, Mem{
-		Data: msg,
-		Refs: []Ref{
-			{Offset: 16, Size: 8, To: Mem{Data: iov, Refs: []Ref{{Offset: 0, Size: 8, To: Str(text)}}}},
-			{Offset: 32, Size: 8, To: rights},
-		},
-		Text: fmt.Sprintf("{msg_name=NULL, msg_namelen=0, msg_iov=[{iov_base=%s, iov_len=%d}], msg_iovlen=1, "+
-			"msg_control=[{cmsg_len=%d, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, cmsg_data=[%s]}], "+
-			"msg_controllen=%d, msg_flags=0}", quote(text), len(text), unix.CmsgLen(4), fd, len(control)),
-	}, zero)
-}
-
 // Dup3 makes target another name of fd, dup3(2).
 func Dup3(fd Reg, target int) Call { return call("dup3", unix.SYS_DUP3, fd, n(target), zero) }
 
@@ -375,12 +353,6 @@ func KeepCaps() Call { return prctl(named(unix.PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS
 // NoNewPrivs is PR_SET_NO_NEW_PRIVS of prctl(2).
 func NoNewPrivs() Call {
 	return prctl(named(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), n(1), zero, zero, zero)
-}
-
-// Dumpable gives the files of this process in proc(5) to its own user again,
-// which a change of user takes away, PR_SET_DUMPABLE of prctl(2).
-func Dumpable() Call {
-	return prctl(named(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), named(1, "SUID_DUMP_USER"))
 }
 
 // NotDumpable keeps others from attaching to this process or opening its

@@ -102,6 +102,9 @@ const (
 	// Sealed is the input that holds the stub, made of the Stub sections and
 	// ready for execveat(2). The executor makes it.
 	Sealed Reg = "stub"
+	// Born is the input that is an address in the runtime's memory, where it
+	// finds the PID of a second child. The executor makes it.
+	Born Reg = "born"
 	// Ready is what a plan writes to Report when the wall stands, and before
 	// that where an action awaits it: a report of no step. A child that dies
 	// without it never became its program.

@@ -23,35 +23,61 @@ type Host struct {
 	AppArmor   string // the file of proc_pid_attr(5) for a profile; "" without that LSM
 	Home       string // of the user, where the environment does not say
 	OldKeys    bool   // the process keeps the runtime's session keyring
+	Hook       string // path of the program, if it is a hook and not the container's own
 }
 
 // Start is the input on which a process that waits is told to begin.
 const Start plan.Reg = "start"
 
-// Session makes the process a leader: of a session without a terminal, and of
-// keys that nobody else has.
-func Session(b *plan.Builder, s *specs.Spec, h Host) {
-	b.Section(plan.Child, "session", "a session and keys of its own")
-	b.At("/process")
-	if adj := s.Process.OOMScoreAdj; adj != nil {
+// Marks has the process write into files of its own in proc(5), as long as they
+// are its own: they are root's for who has changed its user. What it writes
+// stays with it, and with its children.
+func Marks(b *plan.Builder, s *specs.Spec, h Host) {
+	adj, profile := s.Process.OOMScoreAdj, s.Process.ApparmorProfile
+	if adj == nil && profile == "" {
+		return
+	}
+	b.Section(plan.Child, "marks", "what the kernel is to remember of the process")
+	if adj != nil {
 		b.At("/process/oomScoreAdj")
 		fd := b.Get("file", "how readily the kernel kills it when memory runs out",
 			plan.Openat(plan.AtFdcwd, "/proc/self/oom_score_adj", unix.O_WRONLY))
 		b.Do("from -1000, never, to 1000, first", plan.Write(fd, fmt.Sprint(*adj)))
-		b.At("/process")
 	}
-	if profile := s.Process.ApparmorProfile; profile != "" {
+	if profile != "" {
 		b.At("/process/apparmorProfile")
 		fd := b.Get("file", "what AppArmor shall do with the next program", plan.Openat(plan.AtFdcwd, "/proc/thread-self/attr/"+h.AppArmor, unix.O_WRONLY))
 		b.Do("be confined by this profile: the stub is the next program, and hands it on", plan.Write(fd, "exec "+profile))
-		b.At("/process")
 	}
+}
+
+// Session makes the process a leader: of a session without a terminal, and of
+// keys that nobody else has.
+func Session(b *plan.Builder, h Host) {
+	b.Section(plan.Child, "session", "a session and keys of its own")
+	b.At("/process")
 	b.Do("nobody may look into this process while it still holds the runtime's memory", plan.NotDumpable())
 	b.Do("file modes are as given while the wall is built", plan.Umask(0))
 	b.Do("a session of its own, so no terminal of the runtime controls it", plan.Setsid())
 	if !h.OldKeys {
 		b.Do("a keyring of its own: the runtime's keys stay outside", plan.JoinSessionKeyring()).Allow(plan.Next, unix.ENOSYS)
 	}
+}
+
+// The standard streams of a hook are inputs: the state of its container, and
+// a file that keeps what the hook says.
+const (
+	HookInput  plan.Reg = "hook/input"
+	HookOutput plan.Reg = "hook/output"
+)
+
+// Stdio gives a hook its standard streams.
+func Stdio(b *plan.Builder) {
+	b.Section(plan.Child, "stdio", "what a hook reads and writes")
+	b.At("/hooks")
+	b.Do("it reads the container's state", plan.Dup3(HookInput, 0))
+	b.Do("what it says is kept", plan.Dup3(HookOutput, 1))
+	b.Do("what it says is kept", plan.Dup3(HookOutput, 2))
 }
 
 // Limits sets resource limits, setrlimit(2), and the file mode mask.

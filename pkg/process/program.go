@@ -29,6 +29,10 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	if h.Home != "" {
 		env = append(env[:len(env):len(env)], "HOME="+h.Home)
 	}
+	name := args[0]
+	if h.Hook != "" {
+		name = h.Hook
+	}
 	filter, err := filterOf(s)
 	if err != nil {
 		return err
@@ -39,7 +43,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	if err := handOver(b, args, env, h); err != nil {
+	if err := handOver(b, name, args, env, h); err != nil {
 		return err
 	}
 
@@ -50,6 +54,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.SetCloexec(plan.Report, true))
+	b.Do("nobody may reach what is open until then", plan.NotDumpable())
 	if late {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
@@ -74,7 +79,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	b.Section(plan.Stub, "program", "the process becomes your program")
 	b.At("/process/args")
-	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(args[0], args, env))
+	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(name, args, env))
 	return nil
 }
 
@@ -99,7 +104,7 @@ func load(b *plan.Builder, f seccomp.Filter) {
 
 // handOver looks for the program as a shell would, execvp(3), and executes
 // the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, args, env []string, h Host) error {
+func handOver(b *plan.Builder, name string, args, env []string, h Host) error {
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
@@ -108,11 +113,11 @@ func handOver(b *plan.Builder, args, env []string, h Host) error {
 	}
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")
-	paths := candidates(args[0], env)
+	paths := candidates(name, env)
 	if len(paths) > maxPath {
 		return fmt.Errorf("/process/env: PATH has %d directories, and %d are the most", len(paths), maxPath)
 	}
-	given := strings.Contains(args[0], "/") // a path, not a name to look for
+	given := strings.Contains(name, "/") // a path, not a name to look for
 	directory := b.Label()
 	for _, path := range paths {
 		next := b.Label()
@@ -129,7 +134,7 @@ func handOver(b *plan.Builder, args, env []string, h Host) error {
 	}
 	if given {
 		b.Place(directory)
-		b.Do("the kernel says what it says of a directory", plan.Execve(args[0], args, nil))
+		b.Do("the kernel says what it says of a directory", plan.Execve(name, args, nil))
 		return nil
 	}
 	// It is nowhere: find out why, in the words of the kernel. A file that

@@ -96,23 +96,31 @@ func memoryPolicy(m *specs.LinuxMemoryPolicy) (c plan.Call, err error) {
 	return plan.MemoryPolicy(mode, flags, nodes), nil
 }
 
-// Affinity says on which processors a process that enters a container runs,
-// before it is in the cgroup, and then.
-func Affinity(b *plan.Builder, s *specs.Spec, moved bool) error {
-	a := s.Process.ExecCPUAffinity
-	if a == nil {
-		return nil
+// InitialAffinity says on which processors a process that enters a container
+// runs until it is in its cgroup. One that is born in the cgroup, whose
+// processors are that cgroup's from the first, has no such time.
+func InitialAffinity(b *plan.Builder, s *specs.Spec, bornInside bool) error {
+	if a := s.Process.ExecCPUAffinity; a != nil && !bornInside {
+		return affinity(b, "initial", a.Initial, "until it is in the cgroup")
 	}
-	field, list, when := "initial", a.Initial, "until it is in the cgroup"
-	if moved {
-		field, list, when = "final", a.Final, "from here on"
+	return nil
+}
+
+// FinalAffinity says on which processors it runs then.
+func FinalAffinity(b *plan.Builder, s *specs.Spec) error {
+	if a := s.Process.ExecCPUAffinity; a != nil {
+		return affinity(b, "final", a.Final, "from here on")
 	}
-	if list == "" {
-		return nil
-	}
+	return nil
+}
+
+func affinity(b *plan.Builder, field, list, when string) error {
 	cpus, err := numbers(list)
 	if err != nil {
 		return fmt.Errorf("/process/execCPUAffinity/%s: %w", field, err)
+	}
+	if len(cpus) == 0 {
+		return nil
 	}
 	b.Section(plan.Child, "affinity", "which processors it runs on")
 	b.At("/process/execCPUAffinity/" + field)

@@ -39,18 +39,24 @@ func callsOf(action string) []string {
 			list = append(list, "write(@, "+value+", ")
 		}
 		return list
+	case name == "setns" && strings.Contains(call, "open_tree("):
+		return []string{
+			opened(0), "unshare(CLONE_FS)", "setns(@, CLONE_NEWNS)", "open_tree(AT_FDCWD, " + words[1] + ", ",
+			`mount_setattr(`, "sendmsg(" + call[strings.Index(call, "sendmsg(")+len("sendmsg("):strings.LastIndex(call, ",")+1] + " ",
+		}
 	case name == "setns" && len(words) == 1:
 		return []string{opened(0), "setns(@, CLONE_NEWPID)"}
-	case name == "pipe2":
-		return []string{"pipe2(["}
+	case name == "socketpair":
+		return []string{call[:strings.Index(call, "[")+1]}
 	}
 	return []string{action}
 }
 
 // acted finds the parent's actions in what its thread did: all of them, in the
 // order of the plan, among other calls. What they open for the child is known
-// from here on.
-func (r *replay) acted(steps []step, calls []traced) error {
+// from here on. What is done in other mounts is done by threads of its own.
+func (r *replay) acted(steps []step, tr trace, parent int) error {
+	calls := tr[parent]
 	for _, s := range steps {
 		text := s.Action
 		if s.Call != "" {
@@ -60,26 +66,43 @@ func (r *replay) acted(steps []step, calls []traced) error {
 		for _, name := range longest {
 			text = regexp.MustCompile(regexp.QuoteMeta("$"+name)+`([/,)}])`).ReplaceAllString(text, r.regs[name]+"$1")
 		}
-		var last traced
-		fd := ""
-		for _, beginning := range callsOf(text) {
-			beginning = strings.Replace(beginning, "@", fd, 1)
-			for last = (traced{}); !strings.HasPrefix(last.text, beginning); calls = calls[1:] {
-				if len(calls) == 0 {
-					return fmt.Errorf("step %d, %s: no call follows that begins with %s", s.Number, text, beginning)
+		last, rest, err := follow(text, calls)
+		if strings.Contains(text, "open_tree(") {
+			for tid := range tr {
+				if tid != parent && err != nil {
+					_, _, err = follow(text, tr[tid])
 				}
-				last = calls[0]
-				last.text = spell(tracedSpelling[:], last.text)
 			}
-			if strings.HasPrefix(last.text, "openat(") {
-				fd = last.result
-			}
+			rest = calls
 		}
-		if err := r.opened(text, last); err != nil {
-			return err
+		if err == nil {
+			err = r.opened(text, last)
+		}
+		if calls = rest; err != nil {
+			return fmt.Errorf("step %d, %s: %w", s.Number, text, err)
 		}
 	}
 	return nil
+}
+
+// follow finds the calls that an action stands for, and returns the last of
+// them and what comes after that.
+func follow(action string, calls []traced) (last traced, rest []traced, err error) {
+	fd := ""
+	for _, beginning := range callsOf(action) {
+		beginning = strings.Replace(beginning, "@", fd, 1)
+		for last = (traced{}); !strings.HasPrefix(last.text, beginning); calls = calls[1:] {
+			if len(calls) == 0 {
+				return last, nil, fmt.Errorf("no call follows that begins with %s", beginning)
+			}
+			last = calls[0]
+			last.text = spell(tracedSpelling[:], last.text)
+		}
+		if strings.HasPrefix(last.text, "openat(") {
+			fd = last.result
+		}
+	}
+	return last, calls, nil
 }
 
 // opened learns the registers that an action sets.
@@ -88,12 +111,13 @@ func (r *replay) opened(action string, c traced) error {
 	case isOpen:
 		name, _, _ = strings.Cut(name, " = ")
 		return r.learn(name, c.result)
-	case strings.HasPrefix(action, "pipe2("):
-		ends := strings.FieldsFunc(c.text, func(c rune) bool { return strings.ContainsRune("([,] )", c) })
-		if err := r.learn("sync", ends[1]); err != nil {
+	case strings.HasPrefix(action, "socketpair("):
+		_, ends, _ := strings.Cut(strings.TrimSuffix(c.text, "])"), "[")
+		read, write, _ := strings.Cut(ends, ", ")
+		if err := r.learn("sync", read); err != nil {
 			return err
 		}
-		return r.learn("sync/write", ends[2])
+		return r.learn("sync/write", write)
 	case strings.HasPrefix(action, "clone3("):
 		r.regs["pid"] = c.result
 	}

@@ -15,6 +15,15 @@ import (
 // inside reads the status of a process that exec starts.
 const printStatus = "cat /proc/self/status; readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/uts; cat /proc/self/cgroup"
 
+// statusEnds says whether all of that is there.
+func statusEnds(text string) bool {
+	return strings.Contains(text, "name=systemd") || strings.Contains(text, "\n0::/")
+}
+
+// sameFields are the fields of proc_pid_status(5) that a container's processes
+// have in common.
+var sameFields = []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk", "SigIgn"}
+
 // TestExec compares a process that has entered with the container's first one.
 func TestExec(t *testing.T) {
 	for _, user := range []bool{false, true} {
@@ -30,14 +39,14 @@ func TestExec(t *testing.T) {
 			eventually(t, "the first process tells of itself", func() bool {
 				text, _ := os.ReadFile(c.out.Name())
 				first = string(text)
-				return strings.Contains(first, "name=systemd") || strings.Contains(first, "\n0::/")
+				return statusEnds(first)
 			})
 			second := c.call("exec", c.id, "sh", "-c", printStatus)
 			if second.status != 0 {
 				t.Fatal(second)
 			}
 			a, b := fields(first), fields(second.stdout)
-			for _, name := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk", "SigIgn"} {
+			for _, name := range sameFields {
 				if a[name] != b[name] {
 					t.Errorf("%s: the first process has %q, and who enters %q", name, a[name], b[name])
 				}

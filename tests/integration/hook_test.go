@@ -135,3 +135,43 @@ func TestHookFailures(t *testing.T) {
 		})
 	}
 }
+
+// TestHookConfined is that a hook whose file is the container's can do what the
+// container's program can, and no more.
+func TestHookConfined(t *testing.T) {
+	s := newSpec("hooks", "sh", "-c", printStatus+"; exec pause")
+	s.Process.User = specs.User{UID: 1000, GID: 100}
+	c, dir := newOCI(t, "hooks", s)
+	note := filepath.Join(dir, "rootfs/note")
+	if err := os.WriteFile(note, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(note, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "(" + printStatus + ") >/note"}, Env: []string{"PATH=/bin"},
+	}}}
+	if err := os.Remove(filepath.Join(dir, spec.ConfigFile)); err != nil {
+		t.Fatal(err)
+	}
+	writeSpec(t, dir, s)
+	c.create(dir)
+	c.must("start", c.id)
+	program, hook := "", ""
+	eventually(t, "both tell of themselves", func() bool {
+		a, _ := os.ReadFile(c.out.Name())
+		b, _ := os.ReadFile(note)
+		program, hook = string(a), string(b)
+		return statusEnds(program) && statusEnds(hook)
+	})
+	a, b := fields(program), fields(hook)
+	for _, name := range sameFields {
+		if a[name] != b[name] {
+			t.Errorf("%s: the program has %q, and the hook %q", name, a[name], b[name])
+		}
+	}
+	if links := func(s string) string { return s[strings.Index(s, "pid:["):] }; links(program) != links(hook) {
+		t.Errorf("namespaces or cgroups differ:\n%s\n%s", links(program), links(hook))
+	}
+}

@@ -130,7 +130,7 @@ func walked(t *testing.T, p printed, tr trace) map[int]bool {
 		steps: p.of(plan.Child, plan.Stub),
 		regs:  make(map[string]string), inputs: make(map[string]string), done: make(map[int]bool),
 	}
-	if err := r.acted(p.of(plan.Parent), tr[parent]); err != nil {
+	if err := r.acted(p.of(plan.Parent), tr, parent); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range tr[pid] {
@@ -174,6 +174,9 @@ func (r *replay) predict(s step, got string) (string, error) {
 		}
 		words[i] = r.fill(a)
 	}
+	if s.Call == "recvmsg" {
+		words[1] = strings.Replace(words[1], "[fd]", "["+received(got)+"]", 1)
+	}
 	if s.Call == "execve" && s.where == plan.Stub.String() {
 		words[0] = r.found
 	}
@@ -194,6 +197,13 @@ func (r *replay) fill(arg string) string {
 		arg = strings.ReplaceAll(arg, "=$"+name+"}", "="+value+"}")
 	}
 	return arg
+}
+
+// received is the descriptor that a call has taken from a socket.
+func received(call string) string {
+	_, fd, _ := strings.Cut(call, "cmsg_data=[")
+	fd, _, _ = strings.Cut(fd, "]")
+	return fd
 }
 
 // learn takes the value of an input. Two inputs are two descriptors.
@@ -223,6 +233,9 @@ func (r *replay) goOn(s step, c traced) error {
 	if c.errno == "" {
 		if s.Result != "" {
 			r.regs[s.Result] = c.result
+		}
+		if s.Call == "recvmsg" {
+			r.regs[s.Result] = received(c.text)
 		}
 		switch s.Call {
 		case "execveat": // of the child's list nothing is left; the stub's follows

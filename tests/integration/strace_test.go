@@ -72,6 +72,13 @@ var walls = []struct {
 		userNamespace(s)
 		s.Process.Terminal = true
 	}},
+	{"mounts in a user namespace", func(t *testing.T, s *specs.Spec) {
+		userNamespace(s)
+		dir := temp(t)
+		for _, option := range []string{"bind", "rbind"} {
+			s.Mounts = append(s.Mounts, specs.Mount{Source: dir, Destination: "/tmp", Type: "bind", Options: []string{option, "ro"}})
+		}
+	}},
 	{"setuid programs may give privileges", func(_ *testing.T, s *specs.Spec) { s.Process.NoNewPrivileges = false }},
 	{"no filter", func(_ *testing.T, s *specs.Spec) { s.Linux.Seccomp = nil }},
 	{"ambient capabilities", func(_ *testing.T, s *specs.Spec) {

@@ -1,0 +1,58 @@
+package forkexec
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+)
+
+// A child may make a second one, which goes on in its place, and end. The
+// second one's PID is noted by the kernel, before that one does anything, in
+// memory that the runtime shares with the first: nothing that comes out of the
+// container, not even over the report pipe, can make the runtime take another
+// process for its child.
+
+// A birth is that memory; nil where none is awaited.
+type birth []byte
+
+// again says whether the child of a plan makes a second one.
+func again(p *plan.Plan) bool {
+	for _, s := range p.Sections {
+		for _, step := range s.Steps {
+			if s.Where == plan.Child && step.Call.Number == unix.SYS_CLONE3 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func awaitBirth() (birth, error) {
+	b, err := unix.Mmap(-1, 0, 4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	return b, nil
+}
+
+// address is where the kernel shall note the PID.
+func (b birth) address() int { return int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
+// pid is that of the second child; 0 is none yet.
+func (b birth) pid() int {
+	if b == nil {
+		return 0
+	}
+	return int(atomic.LoadInt32((*int32)(unsafe.Pointer(unsafe.SliceData(b)))))
+}
+
+func (b *birth) forget() {
+	if *b != nil {
+		_ = unix.Munmap(*b) // it is ours, as a whole
+		*b = nil
+	}
+}
