@@ -14,6 +14,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/systemd"
 )
 
 // A command is what the first word after minictr, and its flags, names.
@@ -135,7 +136,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.BoolVarP(&g.version, "version", "v", false, "print the version")
 	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
 	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
-	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "refused: systemd does not make the cgroups")
+	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "have systemd make the cgroups; cgroupsPath is SLICE:PREFIX:NAME then")
 	f.Bool("debug", false, "accepted, and of no effect")
 	f.String("rootless", "auto", "accepted, and of no effect: true, false or auto")
 	f.String("criu", "", "accepted, and of no effect")
@@ -222,7 +223,7 @@ func doubled(f *pflag.FlagSet, args []string) []string {
 // standard error, but not where a caller reads the log, and wants one error in
 // it and nothing else.
 func (c *call) runtime() *container.Runtime {
-	r := &container.Runtime{Root: c.root}
+	r := &container.Runtime{Root: c.root, Units: systemd.Units{}}
 	if c.log == "" {
 		r.Warn = func(err error) { fmt.Fprintf(c.stderr, "minictr: warning: %v\n", err) }
 	}

@@ -126,7 +126,7 @@ func updateCommand(f *pflag.FlagSet) action {
 		if err := resourcesOf(f, r); err != nil {
 			return err
 		}
-		return s.Update(r)
+		return c.runtime().Update(s, r)
 	}
 }
 

@@ -64,9 +64,6 @@ func createCommand(f *pflag.FlagSet) action {
 
 // newContainer loads a bundle, and takes the ID for it.
 func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *container.Container, error) {
-	if c.systemdCgroup {
-		return nil, nil, errors.New("--systemd-cgroup is not supported yet: have the manager use the driver cgroupfs")
-	}
 	if o.noPivot {
 		return nil, nil, errors.New("--no-pivot is not supported: without pivot_root(2) the host's root stays within reach")
 	}
@@ -94,7 +91,7 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 			return nil, nil, fmt.Errorf("--preserve-fds: descriptor %d: %w", 3+fd, err)
 		}
 	}
-	ctr, err := c.runtime().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached})
+	ctr, err := c.runtime().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached, Scope: c.systemdCgroup})
 	return s, ctr, err
 }
 

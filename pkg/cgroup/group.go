@@ -21,6 +21,8 @@ type Group struct {
 	Places []Place
 	// Pointer is what in config.json asks for the cgroup, as a JSON pointer.
 	Pointer string
+	// Unit is the scope of systemd's that the cgroup is, in a Slice.
+	Unit, Slice string `json:",omitempty"`
 }
 
 // A Place is one directory of a Group.
@@ -63,7 +65,7 @@ func (g Group) Create(b *plan.Builder, r *specs.LinuxResources, always ...specs.
 	b.At(g.Pointer)
 	for _, p := range g.Places {
 		act(b, "a directory here is a cgroup: the kernel fills it with files", callText("mkdir", p.Dir),
-			func(*plan.Run) error { return p.mkdir() })
+			func(*plan.Run) error { return p.mkdir(g.Unit != "") })
 		switch {
 		case p.V2:
 			p.delegate(b, limits)
@@ -215,13 +217,14 @@ func (p Place) subject() string {
 }
 
 // mkdir makes the directory, with its parents if the first try shows that
-// they are missing. A directory that is there is taken if it is empty. Others
-// may prune the same parents meanwhile, so there are some tries.
-func (p Place) mkdir() error {
+// they are missing. A directory that is there is taken if it is empty, or if
+// systemd has made it for us. Others may prune the same parents meanwhile, so
+// there are some tries.
+func (p Place) mkdir(scope bool) error {
 	for try := 0; ; try++ {
 		err := unix.Mkdir(p.Dir, 0o755)
 		switch {
-		case err == nil:
+		case err == nil, scope && errors.Is(err, unix.EEXIST):
 			return nil
 		case errors.Is(err, unix.EEXIST):
 			return p.checkEmpty()

@@ -66,12 +66,14 @@ func (l Layout) Version() Version {
 
 // Detect reads which hierarchies are mounted, and where this process is in
 // them: proc_pid_mountinfo(5) and /proc/self/cgroup.
-func Detect() (Layout, error) {
+func Detect() (Layout, error) { return detect("/proc/self/cgroup") }
+
+func detect(cgroup string) (Layout, error) {
 	mounts, err := read("/proc/self/mountinfo")
 	if err != nil {
 		return Layout{}, fmt.Errorf("cgroup: detect: %w", err)
 	}
-	own, err := read("/proc/self/cgroup")
+	own, err := read(cgroup)
 	if err != nil {
 		return Layout{}, fmt.Errorf("cgroup: detect: %w", err)
 	}

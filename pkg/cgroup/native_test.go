@@ -139,14 +139,14 @@ func TestChildIsInTheGroup(t *testing.T) {
 func TestMkdirWithoutBase(t *testing.T) {
 	base := t.TempDir() + "/gone"
 	for _, dir := range []string{"/x", "/a/b/x"} {
-		err := Place{Base: base, Dir: base + dir}.mkdir()
+		err := Place{Base: base, Dir: base + dir}.mkdir(false)
 		if !errors.Is(err, unix.ENOENT) || !strings.HasPrefix(err.Error(), `mkdir("`+base+dir) {
 			t.Errorf("mkdir below nothing: %v", err)
 		}
 	}
 	p := Place{Base: t.TempDir()}
 	p.Dir = p.Base + "/a/b/x"
-	if err := p.mkdir(); err != nil {
+	if err := p.mkdir(false); err != nil {
 		t.Error(err)
 	}
 }

@@ -21,6 +21,7 @@ type Host struct {
 	Process process.Host
 	Cgroup  cgroup.Group // the container's place; without hierarchies it has none
 	OwnPIDs bool         // it has a PID namespace of its own: the kernel ends it as a whole
+	Units   Units        `json:"-"`
 }
 
 // Compile turns a spec into the wall. It is the table of contents of this
@@ -29,6 +30,9 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
+	if err := scope(b, s, h); err != nil {
+		return nil, err
+	}
 	if err := h.Cgroup.Create(b, s.Linux.Resources, h.devices(s)...); err != nil {
 		return nil, err
 	}
@@ -42,6 +46,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)
 	namespace.Sources(b, s, h.Host)
+	leaveScope(b, h)
 
 	// The child, in new namespaces, with all privileges.
 	process.Marks(b, s, h.Process)
@@ -53,6 +58,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	process.Session(b, h.Process)
 	release(b)
 	h.Cgroup.Enter(b)
+	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
 	namespace.Network(b, s)
@@ -100,7 +106,7 @@ func release(b *plan.Builder) {
 // Plan compiles the wall that Start would build for a bundle's spec, and the
 // cgroup that it would be in. It changes nothing and needs no privilege.
 func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s)
+	host, err := Inspect(id, bundle, s, false)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

@@ -168,7 +168,7 @@ func (r *Runtime) hold(id string) (own lock, s *State, err error) {
 // remove takes away what a state tells of, the state last: what can't be
 // removed now is known to the next command.
 func (r *Runtime) remove(s *State) (err error) {
-	if err := s.Host.Cgroup.Delete(); err != nil {
+	if err := errors.Join(r.stop(s), s.Host.Cgroup.Delete()); err != nil {
 		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
 	if s.Owned {

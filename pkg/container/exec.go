@@ -153,11 +153,11 @@ func (s *State) Resume() error {
 }
 
 // Update changes the limits of a container.
-func (s *State) Update(r *specs.LinuxResources) error {
+func (r *Runtime) Update(s *State, limits *specs.LinuxResources) error {
 	if !s.alive() {
 		return fmt.Errorf("%w: %s", ErrStopped, s.ID)
 	}
-	return s.Host.Cgroup.Update(r)
+	return errors.Join(r.limit(s, limits), s.Host.Cgroup.Update(limits))
 }
 
 // Processes lists the processes of a container, by their PIDs here.

@@ -41,13 +41,13 @@ func host(kind string, s *specs.Spec) container.Host {
 	}
 	var layout cgroup.Layout
 	for name := range strings.FieldsSeq(map[string]string{
-		"hybrid": "cpu,cpuacct cpuset memory devices freezer pids systemd unified", "v2": "unified", "none": "",
+		"hybrid": "cpu,cpuacct cpuset memory devices freezer pids systemd unified", "v2": "unified", "systemd": "unified", "none": "",
 	}[kind]) {
 		one := cgroup.Hierarchy{Name: name, Mount: "/sys/fs/cgroup/" + name, Self: "/", Controllers: strings.Split(name, ",")}
 		switch {
 		case name == "systemd":
 			one.Controllers = []string{"name=systemd"}
-		case name == "unified" && kind == "v2":
+		case name == "unified" && kind != "hybrid":
 			one.V2, one.Mount, one.Controllers = true, "/sys/fs/cgroup", []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids"}
 		case name == "unified":
 			one.V2, one.Controllers = true, nil
@@ -55,6 +55,9 @@ func host(kind string, s *specs.Spec) container.Host {
 		layout.Hierarchies = append(layout.Hierarchies, one)
 	}
 	g, err := layout.Group("/minictr/golden")
+	if kind == "systemd" {
+		g, err = layout.Scope("golden.slice:minictr:box", "box")
+	}
 	if err != nil {
 		panic(err)
 	}

@@ -18,8 +18,9 @@ import (
 )
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
-// It changes nothing and needs no privilege.
-func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
+// It changes nothing and needs no privilege. Scope says that systemd is to make
+// the cgroup.
+func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
@@ -40,15 +41,7 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 	if s.Annotations[spec.Unlimited] != "" {
 		return h, nil
 	}
-	layout, err := cgroup.Detect()
-	if err != nil {
-		return h, err
-	}
-	path := s.Linux.CgroupsPath
-	if path == "" {
-		path = id
-	}
-	if h.Cgroup, err = layout.Group(path); err != nil {
+	if h.Cgroup, err = place(id, s.Linux.CgroupsPath, scope); err != nil {
 		return h, fmt.Errorf("/linux/cgroupsPath: %w", err)
 	}
 	if s.Linux.CgroupsPath == "" {
@@ -58,6 +51,25 @@ func Inspect(id, bundle string, s *specs.Spec) (h Host, err error) {
 		h.Cgroups = append(h.Cgroups, namespace.Cgroup{Name: p.Name, Source: p.Dir, V2: p.V2})
 	}
 	return h, nil
+}
+
+// place is the container's place among the cgroups.
+func place(id, path string, scope bool) (cgroup.Group, error) {
+	if scope {
+		layout, err := cgroup.DetectUnits()
+		if err != nil {
+			return cgroup.Group{}, err
+		}
+		return layout.Scope(path, id)
+	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return cgroup.Group{}, err
+	}
+	if path == "" {
+		path = id
+	}
+	return layout.Group(path)
 }
 
 // rootfs is the root's directory, without symbolic links: move_mount(2)

@@ -26,6 +26,7 @@ type Config struct {
 	Bundle   string // absolute path
 	Owned    bool   // the bundle is made for this container, and removed with it
 	Detached bool   // the container outlives this process
+	Scope    bool   // systemd makes the cgroup
 }
 
 // A Container is one that this process runs.
@@ -34,6 +35,7 @@ type Container struct {
 	runtime *Runtime
 	process *forkexec.Process
 	config  *specs.Spec // once its process is made
+	scope   bool
 	lock    lock
 }
 
@@ -47,7 +49,7 @@ func (r *Runtime) New(c Config) (*Container, error) {
 	if c.Name != "" && ValidateID(c.Name) != nil {
 		return nil, fmt.Errorf("invalid container name %q: it takes what an ID takes", c.Name)
 	}
-	ctr := &Container{runtime: r, State: State{
+	ctr := &Container{runtime: r, scope: c.Scope, State: State{
 		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned,
 		Detached: c.Detached, UID: os.Getuid(), Runtime: os.Getpid(),
 	}}
@@ -98,7 +100,7 @@ func (o Options) run() *plan.Run {
 // process, unless it is detached; the caller calls Wait. The error is a
 // *forkexec.StepError if a step of the plan is to blame.
 func (c *Container) Start(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s)
+	host, err := Inspect(c.ID, c.Bundle, s, c.scope)
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 // Create builds the wall of the bundle's spec, and leaves the process waiting
 // in it: Runtime.Start tells it to begin.
 func (c *Container) Create(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s)
+	host, err := Inspect(c.ID, c.Bundle, s, c.scope)
 	if err != nil {
 		return err
 	}
@@ -174,7 +176,7 @@ func (c *Container) note(phase Phase) (err error) {
 
 // build compiles the plan and carries it out; the child is on its way then.
 func (c *Container) build(s *specs.Spec, host Host, o Options) error {
-	host.Dir, host.Relay = c.runtime.dir(c.ID), o.Relay > 0
+	host.Dir, host.Relay, host.Units = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units
 	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
 	p, err := Compile(s, host)
 	if err != nil {

@@ -79,6 +79,8 @@ type Runtime struct {
 	Root string // "/run/minictr"
 	// Warn, if not nil, takes what is no failure of the container's.
 	Warn func(error)
+	// Units, if not nil, is systemd.
+	Units Units
 }
 
 const maxID = 128

@@ -31,3 +31,6 @@ func Exit() Call { return call("exit_group", unix.SYS_EXIT_GROUP, zero) }
 func PassByte(from, to Reg) Call {
 	return call("splice", unix.SYS_SPLICE, from, null, to, null, n(1), zero)
 }
+
+// Forever waits for a signal that ends the process, ppoll(2).
+func Forever() Call { return call("ppoll", unix.SYS_PPOLL, null, zero, null, null, zero) }

@@ -33,7 +33,7 @@ func TestJoinedUserNamespace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(private, "file"), []byte("shown\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(private, 4242, 4242); err != nil {
+	if err := os.Lchown(private, 4242, 4242); err != nil {
 		t.Fatal(err)
 	}
 	s = newSpec("guest", "sh", "-c", "cat /file /proc/self/uid_map; readlink /proc/self/ns/user; cat /proc/self/oom_score_adj; exec pause")

@@ -29,6 +29,9 @@ var policy = []struct{ from, to string }{
 	{"pkg/process", "pkg/plan pkg/seccomp"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec"},
 
+	// Who else makes cgroups.
+	{"pkg/systemd", "pkg/cgroup"},
+
 	// Images: they know nothing of containers, and meet them in a bundle.
 	{"pkg/image", ""},
 	{"rootfs/applet", ""},
@@ -43,7 +46,7 @@ var policy = []struct{ from, to string }{
 
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/spec pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/spec pkg/vm pkg/compare pkg/engine rootfs"},
+	{"cmd/minictr", "pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/spec pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
 }
 
 // core names the packages that anything else may build upon.

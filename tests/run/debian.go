@@ -31,6 +31,7 @@ var debian = [][2]string{
 	{"iptables", "the networks of Docker"},
 	{"iproute2", "the networks of the tests"},
 	{"procps", "ps of a container"},
+	{"systemd", "a container with systemd in it"},
 	{"docker-registry", "pulling from a registry"},
 	{"skopeo", "pulling from a registry"},
 	{"mmdebstrap", "an image of Debian"},
