@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -129,8 +130,9 @@ const (
 func (g *globals) flags() *pflag.FlagSet {
 	f := newFlags()
 	f.SetInterspersed(false)
-	f.StringVar(&g.dataRoot, "data-root", engine.DefaultDataRoot, "keep images and containers' files in `DIR` [$"+envDataRoot+"]")
-	f.StringVar(&g.root, "root", engine.DefaultRoot, "keep the state of containers in `DIR` [$"+envRoot+"]")
+	data, state := roots()
+	f.StringVar(&g.dataRoot, "data-root", data, "keep images and containers' files in `DIR` [$"+envDataRoot+"]")
+	f.StringVar(&g.root, "root", state, "keep the state of containers in `DIR` [$"+envRoot+"]")
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
 	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
 	f.BoolVarP(&g.version, "version", "v", false, "print the version")
@@ -141,6 +143,29 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.String("rootless", "auto", "accepted, and of no effect: true, false or auto")
 	f.String("criu", "", "accepted, and of no effect")
 	return f
+}
+
+// roots are where images and the state of containers are by default. A user who
+// is not root has them at his own places, as the XDG base directory
+// specification calls them; so has root of a user namespace, where he says so.
+func roots() (data, state string) {
+	data, state = engine.DefaultDataRoot, engine.DefaultRoot
+	if !container.Rootless() {
+		return data, state
+	}
+	if os.Geteuid() != 0 {
+		state = fmt.Sprintf("/run/user/%d/minictr", os.Geteuid())
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		state = filepath.Join(dir, "minictr")
+	}
+	home, err := os.UserHomeDir()
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		data = filepath.Join(dir, "minictr")
+	} else if err == nil && os.Geteuid() != 0 {
+		data = filepath.Join(home, ".local/share/minictr")
+	}
+	return data, state
 }
 
 // environment sets what the flags have not set.

@@ -33,7 +33,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	if err := scope(b, s, h); err != nil {
 		return nil, err
 	}
-	if err := h.Cgroup.Create(b, s.Linux.Resources, h.devices(s)...); err != nil {
+	if err := h.Cgroup.Create(b, h.resources(s), h.devices(s)...); err != nil {
 		return nil, err
 	}
 	if uid, asked := namespace.Delegatee(s); asked {
@@ -41,20 +41,20 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	}
 	namespace.Open(b, s)
 	namespace.CopyUp(b, s, h.Host)
-	namespace.Sync(b, s, hasEarly(s))
+	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
 	namespace.Clone(b, s, h.born())
-	namespace.Maps(b, s)
+	namespace.Maps(b, s, h.Host)
 	namespace.Sources(b, s, h.Host)
 	leaveScope(b, h)
 
 	// The child, in new namespaces, with all privileges.
 	process.Marks(b, s, h.Process)
-	first := namespace.Again(b, s)
+	first := namespace.Again(b, s, h.Host)
 	if err := namespace.Time(b, s); err != nil {
 		return nil, err
 	}
-	namespace.User(b, s)
+	namespace.User(b, s, h.Host)
 	process.Session(b, h.Process)
 	release(b)
 	h.Cgroup.Enter(b)
@@ -124,10 +124,22 @@ func (h Host) born() plan.Reg {
 	return ""
 }
 
+// resources are the limits, without rules for devices where the kernel takes
+// none: there nobody can make a node anyway.
+func (h Host) resources(s *specs.Spec) *specs.LinuxResources {
+	r := s.Linux.Resources
+	if r == nil || !h.Process.Rootless {
+		return r
+	}
+	limits := *r
+	limits.Devices = nil
+	return &limits
+}
+
 // devices are those that every container may use. Where the host can deny the
 // others it does, whether the spec speaks of devices or not.
 func (h Host) devices(s *specs.Spec) []specs.LinuxDeviceCgroup {
-	if r := s.Linux.Resources; (r == nil || len(r.Devices) == 0) && !h.Cgroup.GuardsDevices() {
+	if r := s.Linux.Resources; h.Process.Rootless || (r == nil || len(r.Devices) == 0) && !h.Cgroup.GuardsDevices() {
 		return nil
 	}
 	return spec.DefaultDevices(s)

@@ -48,6 +48,34 @@ func openFifo(reg plan.Reg, path string, flags int) func(*plan.Run) error {
 	}
 }
 
+// stands notes that the wall of a container stands, if it is to outlive its
+// runtime, and the process if that is not the first one.
+func (c *Container) stands() error {
+	phase := c.Phase
+	if c.Detached {
+		phase = Created
+	}
+	if phase == c.Phase && c.process.PID == c.PID {
+		return nil
+	}
+	if err := c.note(phase); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// note notes the process of a container, and how far it has come.
+func (c *Container) note(phase Phase) (err error) {
+	if c.PID != c.process.PID {
+		c.PID = c.process.PID
+		if c.Birth, _, err = birth(c.PID); err != nil {
+			return err
+		}
+	}
+	c.Phase = phase
+	return c.runtime.writeProcess(&c.State)
+}
+
 // Begin tells a created container to begin: the specification's start.
 func (r *Runtime) Begin(id string) (err error) {
 	s, err := r.Load(id)

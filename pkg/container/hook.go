@@ -41,7 +41,7 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 	}
 	b.Section(plan.Child, "hooks", "wait for programs that finish the wall")
 	b.At("/hooks")
-	namespace.Wait(b, s, "they can reach its namespaces, and the root is not changed yet")
+	namespace.Wait(b, s, h.Host, "they can reach its namespaces, and the root is not changed yet")
 	b.Section(plan.Parent, "hooks", "run programs that finish the wall")
 	b.At("/hooks")
 	b.Act("its namespaces and mounts are there then", "read($report/runtime)", func(r *plan.Run) error { return r.Await() })

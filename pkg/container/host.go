@@ -13,7 +13,6 @@ import (
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/namespace"
-	"github.com/minictr/minictr/pkg/process"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -31,7 +30,10 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 		return h, err
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
-	h.Process = process.Host{LastCap: lastCap(), OwnStdio: ownStdio(s)}
+	if err := h.rootless(s); err != nil {
+		return h, err
+	}
+	h.Process.LastCap, h.Process.OwnStdio = lastCap(), ownStdio(s)
 	if h.Process.AppArmor, err = appArmor(s); err != nil {
 		return h, err
 	}
@@ -47,10 +49,13 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 	if s.Linux.CgroupsPath == "" {
 		h.Cgroup.Pointer = "/linux"
 	}
+	if h.Process.Rootless && !scope {
+		err = h.delegated(s)
+	}
 	for _, p := range h.Cgroup.Places {
 		h.Cgroups = append(h.Cgroups, namespace.Cgroup{Name: p.Name, Source: p.Dir, V2: p.V2})
 	}
-	return h, nil
+	return h, err
 }
 
 // place is the container's place among the cgroups.

@@ -146,38 +146,13 @@ func (c *Container) create(s *specs.Spec, host Host, o Options) error {
 	return c.stands()
 }
 
-// stands notes that the wall of a container stands, if it is to outlive its
-// runtime, and the process if that is not the first one.
-func (c *Container) stands() error {
-	phase := c.Phase
-	if c.Detached {
-		phase = Created
-	}
-	if phase == c.Phase && c.process.PID == c.PID {
-		return nil
-	}
-	if err := c.note(phase); err != nil {
-		return c.failed(err)
-	}
-	return nil
-}
-
-// note notes the process of a container, and how far it has come.
-func (c *Container) note(phase Phase) (err error) {
-	if c.PID != c.process.PID {
-		c.PID = c.process.PID
-		if c.Birth, _, err = birth(c.PID); err != nil {
-			return err
-		}
-	}
-	c.Phase = phase
-	return c.runtime.writeProcess(&c.State)
-}
-
 // build compiles the plan and carries it out; the child is on its way then.
 func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	host.Dir, host.Relay, host.Units = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units
 	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
+	if err := host.mayBuild(); err != nil {
+		return err
+	}
 	p, err := Compile(s, host)
 	if err != nil {
 		return err

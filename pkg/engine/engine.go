@@ -46,8 +46,8 @@ func (e *Engine) Sweep() error {
 		fmt.Fprintf(e.Messages, "minictr: what a killed container has left can't be removed yet: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	top, prefix := filepath.Split(e.bundle(""))
-	bundles, err := os.ReadDir(top) // before the states are read: a new container has a state first
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	bundles, err := os.ReadDir(top)                                                         // before the states are read: a new container has a state first
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) { // another's are not ours to remove
 		return err
 	}
 	swept, err := e.Runtime.Sweep(failed)

@@ -30,7 +30,7 @@ var defaults = [...]device{
 }
 
 // devices fills /dev: the default devices and links, and those of the spec.
-func (m *maker) devices(s *specs.Spec) {
+func (m *maker) devices(s *specs.Spec, h Host) {
 	for _, mount := range s.Mounts {
 		if path.Clean("/"+mount.Destination) == "/dev" && IsBind(mount) {
 			return // the host's own: not ours to fill
@@ -39,12 +39,12 @@ func (m *maker) devices(s *specs.Spec) {
 	m.Section(plan.Child, "devices", "a few harmless devices, and no others")
 	m.At("/mounts")
 	for _, d := range defaults {
-		m.device(s, d)
+		m.device(s, h, d)
 	}
 	for i, d := range s.Linux.Devices {
 		m.At(fmt.Sprintf("/linux/devices/%d", i))
 		if node, extra := deviceOf(d); extra {
-			m.device(s, node)
+			m.device(s, h, node)
 		}
 	}
 	m.At("/mounts")
@@ -91,12 +91,12 @@ func deviceOf(d specs.LinuxDevice) (node device, extra bool) {
 
 // device makes a node, or, in a user namespace, where the kernel lets nobody
 // make one, binds the host's.
-func (m *maker) device(s *specs.Spec, d device) {
+func (m *maker) device(s *specs.Spec, h Host, d device) {
 	dir, name := m.parent(d.path)
 	if _, _, ours := m.within(d.path); !ours {
 		m.Do("whatever the image has at "+d.path+" is not this device", plan.Unlinkat(dir, name)).Allow(plan.Next, unix.ENOENT)
 	}
-	if Has(s, specs.UserNamespace) && d.mode&unix.S_IFMT != unix.S_IFIFO {
+	if (h.Nested || Has(s, specs.UserNamespace)) && d.mode&unix.S_IFMT != unix.S_IFIFO {
 		m.Do("a place for the host's "+d.path, plan.Mknodat(dir, name, unix.S_IFREG|0o666, 0, 0)).Allow(plan.Next, unix.EEXIST)
 		m.Get("mount", "the host's own node: a user namespace may make none", plan.OpenTree(plan.AtFdcwd, d.path, 0))
 		m.Do(d.why, plan.MoveMountAt("mount", dir, name))

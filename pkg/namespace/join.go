@@ -101,7 +101,7 @@ func joinsUser(s *specs.Spec) bool {
 // the user namespace that they are made in, so the child enters that first and
 // is born a second time. The label is for First; it is none where nothing of
 // this is needed.
-func Again(b *plan.Builder, s *specs.Spec) (first plan.Label) {
+func Again(b *plan.Builder, s *specs.Spec, h Host) (first plan.Label) {
 	if !joinsUser(s) {
 		return plan.Next
 	}
@@ -116,11 +116,11 @@ func Again(b *plan.Builder, s *specs.Spec) (first plan.Label) {
 	}
 	beRoot(b, s)
 	first = bornAgain(b, fresh(s))
-	if copies(s) {
+	if copies(s, h) {
 		b.At("/mounts")
 		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 		b.Do("the runtime can tell that its mounts are there", plan.Write(plan.Report, plan.Ready))
-		takeSources(b, s)
+		takeSources(b, s, h)
 	}
 	return first
 }

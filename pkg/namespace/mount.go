@@ -45,7 +45,7 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 			return fmt.Errorf("%s/%w", pointer, err)
 		}
 	}
-	m.devices(s)
+	m.devices(s, h)
 	return nil
 }
 
@@ -94,7 +94,7 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 		return nil
 	case IsBind(mount):
 		reg := plan.Reg("mount")
-		if Has(s, specs.UserNamespace) {
+		if copies(s, h) {
 			reg = sourceOf(i)
 		} else {
 			m.copy(reg, Source(mount, h.Bundle), o)

@@ -24,7 +24,15 @@ type Host struct {
 	Files   map[string]bool // sources of bind mounts, resolved: true if it is no directory
 	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
 	Relay   bool            // the runtime itself stands between the terminal and the person
+	Owner   *Owner          `json:",omitempty"` // who the runtime is, without root's power
+	Nested  bool            // the runtime is in a user namespace itself
+	// Help runs a program that has more power than its caller.
+	Help func(path string, args ...string) error `json:"-"`
 }
+
+// An Owner is the unprivileged user who runs a runtime. A user namespace of its
+// own gives him all that he can have.
+type Owner struct{ UID, GID uint32 }
 
 // A Cgroup is one cgroup hierarchy as a container may see it.
 type Cgroup struct {

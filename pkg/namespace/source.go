@@ -15,16 +15,17 @@ import (
 // What bind mounts show is copied by the parent for a child in a user
 // namespace, who may be a stranger to the directories on the way. It is copied
 // from the child's own mount namespace: there the kernel has locked what the
-// mounts forbid, so that a root that is nobody outside can't undo it.
+// mounts forbid, so that a root that is nobody outside can't undo it. A parent
+// without privileges could do no more than the child can.
 
 // copies says whether there is anything to copy.
-func copies(s *specs.Spec) bool {
-	return Has(s, specs.UserNamespace) && slices.ContainsFunc(s.Mounts, IsBind)
+func copies(s *specs.Spec, h Host) bool {
+	return h.Owner == nil && Has(s, specs.UserNamespace) && slices.ContainsFunc(s.Mounts, IsBind)
 }
 
 // Sources has the parent copy mounts, and send them to the child, who waits.
 func Sources(b *plan.Builder, s *specs.Spec, h Host) {
-	if !copies(s) {
+	if !copies(s, h) {
 		return
 	}
 	b.Section(plan.Parent, "sources", "copy mounts that the process could not reach")
@@ -98,8 +99,8 @@ func enterMounts(pid int, do func() error) error {
 }
 
 // takeSources has the child take the copies.
-func takeSources(b *plan.Builder, s *specs.Spec) {
-	if !copies(s) {
+func takeSources(b *plan.Builder, s *specs.Spec, h Host) {
+	if !copies(s, h) {
 		return
 	}
 	for i, m := range s.Mounts {

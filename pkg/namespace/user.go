@@ -15,13 +15,13 @@ const sync plan.Reg = "sync"
 
 // synced says whether the parent has to do something for the child of which
 // that knows nothing, besides hooks.
-func synced(s *specs.Spec) bool { return IsNew(s, specs.UserNamespace) || copies(s) }
+func synced(s *specs.Spec, h Host) bool { return IsNew(s, specs.UserNamespace) || copies(s, h) }
 
 // Sync makes the socket pair over which the parent tells a child that it may
 // go on: when the maps of its new user namespace are written, and when hooks
 // have run. Copies of mounts come the same way.
-func Sync(b *plan.Builder, s *specs.Spec, hooks bool) {
-	if !synced(s) && !hooks {
+func Sync(b *plan.Builder, s *specs.Spec, h Host, hooks bool) {
+	if !synced(s, h) && !hooks {
 		return
 	}
 	b.Section(plan.Parent, "sync", "a way to tell the process to go on")
@@ -37,15 +37,47 @@ func Sync(b *plan.Builder, s *specs.Spec, hooks bool) {
 }
 
 // Maps has the parent write the maps of a new user namespace,
-// user_namespaces(7).
-func Maps(b *plan.Builder, s *specs.Spec) {
+// user_namespaces(7). Without privileges it can map itself, and nobody else:
+// who else it may map newuidmap(1) knows.
+func Maps(b *plan.Builder, s *specs.Spec, h Host) {
 	if !IsNew(s, specs.UserNamespace) {
 		return
 	}
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
-	writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
-	writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	switch {
+	case h.Owner == nil:
+		writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+		writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	case h.Alone(s):
+		writeProc(b, "/linux/gidMappings", "no group can be left to get around what it is denied", "setgroups", "deny")
+		writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+		writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	default:
+		helpMap(b, h, "/linux/uidMappings", "/usr/bin/newuidmap", s.Linux.UIDMappings)
+		helpMap(b, h, "/linux/gidMappings", "/usr/bin/newgidmap", s.Linux.GIDMappings)
+	}
 	GoOn(b)
+}
+
+// Alone says whether an unprivileged runtime maps itself and nobody else. Then
+// no process inside may change its supplementary groups.
+func (h Host) Alone(s *specs.Spec) bool {
+	one := func(maps []specs.LinuxIDMapping, id uint32) bool {
+		return len(maps) == 1 && maps[0].HostID == id && maps[0].Size == 1
+	}
+	return h.Owner != nil && one(s.Linux.UIDMappings, h.Owner.UID) && one(s.Linux.GIDMappings, h.Owner.GID)
+}
+
+// helpMap has a program write a map that asks whether it may.
+func helpMap(b *plan.Builder, h Host, pointer, program string, maps []specs.LinuxIDMapping) {
+	b.At(pointer)
+	var ids []string
+	for _, m := range maps {
+		ids = append(ids, fmt.Sprint(m.ContainerID), fmt.Sprint(m.HostID), fmt.Sprint(m.Size))
+	}
+	b.Act("it has the power, and knows whose these ids are", fmt.Sprintf("run(%q, $pid, %s)", program, strings.Join(ids, ", ")), func(r *plan.Run) error {
+		return h.Help(program, append([]string{program, fmt.Sprint(r.PID)}, ids...)...)
+	})
 }
 
 // GoOn has the parent tell the child that waits to go on.
@@ -57,8 +89,8 @@ func GoOn(b *plan.Builder) {
 }
 
 // Wait has the child say that it has come here, and wait until it may go on.
-func Wait(b *plan.Builder, s *specs.Spec, why string) {
-	if !synced(s) {
+func Wait(b *plan.Builder, s *specs.Spec, h Host, why string) {
+	if !synced(s, h) {
 		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	}
 	b.Do("the runtime can tell that it has come here", plan.Write(plan.Report, plan.Ready))
@@ -66,7 +98,7 @@ func Wait(b *plan.Builder, s *specs.Spec, why string) {
 }
 
 // User makes the child root of its new user namespace.
-func User(b *plan.Builder, s *specs.Spec) {
+func User(b *plan.Builder, s *specs.Spec, h Host) {
 	if !IsNew(s, specs.UserNamespace) {
 		return
 	}
@@ -74,7 +106,7 @@ func User(b *plan.Builder, s *specs.Spec) {
 	b.At("/linux/uidMappings")
 	b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
 	b.Do("until the maps are written it is nobody at all", plan.ReadByte(sync))
-	takeSources(b, s)
+	takeSources(b, s, h)
 	b.At("/linux/uidMappings")
 	beRoot(b, s)
 }
@@ -129,9 +161,13 @@ func writeMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping
 	for i, m := range maps {
 		lines[i] = fmt.Sprintf("%d %d %d\n", m.ContainerID, m.HostID, m.Size)
 	}
-	text := strings.Join(lines, "")
+	writeProc(b, pointer, "ids inside, ids outside, how many", file, strings.Join(lines, ""))
+}
+
+// writeProc has the parent write to a file of the child's in proc(5).
+func writeProc(b *plan.Builder, pointer, why, file, text string) {
 	b.At(pointer)
-	b.Act("ids inside, ids outside, how many", fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
+	b.Act(why, fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
 		name := fmt.Sprintf("/proc/%d/%s", r.PID, file)
 		fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {

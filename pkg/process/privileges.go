@@ -22,7 +22,9 @@ func User(b *plan.Builder, s *specs.Spec, h Host) {
 	if len(u.AdditionalGids) > 0 {
 		b.At("/process/user/additionalGids")
 	}
-	b.Do("the groups of the runtime's user are gone", plan.Setgroups(u.AdditionalGids))
+	if !h.NoGroups {
+		b.Do("the groups of the runtime's user are gone", plan.Setgroups(u.AdditionalGids))
+	}
 	b.At("/process/user/gid")
 	b.Do("its real group", plan.Setresgid(int64(u.GID), -1, -1))
 	b.At("/process/user/uid")

@@ -23,6 +23,8 @@ type Host struct {
 	AppArmor   string // the file of proc_pid_attr(5) for a profile; "" without that LSM
 	Home       string // of the user, where the environment does not say
 	OldKeys    bool   // the process keeps the runtime's session keyring
+	NoGroups   bool   // it may not change its supplementary groups
+	Rootless   bool   // the runtime has no privileges
 	Hook       string // path of the program, if it is a hook and not the container's own
 }
 
@@ -42,7 +44,10 @@ func Marks(b *plan.Builder, s *specs.Spec, h Host) {
 		b.At("/process/oomScoreAdj")
 		fd := b.Get("file", "how readily the kernel kills it when memory runs out",
 			plan.Openat(plan.AtFdcwd, "/proc/self/oom_score_adj", unix.O_WRONLY))
-		b.Do("from -1000, never, to 1000, first", plan.Write(fd, fmt.Sprint(*adj)))
+		write := b.Do("from -1000, never, to 1000, first", plan.Write(fd, fmt.Sprint(*adj)))
+		if h.Rootless {
+			write.Allow(plan.Next, unix.EACCES) // more readily than others is all that it may ask for
+		}
 	}
 	if profile != "" {
 		b.At("/process/apparmorProfile")

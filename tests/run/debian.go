@@ -32,6 +32,7 @@ var debian = [][2]string{
 	{"iproute2", "the networks of the tests"},
 	{"procps", "ps of a container"},
 	{"systemd", "a container with systemd in it"},
+	{"uidmap", "a user's container with ids of its own"},
 	{"docker-registry", "pulling from a registry"},
 	{"skopeo", "pulling from a registry"},
 	{"mmdebstrap", "an image of Debian"},

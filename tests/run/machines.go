@@ -23,9 +23,10 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 
 // slow are those of them that run hundreds of containers, most under strace,
 // which takes a quarter of an hour on an emulated processor. They are about the
-// runtime, not the kernel. Systemd has a machine of its own, in tests/vm.
+// runtime, not the kernel. Systemd has a machine of its own, in tests/vm; and
+// the machine has no newuidmap(1).
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
-	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestSystemd|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
+	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestSystemd|TestRootlessHelpers|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.

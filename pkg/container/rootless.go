@@ -1,0 +1,90 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Rootless says whether this process has not the power of the host's root: it
+// is another user, or root of a user namespace.
+func Rootless() bool { return os.Geteuid() != 0 || nested() }
+
+// nested says whether this process is in a user namespace that maps ids, as
+// the first one does not.
+func nested() bool {
+	text, err := spec.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
+}
+
+// rootless finds out what the runtime can't do, for want of privileges.
+func (h *Host) rootless(s *specs.Spec) error {
+	h.Nested = nested()
+	h.Process.Rootless = h.Nested
+	if os.Geteuid() == 0 || !namespace.Has(s, specs.UserNamespace) {
+		return nil
+	}
+	h.Process.Rootless = true
+	h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, help
+	if h.Process.NoGroups = h.Alone(s); h.Process.NoGroups && len(s.Process.User.AdditionalGids) > 0 {
+		return errors.New("/process/user/additionalGids: there are no other groups in a user namespace of one id")
+	}
+	return nil
+}
+
+// mayBuild says whether this user can make the container at all.
+func (h Host) mayBuild() error {
+	if os.Geteuid() != 0 && h.Owner == nil {
+		return fmt.Errorf("/linux/namespaces: %w: without root a container needs a user namespace: minictr spec --rootless writes such a config.json", unix.EPERM)
+	}
+	return nil
+}
+
+// help runs a program to its end.
+func help(path string, args ...string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: to map other ids than one's own takes that program (Debian: uidmap)", err)
+	}
+	patience := int(patience / time.Second)
+	return runHook("helper", 0, specs.Hook{Path: path, Args: args, Timeout: &patience}, nil, onHost(specs.Hook{Path: path, Args: args}, 0))
+}
+
+// delegated lets the container have a cgroup of its own if this process may
+// make one, and needs none if nothing is limited. The rules for devices are
+// left out: a user namespace has no other nodes than those that are shown.
+func (h *Host) delegated(s *specs.Spec) error {
+	missing := ""
+	for _, p := range h.Cgroup.Places {
+		if p.V2 && len(h.Cgroup.Places) > 1 {
+			continue // it limits nothing
+		}
+		if unix.Access(p.Base, unix.W_OK) != nil || unix.Access(p.Base+"/cgroup.procs", unix.W_OK) != nil {
+			missing = p.Base
+		}
+	}
+	if missing == "" {
+		return nil
+	}
+	if r := s.Linux.Resources; r != nil && limits(r) {
+		return fmt.Errorf("/linux/resources: %w: no cgroup can be made in %s: have one delegated (systemd-run --user --scope -p Delegate=yes), or set no limits", unix.EACCES, missing)
+	}
+	for _, p := range h.Cgroup.Places { // it is shown the runtime's own
+		h.Cgroups = append(h.Cgroups, namespace.Cgroup{Name: p.Name, Source: p.Mount + strings.TrimSuffix(p.Self, "/"), V2: p.V2})
+	}
+	h.Cgroup.Places = nil
+	return nil
+}
+
+// limits says whether anything is limited, besides devices.
+func limits(r *specs.LinuxResources) bool {
+	return r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.HugepageLimits) > 0 || r.Network != nil || len(r.Rdma) > 0 || len(r.Unified) > 0
+}
