@@ -53,22 +53,24 @@ func (p Place) procs() ([]int, error) {
 // frozen or not, and returns when none is left; zombies do not count. The
 // error wraps ErrTimeout if some process does not die. Version 2 does it in
 // one write to cgroup.kill, so that no fork escapes; in version 1 the
-// processes are frozen first.
+// processes are frozen first. The kernel passes over a process whose leader is
+// about to die already, as it does while another of its threads executes a
+// program, and the process lives on: so it is told again until none is left.
 func (g Group) Kill() error {
+	round := g.killRound
 	if p := g.unifiedPlace(); p != nil {
-		err := write(p.Dir+"/cgroup.kill", "1")
-		if gone(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return wait(g.Path+" still has processes", func() (bool, error) {
+		round = func() (bool, error) {
+			if err := write(p.Dir+"/cgroup.kill", "1"); err != nil {
+				if gone(err) {
+					err = nil
+				}
+				return true, err
+			}
 			pids, err := g.Procs()
 			return len(pids) == 0, err
-		})
+		}
 	}
-	return wait(g.Path+" still has processes", g.killRound)
+	return wait(g.Path+" still has processes", round)
 }
 
 // killRound sends SIGKILL to all that are there, and tells whether there was

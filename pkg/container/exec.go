@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/namespace"
@@ -17,13 +19,14 @@ import (
 // CompileExec turns one more process of a container into the plan by which it
 // enters: what its first process got by new namespaces and mounts it gets by
 // joining, and all that follows is the same. Kinds are the namespaces to join,
-// as flags of setns(2).
-func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
+// as flags of setns(2); open returns a pidfd of the first process, which has
+// that PID.
+func CompileExec(s *specs.Spec, h Host, pid, kinds int, open func() (int, error)) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
 	h.Cgroup.Open(b)
-	target(b, pid)
+	target(b, pid, open)
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
@@ -47,12 +50,15 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	return becomeProgram(b, s, h, first)
 }
 
-// target shows what is opened before: a process that is known by its birth.
-func target(b *plan.Builder, pid int) {
+// target opens the container's first process.
+func target(b *plan.Builder, pid int, open func() (int, error)) {
 	b.Section(plan.Parent, "target", "the container's first process")
 	b.At("/process")
 	b.Act("a descriptor of it leads to all its namespaces", fmt.Sprintf("%s = pidfd_open(%d, 0)", namespace.Target, pid),
-		func(*plan.Run) error { return nil })
+		func(r *plan.Run) (err error) {
+			r.Fd[namespace.Target], err = open()
+			return err
+		})
 }
 
 // ProcessOf is the process that exec starts by default: the container's own,
@@ -96,7 +102,7 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	if host.Process.Hook = o.hook; o.hook != "" {
 		host.Process.Home, host.Process.OwnStdio = "", nil
 	}
-	return CompileExec(config, host, s.PID, kinds)
+	return CompileExec(config, host, s.PID, kinds, s.pidfd)
 }
 
 // Exec starts one more process in a running container. It is this process's
@@ -110,6 +116,22 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	case status != specs.StateRunning && status != specs.StateCreated:
 		return nil, fmt.Errorf("cannot exec in a %s container", status)
 	}
+	if o.Console > 0 {
+		defer unix.Close(o.Console)
+	}
+	runtime.LockOSThread()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		proc, err := r.enter(s, p, o)
+		// A process that has threads, one of which executes a program, has no
+		// namespaces for a moment.
+		if !errors.Is(err, unix.ESRCH) || !s.alive() || time.Now().After(end) {
+			return proc, err
+		}
+	}
+}
+
+// enter is one try.
+func (r *Runtime) enter(s *State, p *specs.Process, o Options) (proc *forkexec.Process, err error) {
 	plan, err := r.PlanExec(s, p, o)
 	if err != nil {
 		return nil, err
@@ -117,12 +139,15 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	if o.Edit != nil {
 		o.Edit(plan)
 	}
-	run := o.run()
-	if run.Fd[namespace.Target], err = s.pidfd(); err != nil {
+	if o.Console > 0 {
+		if o.Console, err = unix.FcntlInt(uintptr(o.Console), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("fcntl: %w", err)
+		}
+	}
+	proc, err = forkexec.Start(plan, o.run())
+	if errors.Is(err, ErrStopped) {
 		return nil, fmt.Errorf("cannot exec in a stopped container: %w", err)
 	}
-	runtime.LockOSThread()
-	proc, err := forkexec.Start(plan, run)
 	if err != nil {
 		return nil, err
 	}

@@ -70,12 +70,9 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 // more power than the program is to have.
 func (r *Runtime) beforeStart(s *State) error {
 	return r.runHooks("startContainer", s, specs.StateCreated, func(config *specs.Spec, hook specs.Hook) prepare {
-		return func(run *plan.Run) (p *plan.Plan, err error) {
+		return func(*plan.Run) (*plan.Plan, error) {
 			as := ProcessOf(config, hookArgs(hook))
 			as.Env = hook.Env
-			if run.Fd[namespace.Target], err = s.pidfd(); err != nil {
-				return nil, err
-			}
 			return r.PlanExec(s, as, Options{hook: hook.Path})
 		}
 	})

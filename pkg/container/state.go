@@ -285,7 +285,9 @@ func (r *Runtime) List() (list []*State, err error) {
 
 // birth is when a process began, field 22 of proc_pid_stat(5), and whether it
 // is dead already, and only waited for, or waits itself: the first process of a
-// PID namespace ends when all others of it have been waited for.
+// PID namespace ends when all others of it have been waited for. A leader that
+// ends while there are other threads leaves its place to one of them, which
+// executes a program.
 func birth(pid int) (ticks uint64, dead bool, err error) {
 	data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -293,14 +295,16 @@ func birth(pid int) (ticks uint64, dead bool, err error) {
 	}
 	// The second field is the program's name in parentheses, and may hold any.
 	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	const state, flags, starttime = 0, 9 - 3, 22 - 3 // the third field is the first here
+	const state, flags, threads, starttime = 0, 9 - 3, 20 - 3, 22 - 3 // the third field is the first here
 	if len(fields) <= starttime {
 		return 0, true, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
 	}
 	ticks, err = strconv.ParseUint(fields[starttime], 10, 64)
 	const exiting = 0x4 // PF_EXITING: it has left its cgroup and its mounts
 	set, e := strconv.ParseUint(fields[flags], 10, 64)
-	return ticks, fields[state] == "Z" || fields[state] == "X" || set&exiting != 0, errors.Join(err, e)
+	others, e2 := strconv.ParseUint(fields[threads], 10, 64)
+	ends := fields[state] == "Z" || fields[state] == "X" || set&exiting != 0
+	return ticks, ends && others <= 1, errors.Join(err, e, e2)
 }
 
 // abandoned says whether the process that runs a container is dead.

@@ -182,6 +182,7 @@ func Workdir(b *plan.Builder, s *specs.Spec) {
 }
 
 // Other tells which namespaces of a process are not ours, as flags of setns(2).
+// The error wraps ESRCH if it has none.
 func Other(pid int) (flags int, err error) {
 	for _, k := range kinds {
 		var own, other unix.Stat_t
@@ -192,7 +193,11 @@ func Other(pid int) (flags int, err error) {
 		case err != nil:
 			return 0, fmt.Errorf("/proc/self/ns/%s: %w", file, err)
 		}
-		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, file), &other); err != nil {
+		err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, file), &other)
+		if errors.Is(err, unix.ENOENT) {
+			err = unix.ESRCH // it is dead, or its leader is
+		}
+		if err != nil {
 			return 0, fmt.Errorf("/proc/%d/ns/%s: %w", pid, file, err)
 		}
 		if own.Ino != other.Ino {

@@ -144,3 +144,26 @@ func TestExecProcess(t *testing.T) {
 		t.Errorf("it ended by %v", ws)
 	}
 }
+
+// TestThreadsThatExec looks at, enters and ends a container whose program, which
+// has threads, executes itself over and over: each time its leader dies for a
+// moment, and another thread takes its place.
+func TestThreadsThatExec(t *testing.T) {
+	c, dir := newOCI(t, "threads", newSpec("threads", "sh", "/again"))
+	if err := os.WriteFile(filepath.Join(dir, "rootfs/again"), []byte("exec sh /again\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		c.create(dir)
+		c.must("start", c.id)
+		for range 20 {
+			c.wants(specs.StateRunning)
+			if r := c.call("exec", c.id, "true"); r.status != 0 {
+				t.Fatal(r)
+			}
+		}
+		c.fails(1, "that is not stopped: running", "delete", c.id)
+		c.must("delete", "--force", c.id)
+		c.reap()
+	}
+}

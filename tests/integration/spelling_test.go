@@ -16,7 +16,8 @@ var tracedSpelling = [...]spelling{
 	{`attr_clr=MOUNT_ATTR_NOATIME\|MOUNT_ATTR_STRICTATIME\|0x40`, "attr_clr=MOUNT_ATTR__ATIME", "strace takes the mask of the three kinds of atime apart"},
 	{`(TIOCGPTPEER), 0x80102`, "$1, O_RDWR|O_NOCTTY|O_CLOEXEC", "strace does not decode this argument"},
 	{`pidfd=0x[0-9a-f]+`, "pidfd=&$$pidfd", "the address of a word is not known before"},
-	{` => \{pidfd=\[\d+\]\}`, "", "what clone3 stores is a result, and no argument"},
+	{`parent_tid=0x[0-9a-f]+`, "parent_tid=$$born", "nor that of another"},
+	{` => \{(pidfd|parent_tid)=\[\d+\]\}`, "", "what clone3 stores is a result, and no argument"},
 	{`filter=\[.*\]\}`, "filter=...}", "the filter is compared instruction by instruction below"},
 }
 

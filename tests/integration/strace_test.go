@@ -170,6 +170,26 @@ func TestPrintedIsWhatRuns(t *testing.T) {
 	}
 }
 
+// TestPrintedIsWhatRunsOfExec does the same for a process that enters a
+// container.
+func TestPrintedIsWhatRunsOfExec(t *testing.T) {
+	for _, user := range []bool{false, true} {
+		s := newSpec("traced", "pause")
+		if user {
+			userNamespace(s)
+		}
+		s.Process.OOMScoreAdj = ptr(7)
+		c, dir := newOCI(t, "traced", s)
+		c.create(dir)
+		c.must("start", c.id)
+		p := c.printedPlan(t, "--container", c.id, "true")
+		tr := c.strace(t, "exec", c.id, "true")
+		walked(t, p, tr)
+		c.must("delete", "--force", c.id)
+		c.reap()
+	}
+}
+
 // TestPrintedIsWhatRunsOfImage does the same for run IMAGE and its flags.
 func TestPrintedIsWhatRunsOfImage(t *testing.T) {
 	flags := []string{
