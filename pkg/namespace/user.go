@@ -43,8 +43,8 @@ func Maps(b *plan.Builder, s *specs.Spec) {
 		return
 	}
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
-	writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
-	writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+	planMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+	planMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
 	GoOn(b)
 }
 
@@ -124,23 +124,31 @@ func Delegatee(s *specs.Spec) (uid uint32, asked bool) {
 	return uid, asked && uid != 0
 }
 
-func writeMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {
+func planMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {
+	text := mapText(maps)
+	b.At(pointer)
+	b.Act("ids inside, ids outside, how many", fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
+		return writeMap(r.PID, file, text)
+	})
+}
+
+func mapText(maps []specs.LinuxIDMapping) string {
 	lines := make([]string, len(maps))
 	for i, m := range maps {
 		lines[i] = fmt.Sprintf("%d %d %d\n", m.ContainerID, m.HostID, m.Size)
 	}
-	text := strings.Join(lines, "")
-	b.At(pointer)
-	b.Act("ids inside, ids outside, how many", fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
-		name := fmt.Sprintf("/proc/%d/%s", r.PID, file)
-		fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", name, err)
-		}
-		defer unix.Close(fd)
-		if _, err := unix.Write(fd, []byte(text)); err != nil { // one write, or the kernel refuses it
-			return fmt.Errorf("write of %q to %s: %w", text, name, err)
-		}
-		return nil
-	})
+	return strings.Join(lines, "")
+}
+
+func writeMap(pid int, file, text string) error {
+	name := fmt.Sprintf("/proc/%d/%s", pid, file)
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(text)); err != nil { // one write, or the kernel refuses it
+		return fmt.Errorf("write of %q to %s: %w", text, name, err)
+	}
+	return nil
 }
