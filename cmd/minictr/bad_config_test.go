@@ -151,7 +151,7 @@ func TestRefusesConfigs(t *testing.T) {
 		{`{"mounts": [{"destination": "/a", "type": "bind"}]}`, "/mounts/0/source: missing for a bind mount"},
 		{`{"mounts": [{"destination": "/", "type": "tmpfs"}]}`, "/mounts/0/destination: only the first mount can be the root, and only an overlay"},
 		{`{"mounts": [{"destination": "/a", "type": "bind", "source": "/nosuch"}]}`, "/mounts/0/source: /nosuch: no such file or directory"},
-		{`{"mounts": [{"destination": "/a", "type": "bind", "source": "/", "options": ["idmap"]}]}`, "/mounts/0: idmapped mounts are not supported yet"},
+		{`{"mounts": [{"destination": "/a", "type": "bind", "source": "/", "options": ["idmap"]}]}`, "/mounts/0/options: idmap without uidMappings takes the container's, which has no user namespace"},
 		{`{"linux": {"rootfsPropagation": "loud"}}`, `/linux/rootfsPropagation: unknown propagation "loud"`},
 		{`{"linux": {"namespaces": [{"type": "mount"}, {"type": "moon"}]}}`, `/linux/namespaces/1/type: unknown namespace "moon"`},
 		{`{"linux": {"namespaces": [{"type": "mount"}, {"type": "mount"}]}}`, `/linux/namespaces/1/type: a second namespace "mount"`},

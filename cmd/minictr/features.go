@@ -51,7 +51,7 @@ func featuresCommand(*pflag.FlagSet) action {
 				Selinux:         &features.Selinux{Enabled: &no},
 				IntelRdt:        &features.IntelRdt{Enabled: &no},
 				MemoryPolicy:    &features.MemoryPolicy{Modes: plan.MemoryPolicyNames[:], Flags: slices.Sorted(maps.Keys(plan.MemoryFlags))},
-				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
+				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 				NetDevices:      &features.NetDevices{Enabled: &no},
 			},
 		})

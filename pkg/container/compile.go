@@ -39,6 +39,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	if uid, asked := namespace.Delegatee(s); asked {
 		h.Cgroup.Delegate(b, uid)
 	}
+	namespace.MountIDs(b, s)
 	namespace.Open(b, s)
 	namespace.CopyUp(b, s, h.Host)
 	namespace.Sync(b, s, h.Host, hasEarly(s))

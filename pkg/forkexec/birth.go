@@ -1,6 +1,7 @@
 package forkexec
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -55,4 +56,20 @@ func (b *birth) forget() {
 		_ = unix.Munmap(*b) // it is ours, as a whole
 		*b = nil
 	}
+}
+
+// newborn makes a child that ends at once. It stays a zombie, of which the
+// kernel still tells everything, until it is reaped here.
+func newborn(namespaces uint64, do func(pid int) error) error {
+	w, err := lower(&plan.Plan{}, &plan.Step{Call: plan.Clone3(namespaces, "")}, nil)
+	if err != nil {
+		return err
+	}
+	pid, pidfd, err := w.fork()
+	if err != nil {
+		return fmt.Errorf("clone3: %w", err)
+	}
+	err = do(pid)
+	_, lost := wait(pid)
+	return errors.Join(err, lost, unix.Close(pidfd))
 }

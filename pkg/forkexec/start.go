@@ -83,6 +83,7 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 		run.PID = proc.PID // it may be the second child
 		return err
 	}
+	run.Newborn = newborn
 	number := 0
 	for _, s := range p.Sections {
 		for _, step := range s.Steps {

@@ -2,6 +2,7 @@ package forkexec_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -179,6 +180,40 @@ func TestScriptOfProcSelfExe(t *testing.T) {
 	case <-time.After(10 * time.Second): // it takes a millisecond; a spinning stub never ends
 		_ = proc.Signal(unix.SIGKILL)
 		t.Fatal("the stub spins")
+	}
+}
+
+// TestNewborn is that a namespace is found in /proc when who was born into it
+// is dead already, and that nothing is left of that process afterwards.
+func TestNewborn(t *testing.T) {
+	p := short([]string{"/bin/true"}, nil)
+	b := plan.New()
+	b.Section(plan.Parent, "test", "what the test adds")
+	b.Act("a namespace is made", "newborn", func(r *plan.Run) error {
+		child := 0
+		err := r.Newborn(unix.CLONE_NEWUSER, func(pid int) error {
+			child = pid
+			if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+				return err
+			}
+			own, err := os.Readlink("/proc/self/ns/user")
+			its, e := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
+			if its == own {
+				t.Errorf("it was born into %s", own)
+			}
+			return errors.Join(err, e, unix.ENOTTY)
+		})
+		if !errors.Is(err, unix.ENOTTY) {
+			t.Errorf("got %v", err)
+		}
+		if err := unix.Kill(child, 0); !errors.Is(err, unix.ESRCH) {
+			t.Errorf("it is left: %v", err)
+		}
+		return nil
+	})
+	p.Sections = append(b.Plan().Sections, p.Sections...)
+	if ws, err := run(t, p, nil); err != nil || ws.ExitStatus() != 0 {
+		t.Errorf("status %v, error %v", ws.ExitStatus(), err)
 	}
 }
 

@@ -98,6 +98,9 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 			reg = sourceOf(i)
 		} else {
 			m.copy(reg, Source(mount, h.Bundle), o)
+			if mapsIDs(mount) {
+				m.Do("owners on the disk are others here, by the maps", plan.MountIDs(reg, o.ridmap, idsOf(s, i)))
+			}
 		}
 		m.bind(reg, o)
 		m.attach(reg, dest, h.Files[Source(mount, h.Bundle)], inRoot)

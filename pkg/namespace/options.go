@@ -13,6 +13,7 @@ type attrs struct{ set, clear uint64 }
 // options are what a mount's list of options says, mount(8).
 type options struct {
 	bind, rbind    bool
+	idmap, ridmap  bool   // it shows ids through maps; all mounts below it do, too
 	copyUp         bool   // a tmpfs begins with what it hides
 	one, all       attrs  // of the mount; of it and all mounts below it ("rro")
 	propagation    uint64 // MS_SHARED and its kin, mount_namespaces(7)
@@ -33,7 +34,7 @@ func optionsOf(words []string) (o options) {
 // are for the file system.
 func Options() (words []string) {
 	words = []string{
-		"bind", "defaults", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "silent", "tmpcopyup",
+		"bind", "defaults", "idmap", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "ridmap", "silent", "tmpcopyup",
 		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync",
 	} // the last by fsconfig(2)
 	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
@@ -60,6 +61,8 @@ func (o *options) mount(word string) bool {
 		// Of no effect on a mount that is being made.
 	case "tmpcopyup":
 		o.copyUp = true
+	case "idmap", "ridmap":
+		o.idmap, o.ridmap = true, word == "ridmap"
 	case "bind":
 		o.bind = true
 	case "rbind":

@@ -37,6 +37,7 @@ func Sources(b *plan.Builder, s *specs.Spec, h Host) {
 		defer delete(r.Fd, sync)
 		return unix.Close(r.Fd[sync])
 	})
+	ownIDs(b, s)
 	for i, m := range s.Mounts {
 		if !IsBind(m) {
 			continue
@@ -45,16 +46,17 @@ func Sources(b *plan.Builder, s *specs.Spec, h Host) {
 		if optionsOf(m.Options).rbind {
 			flags, recursive = flags|unix.AT_RECURSIVE, "AT_RECURSIVE|"
 		}
+		mapped, mapIDs := mapping(s, i)
 		b.At(fmt.Sprintf("/mounts/%d", i))
 		b.Act("the same files that the host has at "+source+", and no mount made inside comes back",
-			fmt.Sprintf(`setns("/proc/$pid/ns/mnt"), open_tree(%q, %sOPEN_TREE_CLONE), mount_setattr(MS_SLAVE), sendmsg($sync/write, SCM_RIGHTS)`, source, recursive),
+			fmt.Sprintf(`setns("/proc/$pid/ns/mnt"), open_tree(%q, %sOPEN_TREE_CLONE), mount_setattr(MS_SLAVE), %ssendmsg($sync/write, SCM_RIGHTS)`, source, recursive, mapped),
 			func(r *plan.Run) error {
-				return inMounts(r.PID, func() error { return sendCopy(r.Fd[sync+"/write"], source, flags) })
+				return inMounts(r.PID, func() error { return sendCopy(r, source, flags, mapIDs) })
 			})
 	}
 }
 
-func sendCopy(socket int, source string, flags uint) error {
+func sendCopy(r *plan.Run, source string, flags uint, mapIDs func(r *plan.Run, fd int) error) error {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
 	if err != nil {
 		return fmt.Errorf("open_tree %s: %w", source, err)
@@ -63,7 +65,10 @@ func sendCopy(socket int, source string, flags uint) error {
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE}); err != nil {
 		return fmt.Errorf("mount_setattr: %w", err)
 	}
-	if err := unix.Sendmsg(socket, []byte{1}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := mapIDs(r, fd); err != nil {
+		return err
+	}
+	if err := unix.Sendmsg(r.Fd[sync+"/write"], []byte{1}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("sendmsg: %w", err)
 	}
 	return nil

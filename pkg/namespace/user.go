@@ -46,12 +46,12 @@ func Maps(b *plan.Builder, s *specs.Spec, h Host) {
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
 	switch {
 	case h.Owner == nil:
-		writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
-		writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+		planMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+		planMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
 	case h.Alone(s):
-		writeProc(b, "/linux/gidMappings", "no group can be left to get around what it is denied", "setgroups", "deny")
-		writeMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
-		writeMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
+		planProc(b, "/linux/gidMappings", "no group can be left to get around what it is denied", "setgroups", "deny")
+		planMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
+		planMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
 	default:
 		helpMap(b, h, "/linux/uidMappings", "/usr/bin/newuidmap", s.Linux.UIDMappings)
 		helpMap(b, h, "/linux/gidMappings", "/usr/bin/newgidmap", s.Linux.GIDMappings)
@@ -156,27 +156,33 @@ func Delegatee(s *specs.Spec) (uid uint32, asked bool) {
 	return uid, asked && uid != 0
 }
 
-func writeMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {
+func planMap(b *plan.Builder, pointer, file string, maps []specs.LinuxIDMapping) {
+	planProc(b, pointer, "ids inside, ids outside, how many", file, mapText(maps))
+}
+
+func mapText(maps []specs.LinuxIDMapping) string {
 	lines := make([]string, len(maps))
 	for i, m := range maps {
 		lines[i] = fmt.Sprintf("%d %d %d\n", m.ContainerID, m.HostID, m.Size)
 	}
-	writeProc(b, pointer, "ids inside, ids outside, how many", file, strings.Join(lines, ""))
+	return strings.Join(lines, "")
 }
 
-// writeProc has the parent write to a file of the child's in proc(5).
-func writeProc(b *plan.Builder, pointer, why, file, text string) {
+// planProc has the parent write to a file of the child's in proc(5).
+func planProc(b *plan.Builder, pointer, why, file, text string) {
 	b.At(pointer)
-	b.Act(why, fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error {
-		name := fmt.Sprintf("/proc/%d/%s", r.PID, file)
-		fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open %s: %w", name, err)
-		}
-		defer unix.Close(fd)
-		if _, err := unix.Write(fd, []byte(text)); err != nil { // one write, or the kernel refuses it
-			return fmt.Errorf("write of %q to %s: %w", text, name, err)
-		}
-		return nil
-	})
+	b.Act(why, fmt.Sprintf("write(\"/proc/$pid/%s\", %q)", file, text), func(r *plan.Run) error { return writeProc(r.PID, file, text) })
+}
+
+func writeProc(pid int, file, text string) error {
+	name := fmt.Sprintf("/proc/%d/%s", pid, file)
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(text)); err != nil { // one write, or the kernel refuses it
+		return fmt.Errorf("write of %q to %s: %w", text, name, err)
+	}
+	return nil
 }

@@ -308,11 +308,26 @@ func MountSetattr(fd Reg, recursive bool, set, clear, propagation uint64) Call {
 	for i, v := range []uint64{set, clear, propagation, 0} {
 		binary.NativeEndian.PutUint64(attr[8*i:], v)
 	}
+	return mountSetattr(fd, recursive, Mem{Data: attr, decode: mountAttr})
+}
+
+// MountIDs has the mount that fd is the root of show ids through the maps of a
+// user namespace, MOUNT_ATTR_IDMAP of mount_setattr(2).
+func MountIDs(fd Reg, recursive bool, userns Reg) Call {
+	attr := make([]byte, unix.MOUNT_ATTR_SIZE_VER0)
+	binary.NativeEndian.PutUint64(attr, unix.MOUNT_ATTR_IDMAP)
+	return mountSetattr(fd, recursive, Mem{
+		Data: attr, Refs: []Ref{{Offset: 24, Size: 8, To: userns}},
+		Text: "{attr_set=MOUNT_ATTR_IDMAP, attr_clr=0, propagation=0, userns_fd=" + userns.String() + "}",
+	})
+}
+
+func mountSetattr(fd Reg, recursive bool, attr Mem) Call {
 	flag := uint(unix.AT_EMPTY_PATH)
 	if recursive {
 		flag |= unix.AT_RECURSIVE
 	}
-	return call("mount_setattr", unix.SYS_MOUNT_SETATTR, fd, Str(""), flags(flag, atFlags, "0"), Mem{Data: attr, decode: mountAttr}, n(len(attr)))
+	return call("mount_setattr", unix.SYS_MOUNT_SETATTR, fd, Str(""), flags(flag, atFlags, "0"), attr, n(len(attr.Data)))
 }
 
 func mountAttr(attr []byte) string {

@@ -68,6 +68,10 @@ type Run struct {
 	// Await waits until the child has written Ready once more. The executor
 	// sets it.
 	Await func() error
+	// Newborn makes a child in new namespaces that ends at once, and reaps it
+	// when all is done that needs its PID: until then they are found in /proc.
+	// The executor sets it.
+	Newborn func(namespaces uint64, do func(pid int) error) error
 }
 
 // Step returns the step with the given number, nil if there is none.

@@ -180,10 +180,17 @@ func validateMaps(s *specs.Spec) error {
 		if own && s.Linux.Namespaces[i].Path == "" && len(m.maps) == 0 {
 			return fmt.Errorf("/linux/%s: a user namespace without it has nobody in it", m.field)
 		}
-		for i, l := range m.maps {
-			if l.Size == 0 || uint64(l.ContainerID)+uint64(l.Size) > math.MaxUint32 || uint64(l.HostID)+uint64(l.Size) > math.MaxUint32 {
-				return fmt.Errorf("/linux/%s/%d: %d ids from %d on, as %d on the host, is no range of ids", m.field, i, l.Size, l.ContainerID, l.HostID)
-			}
+		if err := validateRanges("/linux/"+m.field, m.maps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateRanges(pointer string, maps []specs.LinuxIDMapping) error {
+	for i, l := range maps {
+		if l.Size == 0 || uint64(l.ContainerID)+uint64(l.Size) > math.MaxUint32 || uint64(l.HostID)+uint64(l.Size) > math.MaxUint32 {
+			return fmt.Errorf("%s/%d: %d ids from %d on, as %d on the host, is no range of ids", pointer, i, l.Size, l.ContainerID, l.HostID)
 		}
 	}
 	return nil
@@ -201,13 +208,33 @@ func validateMounts(s *specs.Spec) error {
 			return fmt.Errorf("/mounts/%d/source: missing for a bind mount", i)
 		case !bind && m.Type == "":
 			return fmt.Errorf("/mounts/%d/type: missing", i)
-		case len(m.UIDMappings)+len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap"):
-			return fmt.Errorf("/mounts/%d: idmapped mounts are not supported yet", i)
 		case slices.Contains(m.Options, "tmpcopyup") && (m.Type != "tmpfs" || s.Mounts[0].Type == "overlay" && path.Clean(s.Mounts[0].Destination) == "/"):
 			return fmt.Errorf("/mounts/%d/options: tmpcopyup is for a tmpfs over what a root file system has in one directory", i)
 		}
+		if err := validateMountMaps(s, m, bind); err != nil {
+			return fmt.Errorf("/mounts/%d%w", i, err)
+		}
 	}
 	return nil
+}
+
+// validateMountMaps checks how a mount is to show the owners of its files.
+func validateMountMaps(s *specs.Spec, m specs.Mount, bind bool) error {
+	asked := slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap")
+	users, groups := len(m.UIDMappings) > 0, len(m.GIDMappings) > 0
+	switch {
+	case users && !groups:
+		return errors.New("/gidMappings: missing, where uidMappings are given")
+	case groups && !users:
+		return errors.New("/uidMappings: missing, where gidMappings are given")
+	case !users && !asked:
+		return nil
+	case !bind || strings.HasPrefix(m.Type, "cgroup"):
+		return errors.New(": only a bind mount can map ids")
+	case !users && !hasNamespace(s, specs.UserNamespace):
+		return errors.New("/options: idmap without uidMappings takes the container's, which has no user namespace")
+	}
+	return cmp.Or(validateRanges("/uidMappings", m.UIDMappings), validateRanges("/gidMappings", m.GIDMappings))
 }
 
 func validateDevices(s *specs.Spec) error {

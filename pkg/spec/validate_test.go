@@ -20,6 +20,11 @@ func TestValidate(t *testing.T) {
 	mapping := func(container, host, size uint32) []specs.LinuxIDMapping {
 		return []specs.LinuxIDMapping{{ContainerID: container, HostID: host, Size: size}}
 	}
+	mapped := func(fstype string, users, groups []specs.LinuxIDMapping, options ...string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/a", Type: fstype, Source: "/", UIDMappings: users, GIDMappings: groups, Options: options}}
+		}
+	}
 	for _, c := range []struct {
 		name string
 		edit func(*specs.Spec)
@@ -105,9 +110,17 @@ func TestValidate(t *testing.T) {
 		{"layers on top", func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/.", Type: "overlay"})
 		}, "/mounts/7/destination: only the first mount can be the root, and only an overlay"},
-		{"idmapped", func(s *specs.Spec) {
-			s.Mounts = []specs.Mount{{Destination: "/a", Type: "bind", Source: "/", UIDMappings: mapping(0, 0, 1)}}
-		}, "/mounts/0: idmapped mounts are not supported yet"},
+		{"a mount with maps", mapped("bind", mapping(0, 5, 1), mapping(0, 5, 1)), ""},
+		{"a mount with half a map", mapped("bind", mapping(0, 5, 1), nil, "idmap"), "/mounts/0/gidMappings: missing, where uidMappings are given"},
+		{"a mount with the other half", mapped("bind", nil, mapping(0, 5, 1)), "/mounts/0/uidMappings: missing, where gidMappings are given"},
+		{"a mount that maps nobody", mapped("bind", mapping(0, 5, 1), mapping(0, 5, 0)), "/mounts/0/gidMappings/0: 0 ids from 0 on, as 5 on the host, is no range of ids"},
+		{"a new file system with maps", mapped("tmpfs", mapping(0, 5, 1), mapping(0, 5, 1)), "/mounts/0: only a bind mount can map ids"},
+		{"cgroups with maps", mapped("cgroup", mapping(0, 5, 1), mapping(0, 5, 1), "bind"), "/mounts/0: only a bind mount can map ids"},
+		{"maps of no user namespace", mapped("bind", nil, nil, "ridmap"), "/mounts/0/options: idmap without uidMappings takes the container's, which has no user namespace"},
+		{"maps of the user namespace", func(s *specs.Spec) {
+			mapped("bind", nil, nil, "idmap")(s)
+			namespaces(mountNS, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/1/ns/user"})(s)
+		}, ""},
 		{"copied up", func(s *specs.Spec) {
 			s.Mounts = []specs.Mount{{Destination: "/a", Type: "tmpfs", Options: []string{"tmpcopyup"}}}
 		}, ""},

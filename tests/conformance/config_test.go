@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 func status(names string) string {
@@ -22,6 +23,37 @@ func mount(options ...string) func(*specs.Spec) {
 func bind(source string, options ...string) func(*specs.Spec) {
 	return func(s *specs.Spec) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: source, Options: options})
+	}
+}
+
+// idmap is bind with maps: user 0 is 500, and group 0 is 700.
+func idmap(source string, options ...string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		bind(source, options...)(s)
+		m := &s.Mounts[len(s.Mounts)-1]
+		m.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 500, Size: 10}}
+		m.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 700, Size: 10}}
+	}
+}
+
+// below shows a file system, and another below it, whose owners are printed.
+func below(option, want string) func(*box) error {
+	return func(b *box) (err error) {
+		shown := b.dir + "/shown"
+		for _, dir := range []string{shown, shown + "/below"} {
+			if err := errors.Join(os.Mkdir(dir, 0o755), unix.Mount("none", dir, "tmpfs", 0, "mode=755")); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, unix.Unmount(dir, 0)) }()
+		}
+		s := base(b)
+		idmap(shown, "rbind", option)(s)
+		s.Process.Args = []string{"stat", "-c", "%u:%g", "/mnt", "/mnt/below"}
+		b.write(s)
+		if out, err := b.toTheEnd(); err != nil || out != want {
+			return fmt.Errorf("it prints %q, not %q, %w", out, want, err)
+		}
+		return nil
 	}
 }
 
@@ -92,6 +124,23 @@ var configuration = []must{
 	},
 	{section: "config.md, Mounts", text: "type-specific data", edit: mount("size=64k", "mode=711"), script: "stat -c %a /mnt; grep ' /mnt ' /proc/mounts | grep -o size=64k", want: "711\nsize=64k"},
 	{section: "config.md, Mounts", text: "data of a bind mount has no meaning", edit: bind("/tmp", "bind", "mode=755"), script: "echo ok", want: "ok"},
+	{section: "config.md, Mounts", text: "uidMappings, gidMappings", edit: idmap("/tmp", "bind", "idmap"), script: "stat -c %u:%g /mnt", want: "500:700"},
+	{
+		section: "config.md, Mounts", text: "uidMappings without gidMappings is an error", edit: func(s *specs.Spec) {
+			idmap("/tmp", "bind", "idmap")(s)
+			s.Mounts[len(s.Mounts)-1].GIDMappings = nil
+		}, check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) },
+	},
+	{section: "config.md, Mounts", text: "idmap without mappings takes the user namespace's", edit: func(s *specs.Spec) {
+		mapped(s)
+		bind("/tmp", "bind", "idmap")(s)
+	}, script: "stat -c %u:%g /mnt", want: "0:0"},
+	{
+		section: "config.md, Mounts", text: "idmap without any mappings is an error", edit: bind("/tmp", "bind", "idmap"),
+		check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) },
+	},
+	{section: "config.md, Mounts", text: "idmap is not for mounts below", check: below("idmap", "500:700\n0:0\n")},
+	{section: "config.md, Mounts", text: "ridmap is for mounts below as well", check: below("ridmap", "500:700\n500:700\n")},
 	{section: "config.md, Process", text: "cwd", edit: func(s *specs.Spec) { s.Process.Cwd = "/tmp" }, script: "pwd", want: "/tmp"},
 	{section: "config.md, Process", text: "env is all there is", edit: func(s *specs.Spec) { s.Process.Env = []string{"PATH=/bin", "A=1 2", "HOME=/x"} }, script: "env | grep -vE '^(SHLVL|PWD|OLDPWD|_)=' | sort", want: "A=1 2\nHOME=/x\nPATH=/bin"},
 	{

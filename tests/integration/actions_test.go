@@ -13,8 +13,11 @@ import (
 
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
+var mappedCopy = regexp.MustCompile(`mount_setattr\((?:(AT_RECURSIVE), )?MOUNT_ATTR_IDMAP, (\d+)\)`)
+
 // callsOf are the system calls that the text of an action stands for, by their
-// beginnings. In them @ is the descriptor that the open(2) before returned.
+// beginnings. In them @ is the descriptor that the call before returned which
+// opens one.
 func callsOf(action string) []string {
 	words := quoted.FindAllString(action, -1)
 	opened := func(i int) string { return "openat(AT_FDCWD, " + words[i] + ", " }
@@ -39,11 +42,18 @@ func callsOf(action string) []string {
 			list = append(list, "write(@, "+value+", ")
 		}
 		return list
+	case name == "clone3" && isOpen: // its PID is in no register
+		const file = `openat(AT_FDCWD, "/proc/`
+		return []string{"clone3(", file, "write(@, " + words[1] + ", ", file, "write(@, " + words[3] + ", ", file}
 	case name == "setns" && strings.Contains(call, "open_tree("):
-		return []string{
-			opened(0), "unshare(CLONE_FS)", "setns(@, CLONE_NEWNS)", "open_tree(AT_FDCWD, " + words[1] + ", ",
-			`mount_setattr(`, "sendmsg(" + call[strings.Index(call, "sendmsg(")+len("sendmsg("):strings.LastIndex(call, ",")+1] + " ",
+		list := []string{
+			opened(0), "unshare(CLONE_FS)", "setns(@, CLONE_NEWNS)", "open_tree(AT_FDCWD, " + words[1] + ", ", "mount_setattr(@, ",
 		}
+		if m := mappedCopy.FindStringSubmatch(call); m != nil {
+			flags := strings.TrimSuffix("AT_EMPTY_PATH|"+m[1], "|")
+			list = append(list, `mount_setattr(@, "", `+flags+", {attr_set=MOUNT_ATTR_IDMAP, attr_clr=0, propagation=0, userns_fd="+m[2]+"}")
+		}
+		return append(list, "sendmsg("+call[strings.Index(call, "sendmsg(")+len("sendmsg("):strings.LastIndex(call, ",")+1]+" ")
 	case name == "setns" && len(words) == 1:
 		return []string{opened(0), "setns(@, CLONE_NEWPID)"}
 	case name == "pidfd_open":
@@ -100,7 +110,7 @@ func follow(action string, calls []traced) (last traced, rest []traced, err erro
 			last = calls[0]
 			last.text = spell(tracedSpelling[:], last.text)
 		}
-		if strings.HasPrefix(last.text, "openat(") {
+		if strings.HasPrefix(last.text, "open") {
 			fd = last.result
 		}
 	}
@@ -120,6 +130,8 @@ func (r *replay) opened(action string, c traced) error {
 			return err
 		}
 		return r.learn("sync/write", write)
+	case strings.HasPrefix(action, "close("): // the number may be another's then
+		delete(r.inputs, argument(action, 0))
 	case strings.HasPrefix(action, "clone3("):
 		r.regs["pid"] = c.result
 	}

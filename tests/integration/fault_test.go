@@ -93,6 +93,9 @@ func TestActionsFailAfterTheirEffect(t *testing.T) {
 	h := newHost(t)
 	s := newSpec("late", "done")
 	userNamespace(s)
+	if mapsTmpfs(t) {
+		s.Mounts = append(s.Mounts, shows(mappable(t), "rbind,idmap", ids(0, 500), ids(0, 500)))
+	}
 	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))}
 	s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: new(int64(50000)), Period: new(uint64(100000)), Shares: new(uint64(512)), Cpus: "0"}
 	dir := newBundle(t, s, "late")

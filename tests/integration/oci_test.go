@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
@@ -323,9 +325,13 @@ func TestAsRunc(t *testing.T) {
 	if r := runc("list", "-q"); r.stdout != c.id+"\n" {
 		t.Errorf("list: %v", r)
 	}
-	var features struct{ OciVersionMin, OciVersionMax string }
-	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &features) != nil || features.OciVersionMin != "1.0.0" || features.OciVersionMax == "" || r.stderr != "" {
+	var f features.Features
+	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &f) != nil || f.OCIVersionMin != "1.0.0" || f.OCIVersionMax == "" || r.stderr != "" {
 		t.Errorf("features: %v", r)
+	}
+	// What Kubernetes asks before it gives a pod a user namespace.
+	if !*f.Linux.MountExtensions.IDMap.Enabled || !slices.Contains(f.MountOptions, "idmap") || !slices.Contains(f.MountOptions, "ridmap") {
+		t.Error("features: it can't map the ids of mounts")
 	}
 	if r := runc("events", "--stats", c.id); !strings.HasPrefix(r.stdout, `{"type":"stats","id":"link","data":{"cpu":`) {
 		t.Errorf("events: %v", r)

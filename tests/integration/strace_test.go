@@ -79,6 +79,14 @@ var walls = []struct {
 			s.Mounts = append(s.Mounts, specs.Mount{Source: dir, Destination: "/tmp", Type: "bind", Options: []string{option, "ro"}})
 		}
 	}},
+	{"mounts that map ids", func(t *testing.T, s *specs.Spec) {
+		s.Mounts = append(s.Mounts, shows(mappable(t), "rbind,ridmap", ids(0, 500), ids(0, 500)))
+	}},
+	{"mounts that map ids, in a user namespace", func(t *testing.T, s *specs.Spec) {
+		userNamespace(s)
+		dir := mappable(t)
+		s.Mounts = append(s.Mounts, shows(dir, "rbind,idmap", nil, nil), shows(dir, "rbind,ridmap", ids(0, 500), ids(0, 500)))
+	}},
 	{"setuid programs may give privileges", func(_ *testing.T, s *specs.Spec) { s.Process.NoNewPrivileges = false }},
 	{"no filter", func(_ *testing.T, s *specs.Spec) { s.Linux.Seccomp = nil }},
 	{"ambient capabilities", func(_ *testing.T, s *specs.Spec) {
