@@ -40,11 +40,11 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 		h.Cgroup.Delegate(b, uid)
 	}
 	namespace.MountIDs(b, s)
-	namespace.Open(b, s)
+	namespace.Open(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
-	namespace.Clone(b, s, h.born())
+	namespace.Clone(b, s, h.Host, h.born())
 	namespace.Maps(b, s, h.Host)
 	namespace.Sources(b, s, h.Host)
 	leaveScope(b, h)

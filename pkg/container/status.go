@@ -80,12 +80,14 @@ func (s *State) pidfd() (int, error) {
 
 // Signal sends a signal to the container's first process, or to all of its
 // cgroup. SIGKILL wakes a frozen one, and reaches all where nothing but the
-// cgroup holds them together. The error wraps ErrStopped.
+// cgroup holds them together. Without a cgroup, the first is all that is known.
+// The error wraps ErrStopped.
 func (s *State) Signal(sig unix.Signal, all bool) error {
-	if all {
+	bound := len(s.Host.Cgroup.Places) > 0
+	if all && bound {
 		return s.signalAll(sig)
 	}
-	if sig == unix.SIGKILL && !s.Host.OwnPIDs {
+	if sig == unix.SIGKILL && !s.Host.OwnPIDs && bound {
 		if pids, err := s.Processes(); err == nil && len(pids) == 0 {
 			return ErrStopped
 		}

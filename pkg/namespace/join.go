@@ -29,7 +29,7 @@ func sharedOf(s *specs.Spec) (list []shared) {
 }
 
 // Open opens, in the parent, the namespaces that the container joins by path.
-func Open(b *plan.Builder, s *specs.Spec) {
+func Open(b *plan.Builder, s *specs.Spec, h Host) {
 	list := sharedOf(s)
 	if len(list) == 0 {
 		return
@@ -38,7 +38,7 @@ func Open(b *plan.Builder, s *specs.Spec) {
 	for _, n := range list {
 		b.At(n.pointer + "/path")
 		b.Act("the container shares "+n.why+" with others", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", n.input, n.path), open(n.input, n.path))
-		if n.flag == unix.CLONE_NEWPID && !joinsUser(s) {
+		if n.flag == unix.CLONE_NEWPID && !bornTwice(s, h) {
 			b.Act("a process is born into its PID namespace and can't move later",
 				fmt.Sprintf("setns(%s, CLONE_NEWPID)", n.input), func(r *plan.Run) error {
 					return unix.Setns(r.Fd[n.input], unix.CLONE_NEWPID)
@@ -97,15 +97,22 @@ func joinsUser(s *specs.Spec) bool {
 	return n.Path != ""
 }
 
-// Again is for a container that joins a user namespace: namespaces belong to
-// the user namespace that they are made in, so the child enters that first and
-// is born a second time. The label is for First; it is none where nothing of
+// bornTwice says whether the child enters namespaces before it makes its own.
+// Those belong to the user namespace that they are made in, so that is entered
+// first. A runtime that is in a user namespace itself can enter a PID namespace,
+// and not come back: so its child does.
+func bornTwice(s *specs.Spec, h Host) bool {
+	n, _ := find(s, specs.PIDNamespace)
+	return joinsUser(s) || h.Nested && n.Path != "" && !IsNew(s, specs.UserNamespace)
+}
+
+// Again has the child enter those, and be born a second time. The label is for First; it is none where nothing of
 // this is needed.
 func Again(b *plan.Builder, s *specs.Spec, h Host) (first plan.Label) {
-	if !joinsUser(s) {
+	if !bornTwice(s, h) {
 		return plan.Next
 	}
-	b.Section(plan.Child, "user", "be root of a user namespace that is shared")
+	b.Section(plan.Child, "again", "enter what is shared, and be born there")
 	b.At("/linux/namespaces")
 	b.Do("those who are there already may not look into this process", plan.NotDumpable())
 	for _, n := range sharedOf(s) {
@@ -114,7 +121,9 @@ func Again(b *plan.Builder, s *specs.Spec, h Host) (first plan.Label) {
 			b.Do("share "+n.why, plan.Setns(n.input, n.flag))
 		}
 	}
-	beRoot(b, s)
+	if joinsUser(s) {
+		beRoot(b, s)
+	}
 	first = bornAgain(b, fresh(s))
 	if copies(s, h) {
 		b.At("/mounts")

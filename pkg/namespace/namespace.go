@@ -101,8 +101,8 @@ func pointer(i int) string { return fmt.Sprintf("/linux/namespaces/%d", i) }
 // later, once the child is in its cgroup, and the time namespace once its
 // offsets are written. A cgroup, if not "", is the input that holds the
 // cgroup v2 directory the child is born in.
-func Clone(b *plan.Builder, s *specs.Spec, cgroup plan.Reg) {
-	if joinsUser(s) {
+func Clone(b *plan.Builder, s *specs.Spec, h Host, cgroup plan.Reg) {
+	if bornTwice(s, h) {
 		birth(b, cgroup)
 		return
 	}

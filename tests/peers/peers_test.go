@@ -133,8 +133,9 @@ func readCases(t *testing.T, name string) (cases []smoke) {
 	return cases
 }
 
-// run carries a case out, in a shell that begins with a prologue.
-func (c smoke) run(t *testing.T, prologue string, env []string) {
+// run carries a case out, in a shell that begins with a prologue, and that
+// another command may start.
+func (c smoke) run(t *testing.T, prologue string, env []string, starter ...string) {
 	t.Helper()
 	var script strings.Builder
 	script.WriteString(prologue + "\n")
@@ -144,7 +145,8 @@ func (c smoke) run(t *testing.T, prologue string, env []string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	sh := exec.CommandContext(ctx, "sh")
+	argv := append(starter, "sh")
+	sh := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	sh.Stdin = strings.NewReader(script.String())
 	sh.Env = append(os.Environ(), env...)
 	sh.WaitDelay = time.Second

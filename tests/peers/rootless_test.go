@@ -1,0 +1,75 @@
+package peers_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestRootlessPodman has Podman run by a user without privileges. Podman makes a
+// user namespace with the user's ids first, and calls the runtime as its root.
+func TestRootlessPodman(t *testing.T) {
+	needs(t, "podman", "runc", "conmon", "tar", "newuidmap", "setpriv", "unshare")
+	const user = 54321
+	dir, err := os.MkdirTemp(scratch, "rootless-") //nolint:usetesting // others may not pass through what t.TempDir makes
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(dir, "containers.conf")
+	err = errors.Join(
+		os.Chmod(dir, 0o755),
+		os.WriteFile(conf, fmt.Appendf(nil, podmanConf, dir+"/home", scratch), 0o644),
+		os.Mkdir(filepath.Join(dir, "home"), 0o700), os.Lchown(filepath.Join(dir, "home"), user, user),
+		os.Mkdir(short(dir), 0o700), os.Lchown(short(dir), user, user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"/etc/passwd": fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nrootless:x:%d:%[1]d::%s/home:/bin/sh\n", user, dir),
+		"/etc/group":  fmt.Sprintf("root:x:0:\nrootless:x:%d:\n", user),
+		"/etc/subuid": "rootless:300000:65536\n", "/etc/subgid": "rootless:300000:65536\n",
+	} {
+		cover(t, name, text)
+	}
+	env := []string{
+		"CONTAINERS_CONF=" + conf, "ROOTFS=" + rootfs(t), "HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + short(dir), "TMPDIR=" + dir + "/home", "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
+	}
+	// What Podman leaves to process 1 is waited for, and ends with it. Mounts are
+	// shared, as on most hosts.
+	as := strings.Fields(fmt.Sprintf("unshare --pid --fork --kill-child --mount-proc --propagation shared setpriv --reuid %d --regid %[1]d --clear-groups", user))
+	smoke{title: "import", commands: []command{
+		{text: "tar -C $ROOTFS -c . | podman import -q - localhost/busybox | wc -l", want: []string{"1"}},
+	}}.run(t, "", env, as...)
+	for _, runtime := range []string{"minictr", "runc"} {
+		t.Run(runtime, func(t *testing.T) {
+			for _, c := range readCases(t, "podman-rootless.txt") {
+				t.Run(c.title, func(t *testing.T) {
+					c.run(t, `B=localhost/busybox; podman() { command podman --runtime `+runtime+` "$@"; }; run="podman run --rm --network none"`, env, as...)
+				})
+			}
+		})
+	}
+}
+
+// cover has a file hold something else for a test, in these tests' own mounts.
+func cover(t *testing.T, name, text string) {
+	t.Helper()
+	other := filepath.Join(t.TempDir(), "file")
+	err := errors.Join(os.WriteFile(other, []byte(text), 0o644), os.Chmod(other, 0o644))
+	if err == nil {
+		err = unix.Mount(other, name, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(name, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
