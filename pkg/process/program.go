@@ -90,8 +90,8 @@ func environment(s *specs.Spec, h Host) (env []string) {
 	}
 	for i, e := range all {
 		name, _, _ := strings.Cut(e, "=")
-		again := func(later string) bool { return strings.HasPrefix(later, name+"=") }
-		if !slices.ContainsFunc(all[i+1:], again) {
+		name += "="
+		if !slices.ContainsFunc(all[i+1:], func(later string) bool { return strings.HasPrefix(later, name) }) {
 			env = append(env, e)
 		}
 	}
