@@ -73,6 +73,12 @@ type Options struct {
 	Console, Relay int
 	// Preserved is how many descriptors from 3 on the program gets as well.
 	Preserved int
+	// Cgroup are the cgroups below the container's that exec enters, as
+	// "CONTROLLER,...:PATH", or "PATH" for all hierarchies.
+	Cgroup []string
+	// Paused has exec enter a container that is paused, too. It stands still as
+	// all do there, so exec waits until they go on, however long.
+	Paused bool
 	// OldKeys leaves the runtime's session keyring to the program.
 	OldKeys bool
 	// Edit, if not nil, changes the plan before it is carried out: tests make

@@ -106,10 +106,10 @@ func (s *State) Signal(sig unix.Signal, all bool) error {
 }
 
 func (s *State) thaw() error {
-	if frozen, err := s.Host.Cgroup.Frozen(); err != nil || !frozen {
+	if _, err := s.Host.Cgroup.Frozen(); err != nil {
 		return nil //nolint:nilerr // without a freezer nothing is frozen
 	}
-	return s.Host.Cgroup.Thaw()
+	return s.Host.Cgroup.Thaw() // in any case: who has just entered may not stand still yet
 }
 
 func (s *State) signalAll(sig unix.Signal) error {
