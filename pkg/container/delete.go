@@ -186,7 +186,11 @@ func (r *Runtime) remove(s *State) (err error) {
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
 	for _, name := range files {
-		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
+		err := unix.Unlink(filepath.Join(dir, name))
+		if errors.Is(err, unix.EISDIR) {
+			err = unix.Rmdir(filepath.Join(dir, name))
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}

@@ -35,6 +35,7 @@ type Container struct {
 	process *forkexec.Process
 	config  *specs.Spec // once its process is made
 	lock    lock
+	said    chan error // of what passes its messages on, at its end; nil without
 }
 
 // New takes an ID and its place in the list of containers. The bundle may be
@@ -104,10 +105,36 @@ func (o Options) run() *plan.Run {
 // process, unless it is detached; the caller calls Wait. The error is a
 // *forkexec.StepError if a step of the plan is to blame.
 func (c *Container) Start(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s)
+	host, err := c.inspect(s)
 	if err != nil {
 		return err
 	}
+	n, err := c.runtime.listen(&c.State)
+	if err == nil {
+		err = c.start(s, host, o)
+	}
+	if err != nil {
+		n.close()
+		return err
+	}
+	if n != nil {
+		c.said = make(chan error, 1)
+		state := c.State
+		go func() { c.said <- n.pass(&state, state.Detached) }()
+	}
+	return nil
+}
+
+// inspect finds out what this machine is for a container, and completes what
+// its config.json asks for.
+func (c *Container) inspect(s *specs.Spec) (Host, error) {
+	if err := c.addNotify(s); err != nil {
+		return Host{}, err
+	}
+	return Inspect(c.ID, c.Bundle, s)
+}
+
+func (c *Container) start(s *specs.Spec, host Host, o Options) error {
 	host.Process.Foreground = !c.Detached
 	if len(spec.HooksOfKind(s, "startContainer")) > 0 {
 		// They run behind the wall, before the program: it waits for them.
@@ -132,7 +159,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 // Create builds the wall of the bundle's spec, and leaves the process waiting
 // in it: Runtime.Start tells it to begin.
 func (c *Container) Create(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s)
+	host, err := c.inspect(s)
 	if err != nil {
 		return err
 	}
@@ -196,7 +223,7 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 		return err // and nothing of it is ours to take away
 	}
 	c.Command, c.Host, c.Hooks, c.config = s.Process.Args, host, s.Hooks != nil, s
-	if c.Detached {
+	if c.Detached || c.runtime.Notify != "" { // then it is not the bundle's
 		if err := c.writeConfig(s); err != nil {
 			return err
 		}
@@ -237,6 +264,7 @@ func (c *Container) Signal(sig unix.Signal) error { return c.process.Signal(sig)
 func (c *Container) Wait() (unix.WaitStatus, error) {
 	ws, err := c.process.Wait()
 	c.PID = 0
+	c.hear()
 	if !c.Host.OwnPIDs {
 		err = errors.Join(err, c.Host.Cgroup.Kill())
 	}
@@ -279,10 +307,21 @@ func (c *Container) Keep() error {
 	return errors.Join(c.writeConfig(c.config), c.runtime.write(&c.State), c.runtime.writeProcess(&c.State), c.Release())
 }
 
-// Release leaves a detached container to itself.
+// Release leaves a detached container to itself, but not before it is ready if
+// a service manager wants to know that.
 func (c *Container) Release() error {
 	if c.process != nil {
 		c.process.Close()
 	}
-	return c.lock.close()
+	err := c.lock.close()
+	c.hear()
+	return err
+}
+
+// hear waits until all is passed on that the container says.
+func (c *Container) hear() {
+	if c.said != nil {
+		c.runtime.warn(<-c.said)
+		c.said = nil
+	}
 }
