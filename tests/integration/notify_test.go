@@ -135,7 +135,7 @@ func TestNotify(t *testing.T) {
 	userNamespace(s)
 	m, dir := newManager(t, s, hostile, stay)
 	run := filepath.Join(dir, "rootfs/run")
-	if err := errors.Join(os.Mkdir(run, 0o755), os.Chown(run, 100000, 100000)); err != nil {
+	if err := errors.Join(os.Mkdir(run, 0o755), os.Lchown(run, 100000, 100000)); err != nil {
 		t.Fatal(err)
 	}
 	m.creates(dir)
