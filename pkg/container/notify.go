@@ -55,6 +55,15 @@ func (c *Container) addNotify(s *specs.Spec) error {
 	return nil
 }
 
+// inspect finds out what this machine is for a container, and completes what
+// its config.json asks for.
+func (c *Container) inspect(s *specs.Spec) (Host, error) {
+	if err := c.addNotify(s); err != nil {
+		return Host{}, err
+	}
+	return Inspect(c.ID, c.Bundle, s)
+}
+
 // A notifier passes messages on. A nil one has nothing to do.
 type notifier struct {
 	own, host int // sockets: the container's, and one to the service manager
@@ -106,6 +115,33 @@ func (r *Runtime) listen(s *State) (_ *notifier, err error) {
 func (n *notifier) close() {
 	if n != nil {
 		_, _ = unix.Close(n.own), unix.Close(n.host) // EBADF of one that was not made
+	}
+}
+
+// notifying starts a container that has something to say. It is heard until it
+// ends, or is ready if it is to outlive us.
+func (c *Container) notifying(start func() error) error {
+	n, err := c.runtime.listen(&c.State)
+	if err == nil {
+		err = start()
+	}
+	if err != nil {
+		n.close()
+		return err
+	}
+	if n != nil {
+		c.said = make(chan error, 1)
+		state := c.State
+		go func() { c.said <- n.pass(&state, state.Detached) }()
+	}
+	return nil
+}
+
+// hear waits until all is passed on that the container says.
+func (c *Container) hear() {
+	if c.said != nil {
+		c.runtime.warn(<-c.said)
+		c.said = nil
 	}
 }
 

@@ -109,29 +109,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 	if err != nil {
 		return err
 	}
-	n, err := c.runtime.listen(&c.State)
-	if err == nil {
-		err = c.start(s, host, o)
-	}
-	if err != nil {
-		n.close()
-		return err
-	}
-	if n != nil {
-		c.said = make(chan error, 1)
-		state := c.State
-		go func() { c.said <- n.pass(&state, state.Detached) }()
-	}
-	return nil
-}
-
-// inspect finds out what this machine is for a container, and completes what
-// its config.json asks for.
-func (c *Container) inspect(s *specs.Spec) (Host, error) {
-	if err := c.addNotify(s); err != nil {
-		return Host{}, err
-	}
-	return Inspect(c.ID, c.Bundle, s)
+	return c.notifying(func() error { return c.start(s, host, o) })
 }
 
 func (c *Container) start(s *specs.Spec, host Host, o Options) error {
@@ -316,12 +294,4 @@ func (c *Container) Release() error {
 	err := c.lock.close()
 	c.hear()
 	return err
-}
-
-// hear waits until all is passed on that the container says.
-func (c *Container) hear() {
-	if c.said != nil {
-		c.runtime.warn(<-c.said)
-		c.said = nil
-	}
 }
