@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -105,6 +106,9 @@ func (r *Runtime) listen(s *State) (_ *notifier, err error) {
 	}
 	if n.host, err = unix.Socket(unix.AF_UNIX, kind, 0); err == nil {
 		err = unix.Connect(n.host, &unix.SockaddrUnix{Name: r.Notify})
+	}
+	if err == nil { // who never reads must not hold us up for ever
+		err = unix.SetsockoptTimeval(n.host, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: int64(patience / time.Second)})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: connect to %s: %w", Notify, r.Notify, err)

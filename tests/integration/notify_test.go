@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,4 +226,20 @@ func TestNotifyRun(t *testing.T) {
 	m.ends(ended)
 	m.must("delete", "--force", m.id)
 	m.reap()
+}
+
+// TestNotifyNobodyReads is that a service manager that never reads holds nobody
+// up for ever.
+func TestNotifyNobodyReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes ten seconds")
+	}
+	many := slices.Repeat([]*plan.Step{{Call: plan.WriteTo(3, "STATUS=much\n")}}, 2000)
+	m, dir := newManager(t, newSpec("notify"), "READY=1\n", many...)
+	_, ended := m.starts("run", "--bundle", dir, m.id)
+	select {
+	case <-ended: // the program's messages are refused then, and it ends
+	case <-time.After(patience):
+		t.Error("the command does not end")
+	}
 }
