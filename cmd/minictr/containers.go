@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -82,15 +83,15 @@ func rmCommand(f *pflag.FlagSet) action {
 
 func specCommand(f *pflag.FlagSet) action {
 	bundle := f.StringP("bundle", "b", ".", "write it in `DIR`")
-	rootless := f.Bool("rootless", false, "refused: containers of other users than root are not supported yet")
+	rootless := f.Bool("rootless", false, "write one for a container of your own user, who is root in it")
 	return func(c *call) error {
 		if err := c.exactly(0, ""); err != nil {
 			return err
 		}
-		if *rootless {
-			return errors.New("--rootless is not supported yet")
-		}
 		s := spec.Default()
+		if *rootless {
+			spec.Rootless(s, uint32(os.Geteuid()), uint32(os.Getegid()))
+		}
 		s.Hostname = "minictr"
 		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
 		return spec.Write(*bundle, s)

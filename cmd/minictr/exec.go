@@ -41,15 +41,12 @@ func execCommand(f *pflag.FlagSet) action {
 	f.BoolVar(&o.noPrivs, "no-new-privs", false, "no program gives it more privileges")
 	f.StringVar(&o.label, "process-label", "", "its SELinux `LABEL`")
 	f.StringVar(&o.apparmor, "apparmor", "", "its AppArmor `PROFILE`")
-	f.Var((*list)(&o.cgroup), "cgroup", "refused: the process enters the container's cgroup, and no `PATH` below")
-	f.BoolVar(&o.paused, "ignore-paused", false, "refused: who enters a paused container would stand still as well")
+	f.Var((*list)(&o.cgroup), "cgroup", "enter the cgroup `PATH`, below the container's; memory,pids:PATH is for those of version 1 alone")
+	f.BoolVar(&o.paused, "ignore-paused", false, "enter a paused container as well, and wait until it is resumed")
 	o.sockets(f)
 	return func(c *call) error {
 		if len(c.args) == 0 || len(c.args) < 2 && o.process == "" {
 			return errors.New("exec needs a container and a command: minictr exec ID COMMAND")
-		}
-		if len(o.cgroup) > 0 || o.paused {
-			return errors.New("--cgroup and --ignore-paused are not supported yet")
 		}
 		r := c.runtime()
 		s, err := r.Load(c.args[0])
@@ -157,6 +154,7 @@ func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec
 	if err != nil {
 		return err
 	}
+	options.Cgroup, options.Paused = o.cgroup, o.paused
 	if o.detach {
 		p, err := r.Exec(s, config.Process, options)
 		if err != nil {
@@ -169,13 +167,22 @@ func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec
 		}
 		return nil
 	}
-	signals := engine.CatchSignals()
-	signals.Wait()
-	status, err := engine.Foreground(config.Process.Terminal, signals, func(tty container.Options) (engine.Process, error) {
+	var signals engine.Signals
+	catch := func() {
+		signals = *engine.CatchSignals()
+		signals.Wait()
+	}
+	if !o.paused {
+		catch()
+	}
+	status, err := engine.Foreground(config.Process.Terminal, &signals, func(tty container.Options) (engine.Process, error) {
 		options.Console, options.Relay = tty.Console, tty.Relay
 		p, err := r.Exec(s, config.Process, options)
 		if err != nil {
 			return nil, err
+		}
+		if o.paused { // until here a signal ended the wait; without us nobody begins there
+			catch()
 		}
 		if err := o.announce(p.PID, "setns"); err != nil {
 			p.Kill()

@@ -91,7 +91,7 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 			return nil, nil, fmt.Errorf("--preserve-fds: descriptor %d: %w", 3+fd, err)
 		}
 	}
-	ctr, err := c.runtime().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached, Scope: c.systemdCgroup})
+	ctr, err := c.notified().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached, Scope: c.systemdCgroup})
 	return s, ctr, err
 }
 
@@ -172,8 +172,15 @@ func startCommand(*pflag.FlagSet) action {
 		if err := c.exactly(1, "ID"); err != nil {
 			return err
 		}
-		return c.runtime().Begin(c.args[0])
+		return c.notified().Begin(c.args[0])
 	}
+}
+
+// notified is the runtime for a caller that may be a service manager.
+func (c *call) notified() *container.Runtime {
+	r := c.runtime()
+	r.Notify = os.Getenv(container.Notify)
+	return r
 }
 
 // runBundle is run of the OCI's family: a bundle and an ID.
@@ -184,7 +191,10 @@ func (c *call) runBundle(o *startFlags, detach bool) (err error) {
 	if err := c.exactly(1, "--bundle DIR ID"); err != nil {
 		return err
 	}
-	signals := engine.CatchSignals()
+	var signals *engine.Signals
+	if !detach {
+		signals = engine.CatchSignals()
+	}
 	s, ctr, err := c.newContainer(o, detach)
 	if err != nil {
 		return err

@@ -70,13 +70,14 @@ func (g Group) Freeze() error {
 	return nil
 }
 
-// Thaw lets the threads of the cgroup run again.
+// Thaw lets the threads of the cgroup run again; where it is gone there are
+// none.
 func (g Group) Thaw() error {
 	f, err := g.freezer()
 	if err != nil {
 		return err
 	}
-	if err := write(f.control, f.thaw); err != nil {
+	if err := write(f.control, f.thaw); err != nil && !gone(err) {
 		return err
 	}
 	return wait(g.Path+" does not thaw", func() (bool, error) {
@@ -97,6 +98,9 @@ func (g Group) Frozen() (bool, error) {
 
 func (f *freezer) isFrozen() (bool, error) {
 	text, err := read(f.state)
+	if gone(err) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,6 +140,34 @@ func (g Group) Of(pid int) Group {
 		}
 	}
 	return g
+}
+
+// Below is the group with the places that are asked for in the place of its
+// own: "PATH", below the group in each hierarchy, or "memory,cpu:PATH" in those of
+// these controllers. Top is the group as the container has it.
+func (g Group) Below(top Group, asked []string) (Group, error) {
+	g.Places = slices.Clone(g.Places)
+	for _, a := range asked {
+		list, path, some := strings.Cut(a, ":")
+		if !some {
+			list, path = "", a
+		}
+		if slices.Contains(strings.Split(path, "/"), "..") {
+			return g, fmt.Errorf("%s is not a sub cgroup path", path)
+		}
+		for name := range strings.SplitSeq(list, ",") {
+			found := false
+			for i, p := range top.Places {
+				if !some || slices.Contains(p.Controllers, name) {
+					g.Places[i].Dir, found = filepath.Join(p.Dir, path), true
+				}
+			}
+			if !found {
+				return g, fmt.Errorf("%s: unknown controller %q", a, name)
+			}
+		}
+	}
+	return g, nil
 }
 
 // Open adds the parent's section by which one more process will enter a

@@ -76,8 +76,9 @@ func (c *Container) note(phase Phase) (err error) {
 	return c.runtime.writeProcess(&c.State)
 }
 
-// Begin tells a created container to begin: the specification's start.
-func (r *Runtime) Begin(id string) (err error) {
+// Begin tells a created container to begin: the specification's start. If a
+// service manager wants to know when it is ready, that is waited for.
+func (r *Runtime) Begin(id string) error {
 	s, err := r.Load(id)
 	if err != nil {
 		return err
@@ -89,8 +90,16 @@ func (r *Runtime) Begin(id string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, own.close()) }()
-	return r.start(s)
+	n, err := r.listen(s)
+	if err == nil {
+		err = r.start(s)
+	}
+	if err := errors.Join(err, own.close()); err != nil {
+		n.close()
+		return err
+	}
+	r.warn(n.pass(s, true))
+	return nil
 }
 
 // start is Begin of a container whose lock is held.

@@ -186,7 +186,11 @@ func (r *Runtime) remove(s *State) (err error) {
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
 	for _, name := range files {
-		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
+		err := unix.Unlink(filepath.Join(dir, name))
+		if errors.Is(err, unix.EISDIR) {
+			err = unix.Rmdir(filepath.Join(dir, name))
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}
@@ -194,4 +198,32 @@ func (r *Runtime) remove(s *State) (err error) {
 		return fmt.Errorf("rmdir %s: %w", dir, err)
 	}
 	return nil
+}
+
+// Keep keeps a container that has run in the foreground, as a stopped one.
+func (c *Container) Keep() error {
+	if c.process == nil {
+		return c.Delete() // it has not come so far
+	}
+	c.Detached, c.Phase, c.PID = true, Created, 0
+	return errors.Join(c.writeConfig(c.config), c.runtime.write(&c.State), c.runtime.writeProcess(&c.State), c.Release())
+}
+
+// Release leaves a detached container to itself, but not before it is ready if
+// a service manager wants to know that.
+func (c *Container) Release() error {
+	if c.process != nil {
+		c.process.Close()
+	}
+	err := c.lock.close()
+	c.hear()
+	return err
+}
+
+// Abort ends a container that could not be brought as far as was asked.
+func (c *Container) Abort() error {
+	if c.PID != 0 {
+		_ = c.failed(nil)
+	}
+	return c.Delete()
 }

@@ -91,7 +91,9 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	}
 	config.Process = p
 	host := s.Host
-	host.Cgroup = host.Cgroup.Of(s.PID)
+	if host.Cgroup, err = host.Cgroup.Of(s.PID).Below(host.Cgroup, o.Cgroup); err != nil {
+		return nil, fmt.Errorf("--cgroup: %w", err)
+	}
 	if host.Process.AppArmor, err = appArmor(config); err != nil {
 		return nil, err
 	}
@@ -111,9 +113,9 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	switch status, err := s.Status(); {
 	case err != nil:
 		return nil, err
-	case status == Paused:
+	case status == Paused && !o.Paused:
 		return nil, errors.New("cannot exec in a paused container")
-	case status != specs.StateRunning && status != specs.StateCreated:
+	case status != specs.StateRunning && status != specs.StateCreated && status != Paused:
 		return nil, fmt.Errorf("cannot exec in a %s container", status)
 	}
 	if o.Console > 0 {
@@ -151,6 +153,7 @@ func (r *Runtime) enter(s *State, p *specs.Process, o Options) (proc *forkexec.P
 	if err != nil {
 		return nil, err
 	}
+	proc.Patient = o.Paused
 	if err := proc.Started(); err != nil {
 		proc.Kill()
 		return nil, err

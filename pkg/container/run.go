@@ -37,6 +37,7 @@ type Container struct {
 	config  *specs.Spec // once its process is made
 	scope   bool
 	lock    lock
+	said    chan error // of what passes its messages on, at its end; nil without
 }
 
 // New takes an ID and its place in the list of containers. The bundle may be
@@ -75,6 +76,12 @@ type Options struct {
 	Console, Relay int
 	// Preserved is how many descriptors from 3 on the program gets as well.
 	Preserved int
+	// Cgroup are the cgroups below the container's that exec enters, as
+	// "CONTROLLER,...:PATH", or "PATH" for all hierarchies.
+	Cgroup []string
+	// Paused has exec enter a container that is paused, too. It stands still as
+	// all do there, so exec waits until they go on, however long.
+	Paused bool
 	// OldKeys leaves the runtime's session keyring to the program.
 	OldKeys bool
 	// Edit, if not nil, changes the plan before it is carried out: tests make
@@ -100,10 +107,14 @@ func (o Options) run() *plan.Run {
 // process, unless it is detached; the caller calls Wait. The error is a
 // *forkexec.StepError if a step of the plan is to blame.
 func (c *Container) Start(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s, c.scope)
+	host, err := c.inspect(s)
 	if err != nil {
 		return err
 	}
+	return c.notifying(func() error { return c.start(s, host, o) })
+}
+
+func (c *Container) start(s *specs.Spec, host Host, o Options) error {
 	host.Process.Foreground = !c.Detached
 	if len(spec.HooksOfKind(s, "startContainer")) > 0 {
 		// They run behind the wall, before the program: it waits for them.
@@ -128,7 +139,7 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 // Create builds the wall of the bundle's spec, and leaves the process waiting
 // in it: Runtime.Start tells it to begin.
 func (c *Container) Create(s *specs.Spec, o Options) error {
-	host, err := Inspect(c.ID, c.Bundle, s, c.scope)
+	host, err := c.inspect(s)
 	if err != nil {
 		return err
 	}
@@ -167,7 +178,7 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 		return err // and nothing of it is ours to take away
 	}
 	c.Command, c.Host, c.Hooks, c.config = s.Process.Args, host, s.Hooks != nil, s
-	if c.Detached {
+	if c.Detached || c.runtime.Notify != "" { // then it is not the bundle's
 		if err := c.writeConfig(s); err != nil {
 			return err
 		}
@@ -208,6 +219,7 @@ func (c *Container) Signal(sig unix.Signal) error { return c.process.Signal(sig)
 func (c *Container) Wait() (unix.WaitStatus, error) {
 	ws, err := c.process.Wait()
 	c.PID = 0
+	c.hear()
 	if !c.Host.OwnPIDs {
 		err = errors.Join(err, c.Host.Cgroup.Kill())
 	}
@@ -231,29 +243,4 @@ func (c *Container) Delete() error {
 		c.runtime.warn(afterStop(&c.State, c.config))
 	}
 	return errors.Join(err, c.lock.close())
-}
-
-// Abort ends a container that could not be brought as far as was asked.
-func (c *Container) Abort() error {
-	if c.PID != 0 {
-		_ = c.failed(nil)
-	}
-	return c.Delete()
-}
-
-// Keep keeps a container that has run in the foreground, as a stopped one.
-func (c *Container) Keep() error {
-	if c.process == nil {
-		return c.Delete() // it has not come so far
-	}
-	c.Detached, c.Phase, c.PID = true, Created, 0
-	return errors.Join(c.writeConfig(c.config), c.runtime.write(&c.State), c.runtime.writeProcess(&c.State), c.Release())
-}
-
-// Release leaves a detached container to itself.
-func (c *Container) Release() error {
-	if c.process != nil {
-		c.process.Close()
-	}
-	return c.lock.close()
 }

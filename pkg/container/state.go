@@ -77,6 +77,8 @@ var (
 // Directories are made and removed under a lock of the whole.
 type Runtime struct {
 	Root string // "/run/minictr"
+	// Notify is the address of the caller's service manager; "" without one.
+	Notify string
 	// Warn, if not nil, takes what is no failure of the container's.
 	Warn func(error)
 	// Units, if not nil, is systemd.
@@ -185,7 +187,8 @@ const (
 
 // files are all that a container's directory can hold, the state last.
 var files = [...]string{
-	processFile, processFile + temporary, startFifo, reportFifo, spec.ConfigFile, spec.ConfigFile + temporary, stateFile + temporary, stateFile,
+	processFile, processFile + temporary, startFifo, reportFifo, spec.ConfigFile, spec.ConfigFile + temporary, notifySocket, notifyDir, notifyHidden,
+	stateFile + temporary, stateFile,
 }
 
 // write writes the state file.

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -108,10 +109,10 @@ func (s *State) Signal(sig unix.Signal, all bool) error {
 }
 
 func (s *State) thaw() error {
-	if frozen, err := s.Host.Cgroup.Frozen(); err != nil || !frozen {
+	if _, err := s.Host.Cgroup.Frozen(); err != nil {
 		return nil //nolint:nilerr // without a freezer nothing is frozen
 	}
-	return s.Host.Cgroup.Thaw()
+	return s.Host.Cgroup.Thaw() // in any case: who has just entered may not stand still yet
 }
 
 func (s *State) signalAll(sig unix.Signal) error {
@@ -128,12 +129,13 @@ func (s *State) signalAll(sig unix.Signal) error {
 }
 
 // Config is the config.json that the container was made of: a copy, since who
-// leaves a container to itself may change the bundle.
+// leaves a container to itself may change the bundle; in the foreground it may
+// be the bundle's own.
 func (r *Runtime) Config(s *State) (*specs.Spec, error) {
-	if !s.Detached {
+	data, err := spec.ReadFile(filepath.Join(r.dir(s.ID), spec.ConfigFile))
+	if errors.Is(err, fs.ErrNotExist) && !s.Detached {
 		return spec.Load(s.Bundle)
 	}
-	data, err := spec.ReadFile(filepath.Join(r.dir(s.ID), spec.ConfigFile))
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,9 @@ type Process struct {
 	mu     sync.Mutex
 	pidfd  int // guarded by mu: a signal may be sent while the process is closed
 	plan   *plan.Plan
+	// Patient has Ready and Started wait longer than the Deadline: the child may
+	// be frozen, and go on when somebody wants it to.
+	Patient bool
 }
 
 // Start carries out all sections in order and returns while the child walks
@@ -123,6 +126,7 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 	}
 	inputs := maps.Clone(run.Fd)
 	maps.Copy(inputs, run.Lent)
+	inputs[plan.ReportEnd] = proc.report
 	if again(proc.plan) {
 		var err error
 		if proc.birth, err = awaitBirth(); err != nil {
@@ -184,7 +188,11 @@ func ended(err error) error {
 // read waits for one report of the child; io.EOF is that of the pipe.
 func (proc *Process) read() error {
 	var r report
-	if err := r.read(proc.report, time.Now().Add(Deadline)); err != nil {
+	err := r.read(proc.report, time.Now().Add(Deadline))
+	for proc.Patient && errors.Is(err, ErrDeadline) {
+		err = r.read(proc.report, time.Now().Add(Deadline))
+	}
+	if err != nil {
 		return err
 	}
 	if r.step != 0 {

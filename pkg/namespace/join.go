@@ -141,6 +141,7 @@ const second plan.Reg = "second"
 // who sees a PID, goes to the label.
 func bornAgain(b *plan.Builder, flags uint64) (first plan.Label) {
 	first = b.Label()
+	b.Do("the runtime alone listens: should it die, the second one, who can't report then, ends", plan.Close(plan.ReportEnd))
 	b.Get(second, "a process is born into its namespaces, and can't move into all of them later", plan.CloneAgain(flags))
 	b.Do("the first process knows a PID that is not 0", plan.PidfdOpen(second)).Then(first).Allow(plan.Next, unix.EINVAL)
 	return first

@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -25,10 +26,7 @@ const maxPath = 256
 // without it, which needs a privilege, before the privileges go; so then they
 // go in the stub.
 func Program(b *plan.Builder, s *specs.Spec, h Host) error {
-	args, env := s.Process.Args, s.Process.Env
-	if h.Home != "" {
-		env = append(env[:len(env):len(env)], "HOME="+h.Home)
-	}
+	args, env := s.Process.Args, environment(s, h)
 	name := args[0]
 	if h.Hook != "" {
 		name = h.Hook
@@ -81,6 +79,23 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.At("/process/args")
 	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(name, args, env))
 	return nil
+}
+
+// environment has each name once: programs differ in which of two they take.
+// The last one holds, in its own place.
+func environment(s *specs.Spec, h Host) (env []string) {
+	all := s.Process.Env
+	if h.Home != "" {
+		all = append(all[:len(all):len(all)], "HOME="+h.Home)
+	}
+	for i, e := range all {
+		name, _, _ := strings.Cut(e, "=")
+		name += "="
+		if !slices.ContainsFunc(all[i+1:], func(later string) bool { return strings.HasPrefix(later, name) }) {
+			env = append(env, e)
+		}
+	}
+	return env
 }
 
 func dieWithParent(b *plan.Builder, h Host) {

@@ -1,6 +1,9 @@
 package spec
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -63,5 +66,22 @@ func Default() *specs.Spec {
 			},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+}
+
+// Rootless changes the default wall into one that a user can ask for who has no
+// privilege: user_namespaces(7). That user is root inside, and nobody else is
+// there. The network is the host's, and so is sysfs, which only root of a
+// network namespace can mount; no cgroup is the user's to set limits in.
+func Rootless(s *specs.Spec, uid, gid uint32) {
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uid, Size: 1}}
+	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: gid, Size: 1}}
+	s.Linux.Resources, s.Linux.Sysctl = nil, nil
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Destination, "/sys") })
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "rro"}})
+	for i, m := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
 	}
 }

@@ -167,3 +167,31 @@ func TestThreadsThatExec(t *testing.T) {
 		c.reap()
 	}
 }
+
+// TestEnvironmentOnce gives a program names twice: the last one holds, and
+// alone, for the search in PATH as well.
+func TestEnvironmentOnce(t *testing.T) {
+	env := []string{"A=1", "PATH=/nowhere", "AB=2", "A=3=", "PATH=/bin", "HOME="}
+	const want = "AB=2\nA=3=\nPATH=/bin\nHOME=\n"
+	s := newSpec("once", "env")
+	s.Process.Env = env
+	c, dir := newOCI(t, "once", s)
+	if r := c.call("run", "--bundle", dir, c.id); r.stdout != want {
+		t.Errorf("run: %v", r)
+	}
+	s.Process.Args = []string{"pause"}
+	dir = newBundle(t, s, "once")
+	c.create(dir)
+	c.must("start", c.id)
+	data, err := json.Marshal(specs.Process{Args: []string{"env"}, Cwd: "/", Env: env})
+	file := filepath.Join(dir, "process.json")
+	if err == nil {
+		err = os.WriteFile(file, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.call("exec", "--process", file, c.id); r.stdout != want {
+		t.Errorf("exec: %v", r)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,3 +127,31 @@ func TestRaces(t *testing.T) {
 
 // quiet runs a command without a word.
 func (c *oci) quiet(args ...string) error { return c.command(args...).Run() }
+
+// TestThousand makes a thousand containers, one after the other. Nothing is
+// left. How long the first and the last took is logged.
+func TestThousand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
+	c, dir := newOCI(t, "thousand", newSpec("thousand", "done"))
+	before := machine(c.host)
+	var first, last time.Duration // of a hundred
+	for i := range 1000 {
+		begin := time.Now()
+		c.create(dir)
+		c.must("start", c.id)
+		if ws := c.reap(); ws != 0 {
+			t.Fatalf("container %d ends with %v", i, ws)
+		}
+		c.must("delete", c.id)
+		switch {
+		case i < 100:
+			first += time.Since(begin)
+		case i >= 900:
+			last += time.Since(begin)
+		}
+	}
+	before.compare(t, c.host, "after a thousand containers")
+	t.Logf("the first hundred took %v, the last %v", first, last)
+}
