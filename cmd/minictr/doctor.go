@@ -89,7 +89,7 @@ func checkKernel(*call) finding {
 
 func checkPrivilege(*call) finding {
 	if os.Geteuid() != 0 {
-		return finding{lacks, "this is not root", "run containers with sudo; minictr plan tiny needs no root"}
+		return finding{lacks, "this is not root", "run images with sudo; minictr plan tiny needs no root, nor does a bundle that spec --rootless begins"}
 	}
 	return finding{has, "this is root", ""}
 }
