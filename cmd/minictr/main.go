@@ -1,4 +1,4 @@
-// Go would read our cgroup's CPU limit at every start, and again each second,
+// Go would read our cgroup's CPU limit each second, and not only at the start,
 // to choose its number of threads. What runs here is mostly one thread.
 //
 //go:debug containermaxprocs=0

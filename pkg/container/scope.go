@@ -109,7 +109,8 @@ func (r *Runtime) limit(s *State, limits *specs.LinuxResources) error {
 	return r.Units.Set(s.Host.Cgroup.Unit, properties)
 }
 
-// stop has systemd forget the unit of a container.
+// stop has systemd forget the unit of a container. Where making it has failed
+// the keeper may be left in it, who does not listen to systemd's SIGTERM.
 func (r *Runtime) stop(s *State) error {
 	if s.Host.Cgroup.Unit == "" {
 		return nil
@@ -117,5 +118,5 @@ func (r *Runtime) stop(s *State) error {
 	if r.Units == nil {
 		return errNoUnits
 	}
-	return r.Units.Stop(s.Host.Cgroup.Unit)
+	return errors.Join(s.Host.Cgroup.Kill(), r.Units.Stop(s.Host.Cgroup.Unit))
 }

@@ -33,6 +33,9 @@ const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEv
 const kernelFacing = "^(TestWall|TestWallMounts|TestWallFromOutside|TestSessionKeyring|TestWithout|TestHostNodes|TestLinksInRoot|" +
 	"TestMountsBelowMounts|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExitStatus|TestSignals|TestTerminal)$"
 
+// cgroupFacing are those that look at what another version of cgroups does.
+const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExec|TestExecCgroup|TestLifecycle|TestDelegation)$"
+
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
 func vm(s *suite) {
@@ -117,7 +120,7 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	}
 	few := []string{"./pkg/cgroup", "./pkg/seccomp"}
 	list = append(list,
-		machine{"cgroup v1", append(log("v1"), "--kernel", image, "--cgroup", "v1"), few, kernelFacing},
+		machine{"cgroup v1", append(log("v1"), "--kernel", image, "--cgroup", "v1"), few, cgroupFacing},
 		machine{"the kernel of Debian's " + newest.suite, append(log(newest.suite), "--kernel", young), few, kernelFacing})
 	return list, []string{"MINICTR_VM_CACHE=" + cache, "MINICTR_VM_ARM64=" + arm}, nil
 }

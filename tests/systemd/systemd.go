@@ -131,6 +131,9 @@ for i in 1 2 3 4 5; do
 	minictr --systemd-cgroup run --bundle /bundle --detach one >/tmp/out </dev/null || cat /tmp/out
 	minictr delete --force one
 done
+sed -i s/sleep/nosuch/ /bundle/config.json
+minictr --systemd-cgroup create --bundle /bundle one || true
+echo left: $(find /sys/fs/cgroup -name 'm-one*') $(ls /run/systemd/transient)
 sed -i s/test-pod.slice:m:one/no-slice:m:one/ /bundle/config.json
 minictr --systemd-cgroup run --bundle /bundle one || true
 echo end
@@ -150,6 +153,8 @@ head: /tmp/log: Operation not permitted
 entered: 2 processes
 Description=in other words
 TimeoutStopSec=7s
+left:
+minictr: exec: "nosuch": executable file not found in $PATH: is it in the image? try: minictr run IMAGE ls /bin
 left:
 minictr: /linux/cgroupsPath: cgroup: invalid path: invalid slice name: "no-slice"
 end
