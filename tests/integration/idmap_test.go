@@ -131,11 +131,11 @@ func TestMappedMounts(t *testing.T) {
 // maps for a mount. Its program is none: the plan that names the failing step
 // is compiled once more, from what the state keeps.
 func TestMappedAsPod(t *testing.T) {
-	shown := mappable(t)
 	s := newSpec("pod", "pause")
 	userNamespace(s)
 	pod, dir := newOCI(t, "pod", s)
 	pod.create(dir)
+	shown := mappable(t)
 	s = newSpec("member", "sh", "-c", newAndOld)
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: fmt.Sprintf("/proc/%d/ns/user", pod.pid)})
 	s.Linux.Sysctl = nil
