@@ -18,12 +18,13 @@ import (
 // enters: what its first process got by new namespaces and mounts it gets by
 // joining, and all that follows is the same. Kinds are the namespaces to join,
 // as flags of setns(2).
-func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
+func CompileExec(s *specs.Spec, h Host, pid, kinds int, status specs.ContainerState) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
 	h.Cgroup.Open(b)
 	target(b, pid)
+	gate(b, s)
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
@@ -44,7 +45,7 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	namespace.Workdir(b, s)
 
 	// The child, inside, giving up its privileges.
-	return becomeProgram(b, s, h, first)
+	return becomeProgram(b, s, h, first, func(int) *specs.State { return ociState(h, s, pid, status) })
 }
 
 // target shows what is opened before: a process that is known by its birth.
@@ -96,13 +97,14 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	if host.Process.Hook = o.hook; o.hook != "" {
 		host.Process.Home, host.Process.OwnStdio = "", nil
 	}
-	return CompileExec(config, host, s.PID, kinds)
+	return CompileExec(config, host, s.PID, kinds, o.status)
 }
 
 // Exec starts one more process in a running container. It is this process's
 // child, and outlives it if nobody waits.
 func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process, error) {
-	switch status, err := s.Status(); {
+	status, err := s.Status()
+	switch {
 	case err != nil:
 		return nil, err
 	case status == Paused:
@@ -110,6 +112,7 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	case status != specs.StateRunning && status != specs.StateCreated:
 		return nil, fmt.Errorf("cannot exec in a %s container", status)
 	}
+	o.status = status
 	plan, err := r.PlanExec(s, p, o)
 	if err != nil {
 		return nil, err
