@@ -324,7 +324,7 @@ func TestAsRunc(t *testing.T) {
 		t.Errorf("list: %v", r)
 	}
 	var features struct{ OciVersionMin, OciVersionMax string }
-	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &features) != nil || features.OciVersionMin != "1.0.0" || features.OciVersionMax == "" || r.stderr != "" {
+	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &features) != nil || features.OciVersionMin != "1.0.0" || features.OciVersionMax == "" || !strings.Contains(r.stdout, `"SCMP_ACT_NOTIFY"`) || r.stderr != "" {
 		t.Errorf("features: %v", r)
 	}
 	if r := runc("events", "--stats", c.id); !strings.HasPrefix(r.stdout, `{"type":"stats","id":"link","data":{"cpu":`) {
