@@ -30,8 +30,9 @@ const (
 	// Start is the input on which a process that waits is told to begin.
 	Start plan.Reg = "start"
 	// Gate is the input at which a process waits while its listener is taken:
-	// a pipe that is full until the runtime, which has GateEnd, reads.
-	Gate    plan.Reg = "gate"
+	// a pipe that is full until the runtime reads.
+	Gate plan.Reg = "gate"
+	// GateEnd is the other end of Gate.
 	GateEnd plan.Reg = "gate/runtime"
 )
 

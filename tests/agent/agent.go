@@ -97,10 +97,10 @@ func (a *Agent) serve(c *net.UnixConn) error {
 			return fmt.Errorf("agent: poll: %w", err)
 		}
 		if fds[0].Revents&unix.POLLIN == 0 {
-			if fds[0].Revents != 0 { // all processes have ended
+			if fds[0].Revents&unix.POLLHUP != 0 { // all processes have ended
 				return nil
 			}
-			continue
+			continue // POLLERR: the kernel was interrupted by a signal of ours
 		}
 		var asks request
 		if errno := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&asks)); errno != 0 {
