@@ -44,6 +44,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.CopyUp(b, s, h.Host)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
+	gate(b, s)
 	namespace.Clone(b, s, h.Host, h.born())
 	namespace.Maps(b, s, h.Host)
 	namespace.Sources(b, s, h.Host)
@@ -74,12 +75,13 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 
 	// The child, with its own root, giving up its privileges.
 	namespace.Enter(b, s)
-	return becomeProgram(b, s, h, first)
+	return becomeProgram(b, s, h, first, func(pid int) *specs.State { return ociState(h, s, pid, specs.StateCreating) })
 }
 
 // becomeProgram is the end of every plan: the process, inside, gives up its
-// privileges and becomes the program.
-func becomeProgram(b *plan.Builder, s *specs.Spec, h Host, first plan.Label) (*plan.Plan, error) {
+// privileges and becomes the program. State is that of the container, while the
+// process has the PID.
+func becomeProgram(b *plan.Builder, s *specs.Spec, h Host, first plan.Label, state func(pid int) *specs.State) (*plan.Plan, error) {
 	if err := process.Schedule(b, s); err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func becomeProgram(b *plan.Builder, s *specs.Spec, h Host, first plan.Label) (*p
 		return nil, err
 	}
 	process.User(b, s, h.Process)
-	if err := process.Program(b, s, h.Process); err != nil {
+	if err := process.Program(b, s, h.Process, func(b *plan.Builder) { handOver(b, s, h, state) }); err != nil {
 		return nil, err
 	}
 	namespace.First(b, first)

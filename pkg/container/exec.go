@@ -21,12 +21,13 @@ import (
 // joining, and all that follows is the same. Kinds are the namespaces to join,
 // as flags of setns(2); open returns a pidfd of the first process, which has
 // that PID.
-func CompileExec(s *specs.Spec, h Host, pid, kinds int, open func() (int, error)) (*plan.Plan, error) {
+func CompileExec(s *specs.Spec, h Host, pid, kinds int, status specs.ContainerState, open func() (int, error)) (*plan.Plan, error) {
 	b := plan.New()
 
 	// The runtime, outside the wall.
 	h.Cgroup.Open(b)
 	target(b, pid, open)
+	gate(b, s)
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
@@ -47,7 +48,7 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int, open func() (int, error)
 	namespace.Workdir(b, s)
 
 	// The child, inside, giving up its privileges.
-	return becomeProgram(b, s, h, first)
+	return becomeProgram(b, s, h, first, func(int) *specs.State { return ociState(h, s, pid, status) })
 }
 
 // target opens the container's first process.
@@ -104,13 +105,14 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	if host.Process.Hook = o.hook; o.hook != "" {
 		host.Process.Home, host.Process.OwnStdio = "", nil
 	}
-	return CompileExec(config, host, s.PID, kinds, s.pidfd)
+	return CompileExec(config, host, s.PID, kinds, o.status, s.pidfd)
 }
 
 // Exec starts one more process in a running container. It is this process's
 // child, and outlives it if nobody waits.
 func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process, error) {
-	switch status, err := s.Status(); {
+	status, err := s.Status()
+	switch {
 	case err != nil:
 		return nil, err
 	case status == Paused && !o.Paused:
@@ -118,6 +120,7 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	case status != specs.StateRunning && status != specs.StateCreated && status != Paused:
 		return nil, fmt.Errorf("cannot exec in a %s container", status)
 	}
+	o.status = status
 	if o.Console > 0 {
 		defer unix.Close(o.Console)
 	}

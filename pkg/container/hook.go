@@ -73,7 +73,7 @@ func (r *Runtime) beforeStart(s *State) error {
 		return func(*plan.Run) (*plan.Plan, error) {
 			as := ProcessOf(config, hookArgs(hook))
 			as.Env = hook.Env
-			return r.PlanExec(s, as, Options{hook: hook.Path})
+			return r.PlanExec(s, as, Options{hook: hook.Path, status: specs.StateCreated})
 		}
 	})
 }
@@ -121,8 +121,8 @@ func (r *Runtime) warn(err error) {
 	}
 }
 
-func ociState(h Host, s *specs.Spec, pid int, status specs.ContainerState) []byte {
-	return spec.Marshal(&specs.State{Version: specs.Version, ID: h.ID, Status: status, Pid: pid, Bundle: h.Bundle, Annotations: s.Annotations})
+func ociState(h Host, s *specs.Spec, pid int, status specs.ContainerState) *specs.State {
+	return &specs.State{Version: specs.Version, ID: h.ID, Status: status, Pid: pid, Bundle: h.Bundle, Annotations: s.Annotations}
 }
 
 // prepare makes the plan by which a hook runs, and opens what that takes.
@@ -147,7 +147,7 @@ func onHost(hook specs.Hook, child int) prepare {
 
 // runHook runs one hook to its end. It reads the state from a file in memory,
 // and writes into another, so that nobody has to wait for a pipe's end.
-func runHook(kind string, i int, hook specs.Hook, state []byte, how prepare) error {
+func runHook(kind string, i int, hook specs.Hook, state *specs.State, how prepare) error {
 	fail := func(err error, output string) error {
 		return fmt.Errorf("error running %s hook #%d: %s: %w%s", kind, i, hook.Path, err, output)
 	}
@@ -162,7 +162,7 @@ func runHook(kind string, i int, hook specs.Hook, state []byte, how prepare) err
 	}
 	p, err := how(run)
 	if err == nil {
-		_, err = unix.Pwrite(run.Fd[process.HookInput], state, 0)
+		_, err = unix.Pwrite(run.Fd[process.HookInput], spec.Marshal(state), 0)
 	}
 	if err != nil {
 		for _, fd := range run.Fd {

@@ -88,6 +88,8 @@ type Options struct {
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
 	hook string // path of the program, if it is a hook
+
+	status specs.ContainerState // of the container that one more process enters
 }
 
 // run is what the actions of a plan share under these options.

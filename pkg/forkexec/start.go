@@ -99,6 +99,9 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 			} else {
 				err = step.Act(run)
 			}
+			if _, own := err.(*StepError); own { //nolint:errorlint // of the child, which was awaited; one that is wrapped is another plan's
+				return proc, err
+			}
 			if err != nil {
 				return proc, &StepError{number, s, step, err}
 			}

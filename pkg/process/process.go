@@ -28,8 +28,15 @@ type Host struct {
 	Hook       string // path of the program, if it is a hook and not the container's own
 }
 
-// Start is the input on which a process that waits is told to begin.
-const Start plan.Reg = "start"
+const (
+	// Start is the input on which a process that waits is told to begin.
+	Start plan.Reg = "start"
+	// Gate is the input at which a process waits while its listener is taken:
+	// a pipe that is full until the runtime reads.
+	Gate plan.Reg = "gate"
+	// GateEnd is the other end of Gate.
+	GateEnd plan.Reg = "gate/runtime"
+)
 
 // Marks has the process write into files of its own in proc(5), as long as they
 // are its own: they are root's for who has changed its user. What it writes

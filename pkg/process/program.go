@@ -25,7 +25,10 @@ const maxPath = 256
 // the stub, as late as can be: with no_new_privs after everything else, and
 // without it, which needs a privilege, before the privileges go; so then they
 // go in the stub.
-func Program(b *plan.Builder, s *specs.Spec, h Host) error {
+//
+// A filter that asks an agent gives the process a listener. The runtime's part
+// of handing that over is laid by handOver; the process waits meanwhile.
+func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder)) error {
 	args, env := s.Process.Args, environment(s, h)
 	name := args[0]
 	if h.Hook != "" {
@@ -41,7 +44,8 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	if err := handOver(b, name, args, env, h); err != nil {
+	keepOpen(b, h, filter.Listener)
+	if err := leave(b, name, args, env); err != nil {
 		return err
 	}
 
@@ -52,17 +56,21 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	}
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.SetCloexec(plan.Report, true))
+	if filter.Listener {
+		b.Do("nor this, at which it waits for its listener to be taken", plan.SetCloexec(Gate, true))
+	}
+	if h.Waits {
+		b.Do("nor this, by which it is told to begin", plan.SetCloexec(Start, true))
+	}
 	b.Do("nobody may reach what is open until then", plan.NotDumpable())
 	if late {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
-	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
-	if h.Waits {
-		b.Do("nor this, by which it is told to begin", plan.SetCloexec(Start, true))
-		b.Do("wait to be told, and answer by passing the word on", plan.PassByte(Start, plan.Report))
+	if !filter.Listener {
+		stands(b, h)
 	}
 	if !late {
-		load(b, filter)
+		load(b, filter, handOver)
 		drop(b, s, h)
 	}
 	if s.Process.NoNewPrivileges {
@@ -73,7 +81,10 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		dieWithParent(b, h) // a change of credentials would have undone it
 	}
 	if late && len(filter.Program) > 0 {
-		load(b, filter)
+		load(b, filter, handOver)
+	}
+	if filter.Listener { // whoever creates a container has its listener sent
+		stands(b, h)
 	}
 	b.Section(plan.Stub, "program", "the process becomes your program")
 	b.At("/process/args")
@@ -98,6 +109,14 @@ func environment(s *specs.Spec, h Host) (env []string) {
 	return env
 }
 
+func stands(b *plan.Builder, h Host) {
+	b.At("/process")
+	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
+	if h.Waits {
+		b.Do("wait to be told, and answer by passing the word on", plan.PassByte(Start, plan.Report))
+	}
+}
+
 func dieWithParent(b *plan.Builder, h Host) {
 	if h.Foreground {
 		b.At("/process")
@@ -112,20 +131,35 @@ func filterOf(s *specs.Spec) (seccomp.Filter, error) {
 	return seccomp.Compile(s.Linux.Seccomp, seccomp.Native())
 }
 
-func load(b *plan.Builder, f seccomp.Filter) {
+func load(b *plan.Builder, f seccomp.Filter, handOver func(*plan.Builder)) {
 	b.At("/linux/seccomp")
 	b.Do(fmt.Sprintf("every system call from here on passes a filter of %d instructions", len(f.Program)), plan.LoadFilter(f.Bytes(), f.Flags))
+	if !f.Listener {
+		return
+	}
+	b.Do("the listener is there, until the program is: the runtime can take it", plan.Write(plan.Report, plan.Ready))
+	b.Do("wait until it has: this pipe is full", plan.Write(Gate, "\x01"))
+	handOver(b)
+	b.Section(plan.Stub, "handover", "the last that is done for the program")
 }
 
-// handOver looks for the program as a shell would, execvp(3), and executes
-// the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, name string, args, env []string, h Host) error {
+// keepOpen leaves open what the program gets, and what the stub needs.
+func keepOpen(b *plan.Builder, h Host, listener bool) {
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
+	if listener {
+		b.Do("and wait for its listener to be taken", plan.SetCloexec(Gate, false))
+	}
 	if h.Waits {
 		b.Do("and be told to begin", plan.SetCloexec(Start, false))
 	}
+}
+
+// leave looks for the program as a shell would, execvp(3), and executes the
+// stub, with the path that was found before the program's own arguments.
+func leave(b *plan.Builder, name string, args, env []string) error {
+	b.At("/process")
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")
 	paths := candidates(name, env)

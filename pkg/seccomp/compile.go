@@ -18,6 +18,7 @@
 package seccomp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,7 +48,14 @@ func Compile(p *specs.LinuxSeccomp, arch Arch) (Filter, error) {
 	if len(c.reversed) > unix.BPF_MAXINSNS {
 		return Filter{}, fmt.Errorf("%w: %d", ErrTooLong, len(c.reversed))
 	}
-	return Filter{Program: c.program(), Flags: r.flags, Listener: r.notifies, Unknown: r.unknown}, nil
+	f := Filter{Program: c.program(), Flags: r.flags, Listener: r.notifies, Unknown: r.unknown}
+	if f.Listener {
+		write, _ := Number("write", arch)
+		if action, err := f.Eval(Data{NR: write, Arch: arch}); err != nil || !action.lenient() {
+			return Filter{}, cmp.Or(err, fieldError("", "an action is SCMP_ACT_NOTIFY, and write does not pass, by which a process tells of its listener"))
+		}
+	}
+	return f, nil
 }
 
 type compiler struct {

@@ -274,6 +274,14 @@ func TestCompileErrors(t *testing.T) {
 			"/linux/seccomp/listenerPath: is missing, and an action is SCMP_ACT_NOTIFY",
 		},
 		{
+			specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "write"}, Action: specs.ActNotify}}},
+			"/linux/seccomp/syscalls/0/names/1: SCMP_ACT_NOTIFY cannot be used for the write syscall, by which a process tells of its listener",
+		},
+		{
+			specs.LinuxSeccomp{DefaultAction: deny, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActNotify}}},
+			"/linux/seccomp: an action is SCMP_ACT_NOTIFY, and write does not pass, by which a process tells of its listener",
+		},
+		{
 			specs.LinuxSeccomp{DefaultAction: deny, Syscalls: with(func(s *specs.LinuxSyscall) { s.Action = "X" })},
 			`/linux/seccomp/syscalls/1/action: unknown action "X"`,
 		},

@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -46,8 +47,14 @@ type rule struct {
 // A use binds a rule to a call: two indices, into profile.rules and calls.
 type use struct{ rule, call int32 }
 
+// Notifies says whether a profile has an agent asked about some calls. A nil
+// one has not.
+func Notifies(p *specs.LinuxSeccomp) bool {
+	return p != nil && slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return s.Action == specs.ActNotify })
+}
+
 func parse(p *specs.LinuxSeccomp, arch Arch) (*profile, error) {
-	r := &profile{}
+	r := &profile{notifies: Notifies(p)}
 	if arch != X86_64 && arch != AArch64 {
 		return nil, fmt.Errorf("seccomp: no filters for %v, only for x86_64 and aarch64", arch)
 	}
@@ -150,9 +157,6 @@ func (r *profile) add(s *specs.LinuxSyscall, i int) error {
 	if reason := action.parse(s.Action, s.ErrnoRet); reason != "" {
 		return fail("/errnoRet", "%s", reason)
 	}
-	if action == Notify {
-		r.notifies = true
-	}
 	if len(s.Names) == 0 {
 		return fail("/names", "is empty")
 	}
@@ -181,6 +185,9 @@ func (r *profile) add(s *specs.LinuxSyscall, i int) error {
 	for j, name := range s.Names {
 		if name == "" {
 			return fail(fmt.Sprintf("/names/%d", j), "is empty")
+		}
+		if action == Notify && name == "write" {
+			return fail(fmt.Sprintf("/names/%d", j), "SCMP_ACT_NOTIFY cannot be used for the write syscall, by which a process tells of its listener")
 		}
 		found := find(name, call)
 		if found < 0 {

@@ -321,7 +321,6 @@ func unsupported(s *specs.Spec) error {
 		{"/linux/intelRdt", l.IntelRdt != nil},
 		{"/linux/netDevices", len(l.NetDevices) > 0},
 		{"/linux/mountLabel", l.MountLabel != ""},
-		{"/linux/seccomp/listenerPath", l.Seccomp != nil && l.Seccomp.ListenerPath != ""},
 		{"/process/selinuxLabel", p.SelinuxLabel != ""},
 	} {
 		if f.asked {

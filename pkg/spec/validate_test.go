@@ -158,7 +158,6 @@ func TestValidate(t *testing.T) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x", Timeout: new(int)}}}
 		}, "/hooks/createRuntime/0/timeout: 0 is not above zero"},
 		{"network devices", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }, "/linux/netDevices: not supported yet"},
-		{"a listener", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} }, "/linux/seccomp/listenerPath: not supported yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := Default()

@@ -9,8 +9,10 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/seccomp"
+	"github.com/minictr/minictr/tests/agent"
 )
 
 func limits(set func(*specs.LinuxResources)) func(*specs.Spec) {
@@ -76,6 +78,23 @@ func callsBut(names ...string) (list []string) {
 		}
 	}
 	return list
+}
+
+// listener has an agent asked about directories that are made.
+func listener(check func(*box, *agent.Agent) error) func(*box) error {
+	return func(b *box) (err error) {
+		a, err := agent.Listen(b.dir, func(string) unix.Errno { return unix.EXDEV })
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.run("delete", "--force", b.id()), a.Close()) }()
+		s := base(b)
+		s.Process.Args = []string{"mkdir", "/tmp/x"}
+		filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActNotify})(s)
+		s.Linux.Seccomp.ListenerPath, s.Linux.Seccomp.ListenerMetadata = a.Path, "any"
+		b.write(s)
+		return check(b, a)
+	}
 }
 
 // linux is config-linux.md.
@@ -180,6 +199,38 @@ var linux = []must{
 		}
 		return nil
 	}},
+	{section: "config-linux.md, Seccomp", text: "an agent is sent one state, with one descriptor, and decides", check: listener(func(b *box, a *agent.Agent) error {
+		if _, err := b.toTheEnd(); err != nil {
+			return err
+		}
+		if _, err := os.Stat(b.dir + "/rootfs/tmp/x"); err == nil {
+			return errors.New("it has made a directory")
+		}
+		all := a.States()
+		if len(all) != 1 {
+			return fmt.Errorf("%d states", len(all))
+		}
+		p := all[0]
+		if p.Version == "" || !slices.Equal(p.Fds, []string{"seccompFd"}) || p.Pid == 0 || p.Pid != p.State.Pid || p.Metadata != "any" ||
+			p.State.ID != b.id() || p.State.Bundle != b.dir || p.State.Status != specs.StateCreating {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})},
+	{section: "config-linux.md, Seccomp", text: "a state that can't be sent is an error", check: listener(func(b *box, a *agent.Agent) error {
+		if err := os.Remove(a.Path); err != nil {
+			return err
+		}
+		return b.refuses("create", "--bundle", b.dir, b.id())
+	})},
+	{section: "config-linux.md, Seccomp", text: "listenerPath is ignored if nothing is asked", edit: func(s *specs.Spec) {
+		filter(specs.ActAllow)(s)
+		s.Linux.Seccomp.ListenerPath = "/nosuch"
+	}, script: "echo ok", want: "ok"},
+	{section: "config-linux.md, Seccomp", text: "listenerMetadata is not set without listenerPath", edit: func(s *specs.Spec) {
+		filter(specs.ActAllow)(s)
+		s.Linux.Seccomp.ListenerMetadata = "any"
+	}, check: func(b *box) error { return b.refuses("create", "--bundle", b.dir, b.id()) }},
 	{
 		section: "config-linux.md, Masked Paths", text: "can't be read", edit: func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"/etc/masked", "/proc/version", "/nosuch"} },
 		script: "cat /proc/version | wc -c", want: "0",

@@ -58,6 +58,14 @@ func callsOf(action string) []string {
 		return []string{opened(0), "setns(@, CLONE_NEWPID)"}
 	case name == "pidfd_open":
 		return []string{call}
+	case name == "pipe2":
+		return []string{"pipe2(["}
+	case strings.HasPrefix(action, "read($report"):
+		return []string{"read("}
+	case name == "pidfd_getfd":
+		return []string{call[len("pidfd_getfd(") : strings.Index(call, ")")+1], "pidfd_getfd("}
+	case name == "connect":
+		return []string{"connect(", "sendmsg("}
 	case name == "socketpair":
 		return []string{call[:strings.Index(call, "[")+1]}
 	}
@@ -123,13 +131,13 @@ func (r *replay) opened(action string, c traced) error {
 	case isOpen:
 		name, _, _ = strings.Cut(name, " = ")
 		return r.learn(name, c.result)
-	case strings.HasPrefix(action, "socketpair("):
-		_, ends, _ := strings.Cut(strings.TrimSuffix(c.text, "])"), "[")
-		read, write, _ := strings.Cut(ends, ", ")
-		if err := r.learn("sync", read); err != nil {
-			return err
+	case strings.HasPrefix(action, "socketpair("), strings.HasPrefix(action, "pipe2("):
+		ends := pair(c.text)
+		for i, name := range pair(action) {
+			if err := r.learn(name[1:], ends[i]); err != nil {
+				return err
+			}
 		}
-		return r.learn("sync/write", write)
 	case strings.HasPrefix(action, "close("): // the number may be another's then
 		delete(r.inputs, argument(action, 0))
 	case strings.HasPrefix(action, "clone3("):
@@ -138,13 +146,20 @@ func (r *replay) opened(action string, c traced) error {
 	return nil
 }
 
+// pair is what stands between brackets in a call that opens two descriptors.
+func pair(call string) []string {
+	_, ends, _ := strings.Cut(call, "[")
+	ends, _, _ = strings.Cut(ends, "]")
+	return strings.Split(ends, ", ")
+}
+
 // bpfNames are the numbers of linux/bpf_common.h and linux/seccomp.h that
 // strace prints by name.
 var bpfNames = map[string]uint32{
 	"BPF_LD": 0, "BPF_ALU": 4, "BPF_JMP": 5, "BPF_RET": 6, "BPF_W": 0, "BPF_ABS": 0x20, "BPF_K": 0,
 	"BPF_AND": 0x50, "BPF_JA": 0, "BPF_JEQ": 0x10, "BPF_JGT": 0x20, "BPF_JGE": 0x30, "BPF_JSET": 0x40,
 	"SECCOMP_RET_ALLOW": 0x7fff0000, "SECCOMP_RET_ERRNO": 0x50000, "SECCOMP_RET_KILL_PROCESS": 0x80000000,
-	"SECCOMP_RET_KILL_THREAD": 0, "SECCOMP_RET_LOG": 0x7ffc0000, "SECCOMP_RET_TRACE": 0x7ff00000, "SECCOMP_RET_TRAP": 0x30000,
+	"SECCOMP_RET_KILL_THREAD": 0, "SECCOMP_RET_LOG": 0x7ffc0000, "SECCOMP_RET_TRACE": 0x7ff00000, "SECCOMP_RET_TRAP": 0x30000, "SECCOMP_RET_USER_NOTIF": 0x7fc00000,
 }
 
 var instruction = regexp.MustCompile(`BPF_(?:STMT|JUMP)\(([^,]+), ([^,)]+)(?:, ([^,]+), ([^)]+))?\)`)

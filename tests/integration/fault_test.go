@@ -15,6 +15,7 @@ import (
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/tests/agent"
 )
 
 // noSuchCall is a number that no system call has: it fails with ENOSYS,
@@ -47,6 +48,7 @@ func overlay(t *testing.T, s *specs.Spec, dir string) {
 // error must name it, and nothing may be left of the container. The steps that
 // a run passes by, which strace tells, do no harm.
 func TestEveryStepCanFail(t *testing.T) {
+	a := newAgent(t, agent.Pass)
 	for _, c := range []struct {
 		name    string
 		layered bool
@@ -57,6 +59,7 @@ func TestEveryStepCanFail(t *testing.T) {
 		{"layers", true, func(*specs.Spec) {}, nil},
 		{"user namespace", false, userNamespace, []string{"sync", "clone", "maps", "user", "devices"}},
 		{"filter before the privileges go", false, func(s *specs.Spec) { s.Process.NoNewPrivileges = false }, []string{"seccomp", "program"}},
+		{"listener", false, func(s *specs.Spec) { asks(s, a, few...) }, []string{"gate", "seccomp", "listener", "handover", "program"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)
@@ -96,6 +99,7 @@ func TestActionsFailAfterTheirEffect(t *testing.T) {
 	if mapsTmpfs(t) {
 		s.Mounts = append(s.Mounts, shows(mappable(t), "rbind,idmap", ids(0, 500), ids(0, 500)))
 	}
+	asks(s, newAgent(t, agent.Pass), few...)
 	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))}
 	s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: new(int64(50000)), Period: new(uint64(100000)), Shares: new(uint64(512)), Cpus: "0"}
 	dir := newBundle(t, s, "late")

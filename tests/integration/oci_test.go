@@ -326,7 +326,7 @@ func TestAsRunc(t *testing.T) {
 		t.Errorf("list: %v", r)
 	}
 	var f features.Features
-	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &f) != nil || f.OCIVersionMin != "1.0.0" || f.OCIVersionMax == "" || r.stderr != "" {
+	if r := runc("features"); json.Unmarshal([]byte(r.stdout), &f) != nil || f.OCIVersionMin != "1.0.0" || f.OCIVersionMax == "" || !strings.Contains(r.stdout, `"SCMP_ACT_NOTIFY"`) || r.stderr != "" {
 		t.Errorf("features: %v", r)
 	}
 	// What Kubernetes asks before it gives a pod a user namespace.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/tests/agent"
 )
 
 // strace runs minictr under strace(1) and returns what each thread did.
@@ -154,6 +155,11 @@ var walls = []struct {
 			}
 		}
 		s.Linux.Namespaces = s.Linux.Namespaces[:len(s.Linux.Namespaces)-1] // no cgroup namespace
+	}},
+	{"listener", func(t *testing.T, s *specs.Spec) { asks(s, newAgent(t, agent.Pass), few...) }},
+	{"listener, before the privileges go", func(t *testing.T, s *specs.Spec) {
+		s.Process.NoNewPrivileges = false
+		asks(s, newAgent(t, agent.Pass), few...)
 	}},
 	{"read-only root, program in the last place", func(_ *testing.T, s *specs.Spec) {
 		s.Root.Readonly = true
