@@ -83,6 +83,7 @@ func TestListener(t *testing.T) {
 			box, dir := newOCI(t, "listener", s)
 			heard := func(i, pid int, status specs.ContainerState) {
 				t.Helper()
+				eventually(t, "the agent is told", func() bool { return len(a.States()) > i })
 				all := a.States()
 				if len(all) != i+1 {
 					t.Fatalf("%d states are sent, not %d: %+v", len(all), i+1, all)
