@@ -99,11 +99,8 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 			} else {
 				err = step.Act(run)
 			}
-			if _, own := err.(*StepError); own { //nolint:errorlint // of the child, which was awaited; one that is wrapped is another plan's
-				return proc, err
-			}
 			if err != nil {
-				return proc, &StepError{number, s, step, err}
+				return proc, proc.blame(&StepError{number, s, step, err})
 			}
 		}
 	}
@@ -111,6 +108,24 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 		return proc, errors.New("forkexec: the plan has no clone3 step")
 	}
 	return proc, nil
+}
+
+// blame finds the step that is to blame for the failure of an action: one of
+// the child's, if that has failed, which the action was waiting for or met.
+func (proc *Process) blame(action *StepError) *StepError {
+	if own, ok := action.Err.(*StepError); ok { //nolint:errorlint // one that is wrapped is another plan's
+		return own
+	}
+	for proc.report >= 0 {
+		var r report
+		if err := r.read(proc.report, time.Now()); err != nil {
+			break
+		}
+		if own, ok := stepError(proc.plan, r).(*StepError); ok && r.step != 0 { //nolint:errorlint // as it comes
+			return own
+		}
+	}
+	return action
 }
 
 // clone makes the report pipe, the stub and the child.

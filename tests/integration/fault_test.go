@@ -177,7 +177,7 @@ func checkFault(t *testing.T, err error, st step, passed bool) {
 	case !errors.As(err, &failed):
 		t.Errorf("step %d fails, and the error is no StepError: %v", st.Number, err)
 	case failed.Number != st.Number || failed.Section.Brick != st.brick || failed.Section.Where.String() != st.where:
-		t.Errorf("step %d of %s fails, and the error is of step %d of %s", st.Number, st.brick, failed.Number, failed.Section.Brick)
+		t.Errorf("step %d of %s fails, and the error is of step %d of %s: %v", st.Number, st.brick, failed.Number, failed.Section.Brick, err)
 	case !errors.Is(err, want):
 		t.Errorf("step %d: %v, want %v", st.Number, err, want)
 	case !strings.HasPrefix(err.Error(), text) || strings.Contains(err.Error(), "\n"):
