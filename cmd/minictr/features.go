@@ -52,7 +52,7 @@ func featuresCommand(*pflag.FlagSet) action {
 				IntelRdt:        &features.IntelRdt{Enabled: &no},
 				MemoryPolicy:    &features.MemoryPolicy{Modes: plan.MemoryPolicyNames[:], Flags: slices.Sorted(maps.Keys(plan.MemoryFlags))},
 				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
-				NetDevices:      &features.NetDevices{Enabled: &no},
+				NetDevices:      &features.NetDevices{Enabled: &yes},
 			},
 		})
 	}

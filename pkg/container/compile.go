@@ -42,6 +42,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)
 	namespace.Sources(b, s, h.Host)
+	namespace.Interfaces(b, s)
 
 	// The child, in new namespaces, with all privileges.
 	process.Marks(b, s, h.Process)
