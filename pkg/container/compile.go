@@ -39,6 +39,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.CopyUp(b, s, h.Host)
 	namespace.Sync(b, s, hasEarly(s))
 	fifos(b, h)
+	process.Label(b, s)
 	namespace.Clone(b, s, h.born())
 	namespace.Maps(b, s)
 	namespace.Sources(b, s, h.Host)

@@ -24,6 +24,7 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int) (*plan.Plan, error) {
 	// The runtime, outside the wall.
 	h.Cgroup.Open(b)
 	target(b, pid)
+	process.Label(b, s)
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
@@ -87,6 +88,9 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 	host := s.Host
 	host.Cgroup = host.Cgroup.Of(s.PID)
 	if host.Process.AppArmor, err = appArmor(config); err != nil {
+		return nil, err
+	}
+	if err := seLinux(config); err != nil {
 		return nil, err
 	}
 	host.Process.OwnStdio = ownStdio(config)

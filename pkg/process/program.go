@@ -43,7 +43,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	if err := handOver(b, name, args, env, h); err != nil {
+	if err := handOver(b, s, name, env, h); err != nil {
 		return err
 	}
 
@@ -55,6 +55,8 @@ func Program(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.SetCloexec(plan.Report, true))
 	b.Do("nobody may reach what is open until then", plan.NotDumpable())
+	label(b, s)
+	b.At("/process")
 	if late {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
@@ -104,12 +106,19 @@ func load(b *plan.Builder, f seccomp.Filter) {
 
 // handOver looks for the program as a shell would, execvp(3), and executes
 // the stub, with the path that was found before the program's own arguments.
-func handOver(b *plan.Builder, name string, args, env []string, h Host) error {
+func handOver(b *plan.Builder, s *specs.Spec, name string, env []string, h Host) error {
+	args := s.Process.Args
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
 	if h.Waits {
 		b.Do("and be told to begin", plan.SetCloexec(Start, false))
+	}
+	if s.Process.SelinuxLabel != "" {
+		b.At("/process/selinuxLabel")
+		b.Do("and ask for the label", plan.SetCloexec(proc, false))
+		b.Do("and ask for the label", plan.SetCloexec(stdin, false))
+		b.At("/process")
 	}
 	b.Do("signals work again: until here none could disturb", plan.UnblockSignals())
 	b.At("/process/args")

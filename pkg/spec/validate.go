@@ -58,6 +58,8 @@ func validateProcess(s *specs.Spec) error {
 		return fmt.Errorf("/process/cwd: Cwd must be an absolute path, not %q", p.Cwd)
 	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
 		return fmt.Errorf("/process/oomScoreAdj: %d is not from -1000 to 1000", *p.OOMScoreAdj)
+	case p.SelinuxLabel != "" && p.ApparmorProfile != "":
+		return errors.New("/process/selinuxLabel: unable to apply both a label of SELinux and a profile of AppArmor")
 	case p.ConsoleSize != nil && (p.ConsoleSize.Height > math.MaxUint16 || p.ConsoleSize.Width > math.MaxUint16):
 		return errors.New("/process/consoleSize: a terminal has at most 65535 rows and columns")
 	}
@@ -317,15 +319,13 @@ func validateHooks(s *specs.Spec) error {
 
 // unsupported refuses what a later version of this runtime will do.
 func unsupported(s *specs.Spec) error {
-	l, p := s.Linux, s.Process
+	l := s.Linux
 	for _, f := range [...]struct {
 		pointer string
 		asked   bool
 	}{
 		{"/linux/intelRdt", l.IntelRdt != nil},
-		{"/linux/mountLabel", l.MountLabel != ""},
 		{"/linux/seccomp/listenerPath", l.Seccomp != nil && l.Seccomp.ListenerPath != ""},
-		{"/process/selinuxLabel", p.SelinuxLabel != ""},
 	} {
 		if f.asked {
 			return fmt.Errorf("%s: not supported yet", f.pointer)
