@@ -133,7 +133,8 @@ func TestRefusesConfigs(t *testing.T) {
 		{`{"process": {"rlimits": [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]}}`, "/process/rlimits/0/soft: wrong rlimit value: RLIMIT_CORE: 2 is above the hard limit 1"},
 		{`{"process": {"rlimits": [{"type": "RLIMIT_CORE"}, {"type": "RLIMIT_CORE"}]}}`, "/process/rlimits/1/type: a second RLIMIT_CORE"},
 		{`{"process": {"apparmorProfile": "x"}}`, "/process/apparmorProfile: AppArmor is not enabled on this host"},
-		{`{"process": {"selinuxLabel": "x"}}`, "/process/selinuxLabel: not supported yet"},
+		{`{"process": {"selinuxLabel": "x"}}`, "/process/selinuxLabel: SELinux is not enabled on this host"},
+		{`{"process": {"selinuxLabel": "x", "apparmorProfile": "y"}}`, "/process/selinuxLabel: unable to apply both a label of SELinux and a profile of AppArmor"},
 		{`{"process": {"args": ["/bin/true", "a\u0000b"]}}`, "/process/args/1: a NUL byte ends every string of the kernel"},
 		{`{"hostname": "a\u0000b"}`, "/hostname: a NUL byte ends every string of the kernel"},
 		{`{"annotations": {"a": "\u0000"}}`, "/annotations/a: a NUL byte ends every string of the kernel"},
@@ -191,7 +192,7 @@ func TestRefusesConfigs(t *testing.T) {
 		{`{"process": {"scheduler": {"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_NONE"]}}}`, `/process/scheduler/flags/0: unknown flag "SCHED_FLAG_NONE"`},
 		{`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_BEST", "priority": 4}}}`, `/process/ioPriority/class: unknown class "IOPRIO_CLASS_BEST"`},
 		{`{"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}}`, "/process/ioPriority/priority: 8 is not from 0 to 7"},
-		{`{"linux": {"mountLabel": "x"}}`, "/linux/mountLabel: not supported yet"},
+		{`{"linux": {"mountLabel": "x"}}`, "/linux/mountLabel: SELinux is not enabled on this host"},
 	} {
 		t.Run(c.patch, func(t *testing.T) {
 			h := newHost(t)

@@ -48,11 +48,11 @@ func featuresCommand(*pflag.FlagSet) action {
 					SupportedFlags: seccompFlags,
 				},
 				Apparmor:        &features.Apparmor{Enabled: &yes},
-				Selinux:         &features.Selinux{Enabled: &no},
+				Selinux:         &features.Selinux{Enabled: &yes},
 				IntelRdt:        &features.IntelRdt{Enabled: &no},
 				MemoryPolicy:    &features.MemoryPolicy{Modes: plan.MemoryPolicyNames[:], Flags: slices.Sorted(maps.Keys(plan.MemoryFlags))},
 				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
-				NetDevices:      &features.NetDevices{Enabled: &no},
+				NetDevices:      &features.NetDevices{Enabled: &yes},
 			},
 		})
 	}

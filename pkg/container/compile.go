@@ -44,10 +44,12 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.CopyUp(b, s, h.Host)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
+	process.Label(b, s)
 	gate(b, s)
 	namespace.Clone(b, s, h.Host, h.born())
 	namespace.Maps(b, s, h.Host)
 	namespace.Sources(b, s, h.Host)
+	namespace.Interfaces(b, s, h.Host)
 	leaveScope(b, h)
 
 	// The child, in new namespaces, with all privileges.
@@ -63,7 +65,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Network(b, s)
+	namespace.Network(b, s, h.Host)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err

@@ -28,6 +28,7 @@ func CompileExec(s *specs.Spec, h Host, pid, kinds int, status specs.ContainerSt
 	h.Cgroup.Open(b)
 	target(b, pid, open)
 	gate(b, s)
+	process.Label(b, s)
 	namespace.AttachChild(b, h.born())
 
 	// The child: into the cgroups first, which it could not see later.
@@ -96,6 +97,9 @@ func (r *Runtime) PlanExec(s *State, p *specs.Process, o Options) (*plan.Plan, e
 		return nil, fmt.Errorf("--cgroup: %w", err)
 	}
 	if host.Process.AppArmor, err = appArmor(config); err != nil {
+		return nil, err
+	}
+	if err := seLinux(config); err != nil {
 		return nil, err
 	}
 	host.Process.OwnStdio = ownStdio(config)

@@ -37,6 +37,9 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 	if h.Process.AppArmor, err = appArmor(s); err != nil {
 		return h, err
 	}
+	if err := seLinux(s); err != nil {
+		return h, err
+	}
 	if !namespace.Layered(s) {
 		h.Process.Home = home(h.Rootfs, s)
 	}
@@ -113,6 +116,21 @@ func appArmor(s *specs.Spec) (file string, err error) {
 		return "exec", nil //nolint:nilerr // an older kernel
 	}
 	return "apparmor/exec", nil
+}
+
+// seLinux refuses labels that nobody would heed, selinux(8).
+func seLinux(s *specs.Spec) error {
+	for _, l := range [...]struct{ pointer, label string }{
+		{"/process/selinuxLabel", s.Process.SelinuxLabel}, {"/linux/mountLabel", s.Linux.MountLabel},
+	} {
+		if l.label == "" {
+			continue
+		}
+		if known, _ := spec.ReadFile("/proc/filesystems"); !bytes.Contains(known, []byte("\tselinuxfs\n")) {
+			return fmt.Errorf("%s: SELinux is not enabled on this host", l.pointer)
+		}
+	}
+	return nil
 }
 
 // home is where the user is at home, by the container's own list of users. It

@@ -292,22 +292,26 @@ func (r *Runtime) List() (list []*State, err error) {
 // ends while there are other threads leaves its place to one of them, which
 // executes a program.
 func birth(pid int) (ticks uint64, dead bool, err error) {
-	data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, true, err
+	for {
+		data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, true, err
+		}
+		// The second field is the program's name in parentheses, and may hold any.
+		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		const state, flags, threads, starttime = 0, 9 - 3, 20 - 3, 22 - 3 // the third field is the first here
+		if len(fields) <= starttime {
+			return 0, true, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
+		}
+		if fields[threads] == "0" {
+			continue // it is just leaving its PID, perhaps to another thread
+		}
+		ticks, err = strconv.ParseUint(fields[starttime], 10, 64)
+		const exiting = 0x4 // PF_EXITING: it has left its cgroup and its mounts
+		set, e := strconv.ParseUint(fields[flags], 10, 64)
+		ends := fields[state] == "Z" || fields[state] == "X" || set&exiting != 0
+		return ticks, ends && fields[threads] == "1", errors.Join(err, e)
 	}
-	// The second field is the program's name in parentheses, and may hold any.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	const state, flags, threads, starttime = 0, 9 - 3, 20 - 3, 22 - 3 // the third field is the first here
-	if len(fields) <= starttime {
-		return 0, true, fmt.Errorf("/proc/%d/stat: only %d fields", pid, len(fields))
-	}
-	ticks, err = strconv.ParseUint(fields[starttime], 10, 64)
-	const exiting = 0x4 // PF_EXITING: it has left its cgroup and its mounts
-	set, e := strconv.ParseUint(fields[flags], 10, 64)
-	others, e2 := strconv.ParseUint(fields[threads], 10, 64)
-	ends := fields[state] == "Z" || fields[state] == "X" || set&exiting != 0
-	return ticks, ends && others <= 1, errors.Join(err, e, e2)
 }
 
 // abandoned says whether the process that runs a container is dead.

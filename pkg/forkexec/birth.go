@@ -58,6 +58,23 @@ func (b *birth) forget() {
 	}
 }
 
+// adopt takes the second child, which the first has made, for the process. The
+// first ends by itself.
+func (proc *Process) adopt(pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	first := proc.PID
+	proc.mu.Lock()
+	closeFd(&proc.pidfd)
+	proc.PID, proc.pidfd = pid, pidfd
+	proc.mu.Unlock()
+	proc.birth.forget()
+	_, err = wait(first)
+	return err
+}
+
 // newborn makes a child that ends at once. It stays a zombie, of which the
 // kernel still tells everything, until it is reaped here.
 func newborn(namespaces uint64, do func(pid int) error) error {

@@ -265,23 +265,6 @@ func Report(fd int, end time.Time, of func() (*plan.Plan, error)) error {
 	return stepError(p, r)
 }
 
-// adopt takes the second child, which the first has made, for the process. The
-// first ends by itself.
-func (proc *Process) adopt(pid int) error {
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return fmt.Errorf("pidfd_open: %w", err)
-	}
-	first := proc.PID
-	proc.mu.Lock()
-	closeFd(&proc.pidfd)
-	proc.PID, proc.pidfd = pid, pidfd
-	proc.mu.Unlock()
-	proc.birth.forget()
-	_, err = wait(first)
-	return err
-}
-
 func stepError(p *plan.Plan, r report) error {
 	number := int(r.step)
 	for _, s := range p.Sections {

@@ -24,6 +24,9 @@ func CopyUp(b *plan.Builder, s *specs.Spec, h Host) {
 		if !o.copyUp {
 			continue
 		}
+		if label := s.Linux.MountLabel; label != "" {
+			o.data = append(o.data, "context="+label)
+		}
 		b.Section(plan.Parent, "sources", "copy files that a new file system will hide")
 		b.At(fmt.Sprintf("/mounts/%d", i))
 		b.Act("a tmpfs that begins with what the root has at "+m.Destination,

@@ -125,10 +125,10 @@ func Again(b *plan.Builder, s *specs.Spec, h Host) (first plan.Label) {
 		beRoot(b, s)
 	}
 	first = bornAgain(b, fresh(s))
-	if copies(s, h) {
-		b.At("/mounts")
+	if synced(s, h) {
+		b.At("/linux/namespaces")
 		b.Do("the runtime alone holds the other end: should it die, the wait is over", plan.Close(sync+"/write"))
-		b.Do("the runtime can tell that its mounts are there", plan.Write(plan.Report, plan.Ready))
+		b.Do("the runtime can tell that its namespaces are there", plan.Write(plan.Report, plan.Ready))
 		takeSources(b, s, h)
 	}
 	return first

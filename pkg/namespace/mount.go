@@ -17,7 +17,7 @@ const maxOption = 255
 
 // Mounts gives the container its root and everything mounted below it.
 func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
-	m := &maker{Builder: b, fresh: make(map[string]plan.Reg)}
+	m := &maker{Builder: b, fresh: make(map[string]plan.Reg), label: s.Linux.MountLabel}
 	b.Section(plan.Child, "root", "another root file system")
 	b.At("/root/path")
 	b.Do("no mount made from here on shows on the host", plan.Propagation("/", unix.MS_REC|unix.MS_SLAVE))
@@ -164,6 +164,9 @@ func (m *maker) fs(reg plan.Reg, fstype, source string, o options) {
 		} else {
 			m.Do("with "+d, plan.FsconfigFlag(fs, d))
 		}
+	}
+	if m.label != "" && (fstype == "tmpfs" || fstype == "devpts") { // mqueue is there with its namespace, and the kernel lets no mount label it
+		m.Do("SELinux knows all files of it by this label", plan.FsconfigString(fs, "context", m.label)).At("/linux/mountLabel")
 	}
 	m.Do("make it", plan.FsconfigCreate(fs))
 	m.Get(reg, "a mount of it", plan.Fsmount(fs, o.one.set|o.all.set))

@@ -150,17 +150,16 @@ func UTS(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
-// Network brings the loopback interface of a new network namespace up; there
-// is no other.
-func Network(b *plan.Builder, s *specs.Spec) {
-	_, i := find(s, specs.NetworkNamespace)
-	if !IsNew(s, specs.NetworkNamespace) {
-		return
+// Network brings the loopback interface of a new network namespace up. There
+// is no other, unless the runtime moves some of the host's inside.
+func Network(b *plan.Builder, s *specs.Spec, h Host) {
+	if _, i := find(s, specs.NetworkNamespace); IsNew(s, specs.NetworkNamespace) {
+		b.Section(plan.Child, "network", "a network of its own, with only itself in it")
+		b.At(pointer(i))
+		fd := b.Get("net", "any socket reaches the network devices", plan.SocketInet())
+		b.Do("127.0.0.1 answers, and it is not the host's", plan.InterfaceUp(fd, "lo"))
 	}
-	b.Section(plan.Child, "network", "a network of its own, with only itself in it")
-	b.At(pointer(i))
-	fd := b.Get("net", "any socket reaches the network devices", plan.SocketInet())
-	b.Do("127.0.0.1 answers, and it is not the host's", plan.InterfaceUp(fd, "lo"))
+	takeInterfaces(b, s, h)
 }
 
 // Time makes the time namespace, writes its offsets and enters it,

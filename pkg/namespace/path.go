@@ -23,6 +23,7 @@ type maker struct {
 	// fresh are file systems that we made, by where they are: empty but for
 	// what we put there. Where something else is mounted, it holds "".
 	fresh map[string]plan.Reg
+	label string // of SELinux, for file systems that nobody else can see
 }
 
 // within finds the file system of ours that holds name, and the rest of the

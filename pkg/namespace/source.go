@@ -51,12 +51,21 @@ func Sources(b *plan.Builder, s *specs.Spec, h Host) {
 		b.Act("the same files that the host has at "+source+", and no mount made inside comes back",
 			fmt.Sprintf(`setns("/proc/$pid/ns/mnt"), open_tree(%q, %sOPEN_TREE_CLONE), mount_setattr(MS_SLAVE), %ssendmsg($sync/write, SCM_RIGHTS)`, source, recursive, mapped),
 			func(r *plan.Run) error {
-				return inMounts(r.PID, func() error { return sendCopy(r, source, flags, mapIDs) })
+				return onThread(func() error { return copyFrom(r, source, flags, mapIDs) })
 			})
 	}
 }
 
-func sendCopy(r *plan.Run, source string, flags uint, mapIDs func(r *plan.Run, fd int) error) error {
+// copyFrom enters the mount namespace of a process to copy a mount there.
+func copyFrom(r *plan.Run, source string, flags uint, mapIDs func(r *plan.Run, fd int) error) error {
+	name := fmt.Sprintf("/proc/%d/ns/mnt", r.PID)
+	ns, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(ns, unix.CLONE_NEWNS), unix.Close(ns)); err != nil {
+		return fmt.Errorf("setns to %s: %w", name, err)
+	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
 	if err != nil {
 		return fmt.Errorf("open_tree %s: %w", source, err)
@@ -74,33 +83,20 @@ func sendCopy(r *plan.Run, source string, flags uint, mapIDs func(r *plan.Run, f
 	return nil
 }
 
-// inMounts does something in the mount namespace of a process, on a thread
-// that ends with it: a thread's namespaces are its own.
-func inMounts(pid int, do func() error) error {
+// onThread does something on a thread that ends with it: a thread's namespaces
+// are its own.
+func onThread(do func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() { // the first thread never ends: keep it busy, and take another
-			done <- inMounts(pid, do)
+			done <- onThread(do)
 			runtime.UnlockOSThread()
 			return
 		}
-		done <- enterMounts(pid, do)
+		done <- do()
 	}()
 	return <-done
-}
-
-func enterMounts(pid int, do func() error) error {
-	name := fmt.Sprintf("/proc/%d/ns/mnt", pid)
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
-	}
-	err = errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(fd, unix.CLONE_NEWNS), unix.Close(fd))
-	if err != nil {
-		return fmt.Errorf("setns to %s: %w", name, err)
-	}
-	return do()
 }
 
 // takeSources has the child take the copies.

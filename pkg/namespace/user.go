@@ -15,11 +15,13 @@ const sync plan.Reg = "sync"
 
 // synced says whether the parent has to do something for the child of which
 // that knows nothing, besides hooks.
-func synced(s *specs.Spec, h Host) bool { return IsNew(s, specs.UserNamespace) || copies(s, h) }
+func synced(s *specs.Spec, h Host) bool {
+	return IsNew(s, specs.UserNamespace) || copies(s, h) || moves(s)
+}
 
 // Sync makes the socket pair over which the parent tells a child that it may
 // go on: when the maps of its new user namespace are written, and when hooks
-// have run. Copies of mounts come the same way.
+// have run, or network interfaces have come. Copies of mounts come the same way.
 func Sync(b *plan.Builder, s *specs.Spec, h Host, hooks bool) {
 	if !synced(s, h) && !hooks {
 		return

@@ -87,6 +87,12 @@ type Added struct {
 	s *Step
 }
 
+// At says that another place in config.json asks for this step.
+func (a Added) At(pointer string) Added {
+	a.s.Spec = pointer
+	return a
+}
+
 // Out keeps the result in a register.
 func (a Added) Out(r Reg) Added {
 	a.s.Out = r

@@ -121,6 +121,14 @@ func WindowSize(tty Reg, rows, cols uint16) Call {
 // Dup3 makes target another name of fd, dup3(2).
 func Dup3(fd Reg, target int) Call { return call("dup3", unix.SYS_DUP3, fd, n(target), zero) }
 
+// DupStdin makes target another name of standard input.
+func DupStdin(target Reg) Call {
+	return call("dup3", unix.SYS_DUP3, zero, target, named(unix.O_CLOEXEC, "O_CLOEXEC"))
+}
+
+// CloseStdin leaves number 0 to the next file that is opened.
+func CloseStdin() Call { return call("close", unix.SYS_CLOSE, zero) }
+
 // SetCloexec decides whether execve(2) closes fd, fcntl(2) F_SETFD.
 func SetCloexec(fd Reg, on bool) Call {
 	flag := zero

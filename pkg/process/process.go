@@ -42,8 +42,8 @@ const (
 // are its own: they are root's for who has changed its user. What it writes
 // stays with it, and with its children.
 func Marks(b *plan.Builder, s *specs.Spec, h Host) {
-	adj, profile := s.Process.OOMScoreAdj, s.Process.ApparmorProfile
-	if adj == nil && profile == "" {
+	adj, profile, label := s.Process.OOMScoreAdj, s.Process.ApparmorProfile, s.Process.SelinuxLabel
+	if adj == nil && profile == "" && label == "" {
 		return
 	}
 	b.Section(plan.Child, "marks", "what the kernel is to remember of the process")
@@ -60,6 +60,11 @@ func Marks(b *plan.Builder, s *specs.Spec, h Host) {
 		b.At("/process/apparmorProfile")
 		fd := b.Get("file", "what AppArmor shall do with the next program", plan.Openat(plan.AtFdcwd, "/proc/thread-self/attr/"+h.AppArmor, unix.O_WRONLY))
 		b.Do("be confined by this profile: the stub is the next program, and hands it on", plan.Write(fd, "exec "+profile))
+	}
+	if label != "" {
+		b.At("/process/selinuxLabel")
+		fd := b.Get("file", "what SELinux shall take new keys for", plan.Openat(plan.AtFdcwd, "/proc/thread-self/attr/keycreate", unix.O_WRONLY))
+		b.Do("a keyring of its own has the label as well", plan.Write(fd, label))
 	}
 }
 

@@ -44,7 +44,7 @@ func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder
 		drop(b, s, h)
 	}
 	b.Section(plan.Child, "exec", "find the program, and leave the runtime's file")
-	keepOpen(b, h, filter.Listener)
+	keepOpen(b, s, h, filter.Listener)
 	if err := leave(b, name, args, env); err != nil {
 		return err
 	}
@@ -63,6 +63,8 @@ func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder
 		b.Do("nor this, by which it is told to begin", plan.SetCloexec(Start, true))
 	}
 	b.Do("nobody may reach what is open until then", plan.NotDumpable())
+	label(b, s)
+	b.At("/process")
 	if late {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
@@ -144,7 +146,7 @@ func load(b *plan.Builder, f seccomp.Filter, handOver func(*plan.Builder)) {
 }
 
 // keepOpen leaves open what the program gets, and what the stub needs.
-func keepOpen(b *plan.Builder, h Host, listener bool) {
+func keepOpen(b *plan.Builder, s *specs.Spec, h Host, listener bool) {
 	b.At("/process")
 	b.Do("nothing of the runtime stays open in the program", plan.CloseOnExec(3+h.Preserved))
 	b.Do("but the stub can still tell of a failure", plan.SetCloexec(plan.Report, false))
@@ -153,6 +155,12 @@ func keepOpen(b *plan.Builder, h Host, listener bool) {
 	}
 	if h.Waits {
 		b.Do("and be told to begin", plan.SetCloexec(Start, false))
+	}
+	if s.Process.SelinuxLabel != "" {
+		b.At("/process/selinuxLabel")
+		b.Do("and ask for the label", plan.SetCloexec(proc, false))
+		b.Do("and ask for the label", plan.SetCloexec(stdin, false))
+		b.At("/process")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"reflect"
@@ -30,7 +31,7 @@ func Validate(s *specs.Spec) error {
 	}
 	for _, check := range [...]func(*specs.Spec) error{
 		validateProcess, validateUser, validateRlimits, validateRoot, validateNames, validateNamespaces,
-		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, validateHooks, unsupported,
+		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, validateNetDevices, validateHooks, unsupported,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -57,6 +58,8 @@ func validateProcess(s *specs.Spec) error {
 		return fmt.Errorf("/process/cwd: Cwd must be an absolute path, not %q", p.Cwd)
 	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
 		return fmt.Errorf("/process/oomScoreAdj: %d is not from -1000 to 1000", *p.OOMScoreAdj)
+	case p.SelinuxLabel != "" && p.ApparmorProfile != "":
+		return errors.New("/process/selinuxLabel: unable to apply both a label of SELinux and a profile of AppArmor")
 	case p.ConsoleSize != nil && (p.ConsoleSize.Height > math.MaxUint16 || p.ConsoleSize.Width > math.MaxUint16):
 		return errors.New("/process/consoleSize: a terminal has at most 65535 rows and columns")
 	}
@@ -297,6 +300,36 @@ func validateSysctl(s *specs.Spec) error {
 	return nil
 }
 
+// validateNetDevices wants names that the kernel takes, inside and outside, and
+// no two interfaces with one. Inside, %d stands for a number of the kernel's.
+func validateNetDevices(s *specs.Spec) error {
+	if len(s.Linux.NetDevices) > 0 && !hasNamespace(s, specs.NetworkNamespace) {
+		return errors.New("/linux/netDevices: without a network namespace there is nowhere to move them to")
+	}
+	taken := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(s.Linux.NetDevices)) {
+		pointer := "/linux/netDevices/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		inside := cmp.Or(s.Linux.NetDevices[name].Name, name)
+		bare := strings.Replace(inside, "%d", "0", 1)
+		switch {
+		case !interfaceName(name):
+			return fmt.Errorf("%s: %q is no name of a network interface", pointer, name)
+		case !interfaceName(bare) || len(inside) > maxInterface:
+			return fmt.Errorf("%s/name: %q is no name of a network interface", pointer, inside)
+		case taken[inside] != "" && bare == inside:
+			return fmt.Errorf("%s/name: %q is what %s is to be called", pointer, inside, taken[inside])
+		}
+		taken[inside] = name
+	}
+	return nil
+}
+
+const maxInterface = 15 // IFNAMSIZ, without the NUL
+
+func interfaceName(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= maxInterface && !strings.ContainsAny(name, "%/: \t\n\v\f\r")
+}
+
 func validateHooks(s *specs.Spec) error {
 	for _, list := range HooksOf(s) {
 		for i, h := range *list.Hooks {
@@ -313,15 +346,12 @@ func validateHooks(s *specs.Spec) error {
 
 // unsupported refuses what a later version of this runtime will do.
 func unsupported(s *specs.Spec) error {
-	l, p := s.Linux, s.Process
+	l := s.Linux
 	for _, f := range [...]struct {
 		pointer string
 		asked   bool
 	}{
 		{"/linux/intelRdt", l.IntelRdt != nil},
-		{"/linux/netDevices", len(l.NetDevices) > 0},
-		{"/linux/mountLabel", l.MountLabel != ""},
-		{"/process/selinuxLabel", p.SelinuxLabel != ""},
 	} {
 		if f.asked {
 			return fmt.Errorf("%s: not supported yet", f.pointer)

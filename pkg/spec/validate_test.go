@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -157,7 +158,18 @@ func TestValidate(t *testing.T) {
 		{"a hook without time", func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/x", Timeout: new(int)}}}
 		}, "/hooks/createRuntime/0/timeout: 0 is not above zero"},
-		{"network devices", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} }, "/linux/netDevices: not supported yet"},
+		{"network devices", devices("a~b", "", "eth0", "eth%d", "eth1", "eth%d"), ""},
+		{"network devices of the host's network", func(s *specs.Spec) {
+			namespaces(mountNS)(s)
+			devices("eth0", "")(s)
+		}, "/linux/netDevices: without a network namespace there is nowhere to move them to"},
+		{"a long network device", devices("eth0", "sixteen-of-bytes"), `/linux/netDevices/eth0/name: "sixteen-of-bytes" is no name of a network interface`},
+		{"a network device with a space", devices("a b", "c"), `/linux/netDevices/a b: "a b" is no name of a network interface`},
+		{"a network device of a path", devices("a/b~", "c"), `/linux/netDevices/a~1b~0: "a/b~" is no name of a network interface`},
+		{"a network device without a name", devices("", "c"), `/linux/netDevices/: "" is no name of a network interface`},
+		{"a network device with two numbers", devices("eth0", "a%d%d"), `/linux/netDevices/eth0/name: "a%d%d" is no name of a network interface`},
+		{"a host's network device with a number", devices("eth%d", ""), `/linux/netDevices/eth%d: "eth%d" is no name of a network interface`},
+		{"two network devices of one name", devices("a", "b", "b", ""), `/linux/netDevices/b/name: "b" is what a is to be called`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := Default()
@@ -171,5 +183,15 @@ func TestValidate(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
+	}
+}
+
+// devices asks for network devices, each with a name inside.
+func devices(names ...string) func(*specs.Spec) {
+	return func(s *specs.Spec) {
+		s.Linux.NetDevices = make(map[string]specs.LinuxNetDevice)
+		for pair := range slices.Chunk(names, 2) {
+			s.Linux.NetDevices[pair[0]] = specs.LinuxNetDevice{Name: pair[1]}
+		}
 	}
 }

@@ -77,7 +77,7 @@ func TestExec(t *testing.T) {
 				{"is no id", "exec --user=-1 ID true"},
 				{"container does not exist", "exec nosuch true"},
 				{"/process/apparmorProfile: ", "exec --apparmor x ID true"},
-				{"/process/selinuxLabel: not supported yet", "exec --process-label x ID true"},
+				{"/process/selinuxLabel: SELinux is not enabled on this host", "exec --process-label x ID true"},
 			} {
 				c.fails(255, e.want, strings.Fields(strings.ReplaceAll(e.args, "ID", c.id))...)
 			}

@@ -23,6 +23,7 @@ var debian = [][2]string{
 	{"bzip2", "compressed layers"},
 	{"xz-utils", "compressed layers"},
 	{"apparmor", "a profile for a container"},
+	{"secilc", "a policy for a container"},
 	{"docker.io", "minictr under Docker"},
 	{"podman", "minictr under Podman"},
 	{"buildah", "minictr under Buildah"},

@@ -63,7 +63,7 @@ func vm(s *suite) {
 		failed := s.failed
 		fmt.Printf("in a virtual machine: %s\n", m.name)
 		command := slices.Concat(global, []string{
-			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop",
+			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop", "--module", "veth",
 			"-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, m.flags)
 		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", "tests"), " ")
