@@ -89,6 +89,35 @@ var hooks = []must{
 		},
 	},
 	{
+		section: "config.md, POSIX-platform Hooks", text: "prestart runs in create, before createRuntime", check: func(b *box) error {
+			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
+				h.CreateRuntime = []specs.Hook{note(file, "createRuntime")}
+				h.Prestart = []specs.Hook{note(file, "prestart")}
+			}, "sleep 1000")
+			if got := strings.Join(names(created), " "); got != "prestart createRuntime" {
+				return errors.Join(err, fmt.Errorf("in create: %q", got))
+			}
+			return err
+		},
+	},
+	{
+		section: "config.md, POSIX-platform Hooks", text: "prestart and createRuntime run in the runtime's namespaces, createContainer in the container's", check: func(b *box) error {
+			where := func(file string) []specs.Hook {
+				return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "readlink /proc/self/ns/uts >>" + file}, Env: []string{"PATH=/bin:/usr/bin"}}}
+			}
+			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
+				h.Prestart, h.CreateRuntime, h.CreateContainer = where(file), where(file), where(file)
+			}, "sleep 1000")
+			own, e := os.Readlink("/proc/self/ns/uts")
+			got := names(created)
+			if len(got) != 3 || strings.TrimSpace(got[0]) != own || strings.TrimSpace(got[1]) != own || strings.TrimSpace(got[2]) == own {
+				return errors.Join(err, e, fmt.Errorf("here is %s, and they are in %q", own, got))
+			}
+			return errors.Join(err, e)
+		},
+	},
+	{section: "runtime.md, Lifecycle", text: "prestart fails: the container is stopped", check: stops(func(h *specs.Hooks) { h.Prestart = []specs.Hook{{Path: "/bin/false"}} })},
+	{
 		section: "config.md, POSIX-platform Hooks", text: "the state is passed over stdin, and env is the hook's", check: func(b *box) error {
 			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) { h.CreateRuntime = []specs.Hook{note(file, "createRuntime")} }, "sleep 1000")
 			words := strings.SplitN(strings.TrimSpace(created), " ", 3)
