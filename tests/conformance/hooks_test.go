@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // note is a hook that notes its name, its state and its environment.
@@ -54,6 +56,9 @@ func names(text string) (list []string) {
 	return list
 }
 
+// prestart are the oldest hooks, which few ask for any more.
+func prestart(h *specs.Hooks) *[]specs.Hook { return spec.HooksOf(&specs.Spec{Hooks: h})[0].Hooks }
+
 func fails(h *[]specs.Hook) { *h = []specs.Hook{{Path: "/bin/false"}} }
 
 // stops has a hook fail, which must stop the container.
@@ -92,7 +97,7 @@ var hooks = []must{
 		section: "config.md, POSIX-platform Hooks", text: "prestart runs in create, before createRuntime", check: func(b *box) error {
 			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
 				h.CreateRuntime = []specs.Hook{note(file, "createRuntime")}
-				h.Prestart = []specs.Hook{note(file, "prestart")}
+				*prestart(h) = []specs.Hook{note(file, "prestart")}
 			}, "sleep 1000")
 			if got := strings.Join(names(created), " "); got != "prestart createRuntime" {
 				return errors.Join(err, fmt.Errorf("in create: %q", got))
@@ -106,7 +111,7 @@ var hooks = []must{
 				return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "readlink /proc/self/ns/uts >>" + file}, Env: []string{"PATH=/bin:/usr/bin"}}}
 			}
 			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
-				h.Prestart, h.CreateRuntime, h.CreateContainer = where(file), where(file), where(file)
+				*prestart(h), h.CreateRuntime, h.CreateContainer = where(file), where(file), where(file)
 			}, "sleep 1000")
 			own, e := os.Readlink("/proc/self/ns/uts")
 			got := names(created)
@@ -116,7 +121,7 @@ var hooks = []must{
 			return errors.Join(err, e)
 		},
 	},
-	{section: "runtime.md, Lifecycle", text: "prestart fails: the container is stopped", check: stops(func(h *specs.Hooks) { h.Prestart = []specs.Hook{{Path: "/bin/false"}} })},
+	{section: "runtime.md, Lifecycle", text: "prestart fails: the container is stopped", check: stops(func(h *specs.Hooks) { fails(prestart(h)) })},
 	{
 		section: "config.md, POSIX-platform Hooks", text: "the state is passed over stdin, and env is the hook's", check: func(b *box) error {
 			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) { h.CreateRuntime = []specs.Hook{note(file, "createRuntime")} }, "sleep 1000")
