@@ -59,6 +59,8 @@ func below(option, want string) func(*box) error {
 
 const mountOptions = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
 
+const propagation = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f7- | sed 's/ *- .*//'"
+
 // configuration is that of config.md.
 var configuration = []must{
 	{section: "config.md, Specification version", text: "1.x of any x is taken", edit: func(s *specs.Spec) { s.Version = "1.3.0" }, script: "echo ok", want: "ok"},
@@ -103,6 +105,16 @@ var configuration = []must{
 	{section: "config.md, Mounts", text: "noatime", edit: mount("noatime"), script: mountOptions, want: "rw,noatime"},
 	{section: "config.md, Mounts", text: "nodiratime", edit: mount("nodiratime"), script: mountOptions, want: "rw,(nodiratime,relatime|relatime,nodiratime)"},
 	{section: "config.md, Mounts", text: "strictatime", edit: mount("strictatime"), script: mountOptions, want: "rw"},
+	{section: "config.md, Mounts", text: "a relative destination is below /", edit: func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "mnt", Type: "tmpfs", Source: "tmpfs"})
+	}, script: "grep -c ' /mnt ' /proc/self/mountinfo", want: "1"},
+	{section: "config.md, Mounts", text: "relatime, atime, diratime, nostrictatime", edit: mount("noatime", "relatime", "strictatime", "nostrictatime", "nodiratime", "diratime"), script: mountOptions, want: "rw,relatime"},
+	{section: "config.md, Mounts", text: "sync, dirsync, lazytime", edit: mount("sync", "dirsync", "lazytime"), script: "grep ' /mnt ' /proc/self/mountinfo | sed 's/.* - //' | grep -oE 'sync|dirsync|lazytime' | sort | tr '\\n' ' '", want: "dirsync lazytime sync"},
+	{section: "config.md, Mounts", text: "words that change nothing are no error", edit: mount("defaults", "async", "loud", "silent", "norelatime", "noiversion", "nolazytime"), script: "grep -c ' /mnt ' /proc/self/mountinfo", want: "1"},
+	{section: "config.md, Mounts", text: "bind, private", edit: bind("/tmp", "bind", "private"), script: propagation, want: ""},
+	{section: "config.md, Mounts", text: "bind, shared", edit: bind("/tmp", "bind", "shared"), script: propagation, want: "shared:\\d+"},
+	{section: "config.md, Mounts", text: "rbind, rshared", edit: bind("/sys", "rbind", "rshared"), script: "grep ' /mnt' /proc/self/mountinfo | grep -vc shared:", want: "0"},
+	{section: "config.md, Mounts", text: "bind, unbindable", edit: bind("/tmp", "bind", "unbindable"), script: propagation, want: "unbindable"},
 	{section: "config.md, Mounts", text: "bind", edit: bind("/proc", "bind"), script: "test -d /mnt/1 && echo ok", want: "ok"},
 	{section: "config.md, Mounts", text: "bind, ro", edit: bind("/tmp", "bind", "ro"), script: mountOptions, want: "ro.*"},
 	{section: "config.md, Mounts", text: "bind, nosuid, nodev, noexec, noatime", edit: bind("/tmp", "bind", "nosuid", "nodev", "noexec", "noatime"), script: mountOptions, want: "rw,nosuid,nodev,noexec,noatime"},

@@ -33,7 +33,7 @@ const (
 var scratch = alone.Dir
 
 func TestMain(m *testing.M) {
-	alone.Main(m, "conformance", unix.CLONE_NEWNS, enter, func() error {
+	alone.Main(m, "conformance", unix.CLONE_NEWNS|unix.CLONE_NEWNET, enter, func() error {
 		var st unix.Stat_t
 		if err := unix.Stat("/dev/null", &st); err != nil || st.Uid != 0 || st.Gid != 0 {
 			return fmt.Errorf("the host's /dev/null belongs to %d:%d now, %w", st.Uid, st.Gid, err)
@@ -85,7 +85,7 @@ func TestSpecification(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			failed := 0
-			for _, list := range [][]must{operations, configuration, linux, hooks} {
+			for _, list := range [][]must{operations, configuration, linux, resources, interfaces, hooks} {
 				for _, m := range list {
 					t.Run(m.section+": "+m.text, func(t *testing.T) {
 						err := m.test(t, name, path)
@@ -150,7 +150,7 @@ func newBox(t *testing.T, name, program string) *box {
 	}
 	busybox, e := os.ReadFile("/bin/busybox")
 	err = errors.Join(err, e, os.WriteFile(dir+"/rootfs/bin/busybox", busybox, 0o755))
-	for applet := range strings.FieldsSeq("sh cat echo env id pwd ls grep hostname sleep stat readlink touch mount umount true false kill uname cut head wc sed seq tr sort printf dd mknod mkdir ulimit") {
+	for applet := range strings.FieldsSeq("sh cat echo env id pwd ls grep hostname sleep stat readlink touch mount umount true false kill uname cut head wc sed seq tr sort printf dd mknod mkdir ulimit ip") {
 		err = errors.Join(err, os.Link(dir+"/rootfs/bin/busybox", dir+"/rootfs/bin/"+applet)) // a link of a file: masks of /proc paths need it so
 	}
 	out, e := os.Create(dir + "/output")

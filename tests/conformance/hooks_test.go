@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // note is a hook that notes its name, its state and its environment.
@@ -54,6 +56,9 @@ func names(text string) (list []string) {
 	return list
 }
 
+// prestart are the oldest hooks, which few ask for any more.
+func prestart(h *specs.Hooks) *[]specs.Hook { return spec.HooksOf(&specs.Spec{Hooks: h})[0].Hooks }
+
 func fails(h *[]specs.Hook) { *h = []specs.Hook{{Path: "/bin/false"}} }
 
 // stops has a hook fail, which must stop the container.
@@ -88,6 +93,35 @@ var hooks = []must{
 			return err
 		},
 	},
+	{
+		section: "config.md, POSIX-platform Hooks", text: "prestart runs in create, before createRuntime", check: func(b *box) error {
+			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
+				h.CreateRuntime = []specs.Hook{note(file, "createRuntime")}
+				*prestart(h) = []specs.Hook{note(file, "prestart")}
+			}, "sleep 1000")
+			if got := strings.Join(names(created), " "); got != "prestart createRuntime" {
+				return errors.Join(err, fmt.Errorf("in create: %q", got))
+			}
+			return err
+		},
+	},
+	{
+		section: "config.md, POSIX-platform Hooks", text: "prestart and createRuntime run in the runtime's namespaces, createContainer in the container's", check: func(b *box) error {
+			where := func(file string) []specs.Hook {
+				return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "readlink /proc/self/ns/uts >>" + file}, Env: []string{"PATH=/bin:/usr/bin"}}}
+			}
+			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) {
+				*prestart(h), h.CreateRuntime, h.CreateContainer = where(file), where(file), where(file)
+			}, "sleep 1000")
+			own, e := os.Readlink("/proc/self/ns/uts")
+			got := names(created)
+			if len(got) != 3 || strings.TrimSpace(got[0]) != own || strings.TrimSpace(got[1]) != own || strings.TrimSpace(got[2]) == own {
+				return errors.Join(err, e, fmt.Errorf("here is %s, and they are in %q", own, got))
+			}
+			return errors.Join(err, e)
+		},
+	},
+	{section: "runtime.md, Lifecycle", text: "prestart fails: the container is stopped", check: stops(func(h *specs.Hooks) { fails(prestart(h)) })},
 	{
 		section: "config.md, POSIX-platform Hooks", text: "the state is passed over stdin, and env is the hook's", check: func(b *box) error {
 			created, _, _, err := withHooks(b, func(h *specs.Hooks, file string) { h.CreateRuntime = []specs.Hook{note(file, "createRuntime")} }, "sleep 1000")
