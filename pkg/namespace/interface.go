@@ -50,7 +50,7 @@ func Interfaces(b *plan.Builder, s *specs.Spec, h Host) {
 	for _, name := range names {
 		inside := nameInside(s, name)
 		b.At(pointerTo(name))
-		b.Act("none is moved unless all can be", fmt.Sprintf("ioctl(%s, SIOCGIFINDEX, %q), ioctl(%s, SIOCGIFINDEX, %q) = ENODEV", outer, name, inner, inside),
+		b.Act("none is moved unless all are there, and their names inside are free", fmt.Sprintf("ioctl(%s, SIOCGIFINDEX, %q), ioctl(%s, SIOCGIFINDEX, %q) = ENODEV", outer, name, inner, inside),
 			func(r *plan.Run) error { return movable(r, name, inside) })
 	}
 	for _, name := range names {

@@ -314,6 +314,8 @@ func validateNetDevices(s *specs.Spec) error {
 		switch {
 		case !interfaceName(name):
 			return fmt.Errorf("%s: %q is no name of a network interface", pointer, name)
+		case name == "lo":
+			return fmt.Errorf("%s: every network has a loopback interface of its own", pointer)
 		case !interfaceName(bare) || len(inside) > maxInterface:
 			return fmt.Errorf("%s/name: %q is no name of a network interface", pointer, inside)
 		case taken[inside] != "" && bare == inside:

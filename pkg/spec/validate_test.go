@@ -169,6 +169,7 @@ func TestValidate(t *testing.T) {
 		{"a network device without a name", devices("", "c"), `/linux/netDevices/: "" is no name of a network interface`},
 		{"a network device with two numbers", devices("eth0", "a%d%d"), `/linux/netDevices/eth0/name: "a%d%d" is no name of a network interface`},
 		{"a host's network device with a number", devices("eth%d", ""), `/linux/netDevices/eth%d: "eth%d" is no name of a network interface`},
+		{"loopback as a network device", devices("lo", "other"), "/linux/netDevices/lo: every network has a loopback interface of its own"},
 		{"two network devices of one name", devices("a", "b", "b", ""), `/linux/netDevices/b/name: "b" is what a is to be called`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

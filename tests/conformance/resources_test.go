@@ -89,7 +89,7 @@ var resources = []must{
 		s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}
 	}, script: "cut -d' ' -f2 /proc/self/numa_maps | head -n 1", want: "bind:0"},
 	{section: "config-linux.md, Seccomp", text: "names must have an entry", edit: filter(specs.ActAllow, specs.LinuxSyscall{Action: specs.ActErrno}), check: notCreated},
-	{section: "config-linux.md, Seccomp", text: "errnoRet of an action that has none is an error", edit: filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"getcwd"}, Action: specs.ActKill, ErrnoRet: new(uint(5))}), check: notCreated},
+	{section: "config-linux.md, Seccomp", text: "errnoRet of an action that has none is an error", edit: filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"swapon"}, Action: specs.ActKill, ErrnoRet: new(uint(5))}), check: notCreated},
 	{section: "config.md, Valid values", text: "an unknown rootfsPropagation", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "loud" }, check: notCreated},
 	{section: "config.md, Valid values", text: "an unknown namespace", edit: with(specs.LinuxNamespace{Type: "moon"}), check: notCreated},
 	{section: "config.md, Valid values", text: "a version that is not 1.x", edit: func(s *specs.Spec) { s.Version = "2.0.0" }, check: notCreated},
