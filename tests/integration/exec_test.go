@@ -153,10 +153,14 @@ func TestThreadsThatExec(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "rootfs/again"), []byte("exec sh /again\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 5 {
+	rounds, looks := 5, 20
+	if testing.Short() {
+		rounds, looks = 2, 5
+	}
+	for range rounds {
 		c.create(dir)
 		c.must("start", c.id)
-		for range 20 {
+		for range looks {
 			c.wants(specs.StateRunning)
 			if r := c.call("exec", c.id, "true"); r.status != 0 {
 				t.Fatal(r)

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The first thread never ends, so no test may have it.
+func init() { runtime.LockOSThread() }
+
 // ownNetwork takes this test, and what it starts, into a network of its own.
 // The test's thread ends with it.
 func ownNetwork(t *testing.T) {

@@ -215,7 +215,7 @@ func TestCreateFindsFaults(t *testing.T) {
 		{"directory", `exec: "/etc": permission denied`, []string{"/etc"}, nil},
 		{"no program", `exec: "/etc/passwd": permission denied`, []string{"/etc/passwd"}, nil},
 		{"terminal", "cannot allocate tty if runc will detach without setting console socket", []string{"done"}, func(s *specs.Spec) { s.Process.Terminal = true }},
-		{"systemd", "--systemd-cgroup is not supported yet", []string{"done"}, nil},
+		{"systemd", `expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups`, []string{"done"}, nil},
 		{"hook", "error running createRuntime hook #0: /bin/false: exit status 1", []string{"done"}, func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}}
 		}},

@@ -61,10 +61,17 @@ func (s *suite) read(events io.Reader) {
 	}
 }
 
+// long is how many seconds a test may take before its time is printed: a tier
+// has only some minutes.
+const long = 10
+
 func (s *suite) endTest(e event, p *tests) {
 	said := p.said[e.Test]
 	delete(p.said, e.Test)
 	p.ended++
+	if e.Elapsed > long && !strings.Contains(e.Test, "/") {
+		fmt.Printf("      %s: %.0f s\n", e.Test, e.Elapsed)
+	}
 	switch {
 	case e.Action == "pass":
 		s.passed++

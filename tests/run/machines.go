@@ -26,7 +26,7 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 // runtime, not the kernel. Systemd has a machine of its own, in tests/vm; and
 // the machine has no newuidmap(1).
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
-	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestSystemd|TestRootlessHelpers|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
+	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestSystemd|TestRootlessHelpers|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
