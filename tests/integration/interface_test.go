@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -21,6 +22,9 @@ func init() { runtime.LockOSThread() }
 // The test's thread ends with it.
 func ownNetwork(t *testing.T) {
 	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
