@@ -241,7 +241,11 @@ func removeCgroups(t *testing.T, name string) {
 			return nil
 		})
 		for i := len(all) - 1; i >= 0; i-- {
-			if err := os.Remove(all[i]); err != nil {
+			err := os.Remove(all[i])
+			for end := time.Now().Add(patience); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = os.Remove(all[i]) {
+				time.Sleep(10 * time.Millisecond) // what was in it is just ending
+			}
+			if err != nil {
 				t.Errorf("a cgroup is left: %v", err)
 			}
 		}
