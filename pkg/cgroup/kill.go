@@ -31,11 +31,12 @@ func (g Group) Procs() ([]int, error) {
 }
 
 // procs reads cgroup.procs. A process outside the caller's PID namespace
-// stands there as 0 and is left out.
+// stands there as 0 and is left out. Those of a threaded cgroup are listed by
+// the one above that its threads belong to.
 func (p Place) procs() ([]int, error) {
 	text, err := read(p.Dir + "/cgroup.procs")
 	switch {
-	case gone(err):
+	case gone(err), errors.Is(err, unix.EOPNOTSUPP):
 		return nil, nil
 	case err != nil:
 		return nil, err

@@ -110,7 +110,9 @@ func (g Group) ScopeProperties(id string, pid int, annotations map[string]string
 		{"PIDs", []uint32{uint32(pid)}},
 	}
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if name, ok := strings.CutPrefix(key, propertyPrefix); ok {
+		// Those above but the Description are not for others to choose.
+		name, ok := strings.CutPrefix(key, propertyPrefix)
+		if ok && !slices.ContainsFunc(list[1:], func(p Property) bool { return p.Name == name }) && name != "Delegate" {
 			list = append(list, Property{name, Text(annotations[key])})
 		}
 	}

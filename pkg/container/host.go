@@ -64,7 +64,7 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 // place is the container's place among the cgroups.
 func place(id, path string, scope bool) (cgroup.Group, error) {
 	if scope {
-		if os.Geteuid() != 0 {
+		if Rootless() {
 			return cgroup.Group{}, errors.New("systemd makes cgroups for root alone: to ask a user's own is not supported yet")
 		}
 		layout, err := cgroup.DetectUnits()
@@ -145,18 +145,23 @@ func home(root string, s *specs.Spec) string {
 			return nil, err
 		}
 		defer unix.Close(dir)
-		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
-			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		// To open a device does something, whatever comes after it.
+		path, err := unix.Openat2(dir, name, &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 		})
 		if err != nil {
 			return nil, err
 		}
-		defer unix.Close(fd)
+		defer unix.Close(path)
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxPasswd {
+		if err := unix.Fstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxPasswd {
 			return nil, errors.Join(err, fs.ErrNotExist)
 		}
+		fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
 		text := make([]byte, st.Size)
 		n, err := unix.Read(fd, text)
 		return text[:max(n, 0)], err

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
@@ -193,6 +194,9 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	// The kernel kills the container when the thread that made it ends.
 	runtime.LockOSThread()
 	if c.process, err = forkexec.Start(p, run); err != nil {
+		if errors.Is(err, ErrUnitExists) {
+			c.Host.Cgroup = cgroup.Group{} // it is another's, and not to be taken away
+		}
 		return err
 	}
 	if err := c.note(Creating); err != nil {

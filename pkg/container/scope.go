@@ -23,6 +23,9 @@ type Units interface {
 	Stop(unit string) error
 }
 
+// ErrUnitExists says that a unit has the name already.
+var ErrUnitExists = errors.New("systemd has a unit of this name")
+
 var errNoUnits = errors.New("systemd makes the cgroups of this container, and this program does not know it")
 
 // keeper is the input that is the pidfd of a process which keeps a unit alive,
@@ -81,6 +84,7 @@ func keep() (pid, pidfd int, err error) {
 	b.Do("it needs nothing of its own", plan.Clone3(0, ""))
 	b.Section(plan.Child, "keeper", "wait")
 	b.Do("if the runtime is killed, this process is too", plan.DieWithParent())
+	b.Do("and systemd may end it", plan.UnblockSignals())
 	b.Do("until then it waits", plan.Forever())
 	proc, err := forkexec.Start(b.Plan(), &plan.Run{Fd: make(map[plan.Reg]int)})
 	if err != nil {
@@ -109,8 +113,8 @@ func (r *Runtime) limit(s *State, limits *specs.LinuxResources) error {
 	return r.Units.Set(s.Host.Cgroup.Unit, properties)
 }
 
-// stop has systemd forget the unit of a container. Where making it has failed
-// the keeper may be left in it, who does not listen to systemd's SIGTERM.
+// stop has systemd forget the unit of a container. Where a later step has failed
+// the keeper may be left in it.
 func (r *Runtime) stop(s *State) error {
 	if s.Host.Cgroup.Unit == "" {
 		return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/container"
 )
 
 // patience bounds the wait for an answer of systemd's.
@@ -34,6 +35,9 @@ func (Units) Start(unit string, properties []cgroup.Property) error {
 		_ = c.ResetFailedUnitContext(ctx, unit)
 		done := make(chan string, 1)
 		if _, err := c.StartTransientUnitContext(ctx, unit, "replace", list, done); err != nil {
+			if named(err, "UnitExists") {
+				err = fmt.Errorf("%w: %w", container.ErrUnitExists, err)
+			}
 			return err
 		}
 		return result(ctx, unit, done)
@@ -60,7 +64,7 @@ func (Units) Stop(unit string) error {
 		if err == nil {
 			err = result(ctx, unit, done)
 		}
-		if missing(err) {
+		if named(err, "NoSuchUnit") {
 			err = nil
 		}
 		_ = c.ResetFailedUnitContext(ctx, unit) // it is not there, most often
@@ -68,10 +72,10 @@ func (Units) Stop(unit string) error {
 	})
 }
 
-// missing says whether systemd knows no such unit.
-func missing(err error) bool {
+// named says whether an error is systemd's of that name.
+func named(err error, name string) bool {
 	var e dbus.Error
-	return errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.NoSuchUnit"
+	return errors.As(err, &e) && e.Name == "org.freedesktop.systemd1."+name
 }
 
 // result waits for the end of a job.

@@ -30,7 +30,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec"},
 
 	// Who else makes cgroups.
-	{"pkg/systemd", "pkg/cgroup"},
+	{"pkg/systemd", "pkg/cgroup pkg/container"},
 
 	// Images: they know nothing of containers, and meet them in a bundle.
 	{"pkg/image", ""},
