@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,23 +184,20 @@ func weightOf(text string) (any, error) { return amount(strings.TrimPrefix(text,
 
 // bitmap is a list of numbers, such as 0-3,7, as bits, the lowest byte first.
 func bitmap(list string) (any, error) {
+	parts := strings.Split(list, ",")
+	for i, part := range parts {
+		parts[i] = strings.TrimSpace(part)
+	}
+	numbers, err := plan.Numbers(strings.Join(parts, ","))
+	if err != nil {
+		return nil, err
+	}
 	var bits []byte
-	for part := range strings.SplitSeq(list, ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			to = from
+	for _, n := range numbers {
+		for len(bits) <= n/8 {
+			bits = append(bits, 0)
 		}
-		low, err := strconv.ParseUint(from, 10, 16)
-		high, e := strconv.ParseUint(to, 10, 16)
-		if err = errors.Join(err, e); err != nil {
-			return nil, err
-		}
-		for n := low; n <= high; n++ {
-			for uint64(len(bits)) <= n/8 {
-				bits = append(bits, 0)
-			}
-			bits[n/8] |= 1 << (n % 8)
-		}
+		bits[n/8] |= 1 << (n % 8)
 	}
 	return bits, nil
 }

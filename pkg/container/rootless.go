@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -21,10 +22,10 @@ func Rootless() bool { return os.Geteuid() != 0 || nested() }
 
 // nested says whether this process is in a user namespace that maps ids, as
 // the first one does not.
-func nested() bool {
+var nested = sync.OnceValue(func() bool {
 	text, err := spec.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
-}
+})
 
 // rootless finds out what the runtime can't do, for want of privileges.
 func (h *Host) rootless(s *specs.Spec) error {

@@ -46,15 +46,14 @@ func Maps(b *plan.Builder, s *specs.Spec, h Host) {
 		return
 	}
 	b.Section(plan.Parent, "maps", "say who the users inside are outside")
-	switch {
-	case h.Owner == nil:
-		planMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
-		planMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
-	case h.Alone(s):
+	alone := h.Alone(s)
+	if alone {
 		planProc(b, "/linux/gidMappings", "no group can be left to get around what it is denied", "setgroups", "deny")
+	}
+	if alone || h.Owner == nil {
 		planMap(b, "/linux/uidMappings", "uid_map", s.Linux.UIDMappings)
 		planMap(b, "/linux/gidMappings", "gid_map", s.Linux.GIDMappings)
-	default:
+	} else {
 		helpMap(b, h, "/linux/uidMappings", "/usr/bin/newuidmap", s.Linux.UIDMappings)
 		helpMap(b, h, "/linux/gidMappings", "/usr/bin/newgidmap", s.Linux.GIDMappings)
 	}

@@ -123,3 +123,28 @@ func Personality(is32 bool) Call {
 	}
 	return call("personality", unix.SYS_PERSONALITY, named(0, "PER_LINUX"))
 }
+
+// maxNumber is above every processor and node that kernels know.
+const maxNumber = 8192
+
+// Numbers reads a list such as 0-3,7, cpuset(7).
+func Numbers(list string) (all []int, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+		low, err := strconv.ParseUint(from, 10, 16)
+		high, e := strconv.ParseUint(to, 10, 16)
+		if err != nil || e != nil || low > high || high > maxNumber {
+			return nil, fmt.Errorf("%q is no list of numbers up to %d, such as 0-3,7", list, maxNumber)
+		}
+		for n := low; n <= high; n++ {
+			all = append(all, int(n))
+		}
+	}
+	return all, nil
+}

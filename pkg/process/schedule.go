@@ -3,8 +3,6 @@ package process
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -89,7 +87,7 @@ func memoryPolicy(m *specs.LinuxMemoryPolicy) (c plan.Call, err error) {
 		}
 		flags = append(flags, string(f))
 	}
-	nodes, err := numbers(m.Nodes)
+	nodes, err := plan.Numbers(m.Nodes)
 	if err != nil {
 		return c, fmt.Errorf("/linux/memoryPolicy/nodes: invalid memory policy nodes: %w", err)
 	}
@@ -115,7 +113,7 @@ func FinalAffinity(b *plan.Builder, s *specs.Spec) error {
 }
 
 func affinity(b *plan.Builder, field, list, when string) error {
-	cpus, err := numbers(list)
+	cpus, err := plan.Numbers(list)
 	if err != nil {
 		return fmt.Errorf("/process/execCPUAffinity/%s: %w", field, err)
 	}
@@ -126,29 +124,4 @@ func affinity(b *plan.Builder, field, list, when string) error {
 	b.At("/process/execCPUAffinity/" + field)
 	b.Do(when+", on these processors alone", plan.Affinity(cpus))
 	return nil
-}
-
-// maxNumber is above every processor and node that kernels know.
-const maxNumber = 8192
-
-// numbers reads a list such as 0-3,7, cpuset(7).
-func numbers(list string) (all []int, err error) {
-	if list == "" {
-		return nil, nil
-	}
-	for part := range strings.SplitSeq(list, ",") {
-		from, to, isRange := strings.Cut(part, "-")
-		if !isRange {
-			to = from
-		}
-		low, err := strconv.ParseUint(from, 10, 16)
-		high, e := strconv.ParseUint(to, 10, 16)
-		if err != nil || e != nil || low > high || high > maxNumber {
-			return nil, fmt.Errorf("%q is no list of numbers up to %d, such as 0-3,7", list, maxNumber)
-		}
-		for n := low; n <= high; n++ {
-			all = append(all, int(n))
-		}
-	}
-	return all, nil
 }

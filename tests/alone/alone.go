@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -84,4 +85,22 @@ func build(file string) error {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// Cover has a file hold something else for a test, in these tests' own mounts.
+func Cover(t *testing.T, name, text string) {
+	t.Helper()
+	other := filepath.Join(t.TempDir(), "file")
+	err := errors.Join(os.WriteFile(other, []byte(text), 0o644), os.Chmod(other, 0o644))
+	if err == nil {
+		err = syscall.Mount(other, name, "", syscall.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(name, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // rootless is the user without privileges of these tests.
@@ -195,9 +196,9 @@ func TestRootlessDelegated(t *testing.T) {
 // know whose they are.
 func TestRootlessHelpers(t *testing.T) {
 	h, s := newRootless(t, "sh", "-c", "id; cat /proc/self/uid_map; echo >/tmp/file")
-	cover(t, "/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nrootless:x:%d:%[1]d::/:/bin/sh\n", rootless))
-	cover(t, "/etc/subuid", "rootless:300000:65536\n")
-	cover(t, "/etc/subgid", "rootless:300000:65536\n")
+	alone.Cover(t, "/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nrootless:x:%d:%[1]d::/:/bin/sh\n", rootless))
+	alone.Cover(t, "/etc/subuid", "rootless:300000:65536\n")
+	alone.Cover(t, "/etc/subgid", "rootless:300000:65536\n")
 	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: rootless, Size: 1}, {ContainerID: 1, HostID: 300000, Size: 65535}}
 	s.Linux.UIDMappings, s.Linux.GIDMappings = maps, maps
 	s.Process.User = specs.User{UID: 7, GID: 8, AdditionalGids: []uint32{9}}
@@ -219,22 +220,4 @@ func TestRootlessHelpers(t *testing.T) {
 	if r.status != 1 || !strings.Contains(r.stderr, "newuidmap") || !strings.Contains(r.stderr, "not allowed") {
 		t.Errorf("ids that are not his: %v", r)
 	}
-}
-
-// cover has a file hold something else for a test, in these tests' own mounts.
-func cover(t *testing.T, name, text string) {
-	t.Helper()
-	other := filepath.Join(temp(t), "file")
-	err := os.WriteFile(other, []byte(text), 0o644)
-	if err == nil {
-		err = unix.Mount(other, name, "", unix.MS_BIND, "")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(name, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // TestRootlessPodman has Podman run by a user without privileges. Podman makes a
@@ -34,7 +34,7 @@ func TestRootlessPodman(t *testing.T) {
 		"/etc/group":  fmt.Sprintf("root:x:0:\nrootless:x:%d:\n", user),
 		"/etc/subuid": "rootless:300000:65536\n", "/etc/subgid": "rootless:300000:65536\n",
 	} {
-		cover(t, name, text)
+		alone.Cover(t, name, text)
 	}
 	env := []string{
 		"CONTAINERS_CONF=" + conf, "ROOTFS=" + rootfs(t), "HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + short(dir), "TMPDIR=" + dir + "/home", "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
@@ -54,22 +54,4 @@ func TestRootlessPodman(t *testing.T) {
 			}
 		})
 	}
-}
-
-// cover has a file hold something else for a test, in these tests' own mounts.
-func cover(t *testing.T, name, text string) {
-	t.Helper()
-	other := filepath.Join(t.TempDir(), "file")
-	err := errors.Join(os.WriteFile(other, []byte(text), 0o644), os.Chmod(other, 0o644))
-	if err == nil {
-		err = unix.Mount(other, name, "", unix.MS_BIND, "")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(name, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -40,20 +40,8 @@ const policy = `(handleunknown allow)
 // TestSELinux labels a container, its mounts and a process that enters it, on
 // a kernel that has SELinux.
 func TestSELinux(t *testing.T) {
-	dir := t.TempDir()
-	for _, d := range []string{"bin", "proc", "dev", "sys", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, "rootfs", d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	busybox, err := os.ReadFile("/bin/busybox")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "rootfs/bin/busybox"), busybox, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "policy.cil"), []byte(policy), 0o600)
-	}
-	if err != nil {
+	dir := bundle(t)
+	if err := os.WriteFile(filepath.Join(dir, "policy.cil"), []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	compile := exec.Command("secilc", "-c", "33", "-o", "policy", "-f", "/dev/null", "policy.cil")
