@@ -66,7 +66,12 @@ func (g Group) Create(b *plan.Builder, r *specs.LinuxResources, always ...specs.
 	b.At(g.Pointer)
 	for _, p := range g.Places {
 		act(b, "a directory here is a cgroup: the kernel fills it with files", callText("mkdir", p.Dir),
-			func(*plan.Run) error { return p.mkdir(g.Unit != "") })
+			func(run *plan.Run) error {
+				if g.Unit != "" && p.trimmed() {
+					return p.mkdirHeld(run.Lent[Keeper])
+				}
+				return p.mkdir(g.Unit != "")
+			})
 		switch {
 		case p.V2:
 			p.delegate(b, limits)

@@ -222,6 +222,27 @@ func quotaProperties(quota, period string) (list []Property) {
 	return append(list, Property{"CPUQuotaPerSecUSec", perSecond})
 }
 
+// Keeper is the input that is the PID of the process that a unit begins with.
+const Keeper plan.Reg = "keeper/pid"
+
+// trimmed says whether systemd takes empty cgroups away that it has not made:
+// in the one version 1 hierarchy that is not handed over to us.
+func (p Place) trimmed() bool { return !p.V2 && slices.Contains(p.Controllers, "devices") }
+
+// mkdirHeld makes the directory, and moves a process into it before systemd
+// finds it empty.
+func (p Place) mkdirHeld(pid int) (err error) {
+	for range 100 {
+		if err = p.mkdir(true); err == nil {
+			err = write(p.Dir+"/cgroup.procs", strconv.Itoa(pid))
+		}
+		if !gone(err) {
+			return err
+		}
+	}
+	return err
+}
+
 // InScope has the child say that it is in the cgroup of a version 1 unit: until
 // then somebody else keeps the unit alive.
 func (g Group) InScope(b *plan.Builder) {

@@ -47,6 +47,7 @@ func scope(b *plan.Builder, s *specs.Spec, h Host) error {
 	b.Act("a unit begins with a process, and the container's is not there yet", keeper.String()+" = clone3({flags=CLONE_PIDFD}), which waits", func(r *plan.Run) error {
 		var err error
 		pid, r.Fd[keeper], err = keep()
+		r.Lent[cgroup.Keeper] = pid
 		return err
 	})
 	b.Act("it writes this tree alone, and makes a cgroup for the container that it leaves to us",

@@ -111,7 +111,6 @@ limits() {
 }
 cd /tmp
 until [ -S /run/systemd/private ]; do sleep 0.1; done
-sleep 3 # as it begins, systemd takes away empty cgroups of version 1, ours too
 minictr --systemd-cgroup create --bundle /bundle one >/tmp/out </dev/null || cat /tmp/out
 minictr state one | grep status
 minictr start one
