@@ -27,8 +27,8 @@ func featuresCommand(*pflag.FlagSet) action {
 			OCIVersionMax: specs.Version,
 			Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 			MountOptions:  namespace.Options(),
-			// It takes the limits away.
-			PotentiallyUnsafeConfigAnnotations: []string{spec.Unlimited},
+			// The limits are taken away; systemd is told of what else a unit has.
+			PotentiallyUnsafeConfigAnnotations: []string{spec.Unlimited, cgroup.PropertyPrefix},
 			Linux: &features.Linux{
 				Namespaces:   namespace.Kinds(),
 				Capabilities: plan.CapNames[:],

@@ -75,9 +75,6 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.preserve < 0 {
-		return nil, nil, fmt.Errorf("--preserve-fds: %d is no number of descriptors", o.preserve)
-	}
 	if n := os.Getenv("LISTEN_FDS"); n != "" && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) { // sd_listen_fds(3)
 		count, err := strconv.Atoi(n)
 		if err != nil || count < 0 {
@@ -86,11 +83,6 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 		o.preserve += count
 		s.Process.Env = append(s.Process.Env, "LISTEN_FDS="+n, "LISTEN_PID=1")
 	}
-	for fd := range o.preserve {
-		if err := unix.Fstat(3+fd, new(unix.Stat_t)); err != nil {
-			return nil, nil, fmt.Errorf("--preserve-fds: descriptor %d: %w", 3+fd, err)
-		}
-	}
 	ctr, err := c.notified().New(container.Config{ID: c.args[0], Bundle: bundle, Detached: detached, Scope: c.systemdCgroup})
 	return s, ctr, err
 }
@@ -98,6 +90,14 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 // options connects the console socket, if there is one.
 func (o *startFlags) options(s *specs.Spec, detached bool) (container.Options, error) {
 	options := container.Options{Preserved: o.preserve, OldKeys: o.noNewKeyring}
+	if o.preserve < 0 {
+		return options, fmt.Errorf("--preserve-fds: %d is no number of descriptors", o.preserve)
+	}
+	for fd := range o.preserve {
+		if err := unix.Fstat(3+fd, new(unix.Stat_t)); err != nil {
+			return options, fmt.Errorf("--preserve-fds: descriptor %d: %w", 3+fd, err)
+		}
+	}
 	terminal := s.Process.Terminal
 	switch {
 	case detached && terminal && o.consoleSocket == "":

@@ -36,8 +36,8 @@ func Names(list []Property) string {
 // A Text is a value as people write it: 'a string', true, 5, uint32 5.
 type Text string
 
-// propertyPrefix is that of annotations that name properties.
-const propertyPrefix = "org.systemd.property."
+// PropertyPrefix is that of annotations that name properties of units.
+const PropertyPrefix = "org.systemd.property."
 
 // DetectUnits is Detect, for Scope: it reads where systemd's own processes are,
 // which is below the root of its tree.
@@ -110,7 +110,7 @@ func (g Group) ScopeProperties(id string, pid int, annotations map[string]string
 	}
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		// Those above but the Description are not for others to choose.
-		name, ok := strings.CutPrefix(key, propertyPrefix)
+		name, ok := strings.CutPrefix(key, PropertyPrefix)
 		if ok && !slices.ContainsFunc(list[1:], func(p Property) bool { return p.Name == name }) && name != "Delegate" {
 			list = append(list, Property{name, Text(annotations[key])})
 		}

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 
 // A container that waits has two named pipes, fifo(7), in its directory. Its
 // process is the stub by then. It has both open for reading and writing, so
-// that neither ever ends for it, and waits for a byte on the one, which it
-// passes on to the other. There it reports a failure as well; when it has
-// become the program both are closed.
+// that neither ever ends for it. The one is full, and it waits until there is
+// room for what it writes; to the other it writes its answer, and a failure as
+// well. When it has become the program both are closed.
 
 // fifos makes them, and opens them for the child.
 func fifos(b *plan.Builder, h Host) {
@@ -37,9 +38,26 @@ func fifos(b *plan.Builder, h Host) {
 		})
 		b.Act("it never ends for the process, which has both ends", fmt.Sprintf("%s = open(%q, O_RDWR|O_CLOEXEC)", f.reg, path), openFifo(f.reg, path, unix.O_RDWR))
 	}
+	fill(b, process.Start)
 	path := filepath.Join(h.Dir, reportFifo)
 	b.Act("the runtime listens", fmt.Sprintf("%s = open(%q, O_RDONLY|O_CLOEXEC)", plan.ReportEnd, path), openFifo(plan.ReportEnd, path, unix.O_RDONLY))
 }
+
+// fill makes a pipe full: who writes more waits until it is read.
+func fill(b *plan.Builder, pipe plan.Reg) {
+	b.Act("it has room for a page", fmt.Sprintf("fcntl(%s, F_SETPIPE_SZ, 1)", pipe), func(r *plan.Run) error {
+		_, err := unix.FcntlInt(uintptr(r.Fd[pipe]), unix.F_SETPIPE_SZ, 1)
+		return err
+	})
+	b.Act("who writes more waits until it is read", fmt.Sprintf(`write(%s, "\0"..., PAGE_SIZE)`, pipe), func(r *plan.Run) error {
+		_, err := unix.Write(r.Fd[pipe], make([]byte, os.Getpagesize()))
+		return err
+	})
+}
+
+// drain reads what makes a pipe full, or what was written when there was room;
+// nothing is left if there is no writer any more.
+func drain(pipe int) (n int, err error) { return unix.Read(pipe, make([]byte, os.Getpagesize())) }
 
 func openFifo(reg plan.Reg, path string, flags int) func(*plan.Run) error {
 	return func(r *plan.Run) (err error) {
@@ -90,7 +108,11 @@ func (r *Runtime) Begin(id string) error {
 	if err != nil {
 		return err
 	}
-	n, err := r.listen(s)
+	err = s.mayBegin()
+	var n *notifier
+	if err == nil {
+		n, err = r.listen(s)
+	}
 	if err == nil {
 		err = r.start(s)
 	}
@@ -98,12 +120,12 @@ func (r *Runtime) Begin(id string) error {
 		n.close()
 		return err
 	}
+	r.afterStart(s)
 	r.warn(n.pass(s, true))
 	return nil
 }
 
-// start is Begin of a container whose lock is held.
-func (r *Runtime) start(s *State) error {
+func (s *State) mayBegin() error {
 	switch status, err := s.Status(); {
 	case err != nil:
 		return err
@@ -114,6 +136,11 @@ func (r *Runtime) start(s *State) error {
 	case status != specs.StateCreated:
 		return errors.New("cannot start an already running container")
 	}
+	return nil
+}
+
+// start is Begin of a container that waits, and whose lock is held.
+func (r *Runtime) start(s *State) error {
 	if err := r.beforeStart(s); err != nil {
 		return errors.Join(err, s.kill())
 	}
@@ -122,26 +149,28 @@ func (r *Runtime) start(s *State) error {
 		return fmt.Errorf("open %s: %w", reportFifo, err)
 	}
 	defer unix.Close(report)
-	begin, err := unix.Open(filepath.Join(r.dir(s.ID), startFifo), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENXIO) { // nobody has it open
-		return errors.New("cannot start a container that has stopped")
+	if err := r.tell(s); err != nil {
+		return err
 	}
+	return r.answer(s, report)
+}
+
+// tell tells a process that waits to begin.
+func (r *Runtime) tell(s *State) error {
+	fifo, err := unix.Open(filepath.Join(r.dir(s.ID), startFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", startFifo, err)
 	}
-	if err := tell(begin); err != nil {
-		return err
+	defer unix.Close(fifo)
+	switch n, err := drain(fifo); {
+	case errors.Is(err, unix.EAGAIN): // a start that was killed has told it just now
+		return errors.New("cannot start an already running container")
+	case err != nil:
+		return fmt.Errorf("read %s: %w", startFifo, err)
+	case n == 0:
+		return errors.New("cannot start a container that has stopped")
 	}
-	if err := r.answer(s, report); err != nil {
-		return err
-	}
-	r.afterStart(s)
 	return nil
-}
-
-func tell(fifo int) error {
-	_, err := unix.Write(fifo, []byte{1})
-	return errors.Join(err, unix.Close(fifo))
 }
 
 // answer waits until the process has become the program, or for its report of

@@ -117,7 +117,11 @@ func (r *Runtime) Delete(id string, force bool) error {
 
 // deleteDetached removes a container that has stopped, or that waits.
 func (r *Runtime) deleteDetached(id string, force bool) (err error) {
-	own, s, err := r.hold(id)
+	hold := r.hold
+	if force {
+		hold = r.seize
+	}
+	own, s, err := hold(id)
 	if err != nil {
 		return err
 	}
@@ -149,8 +153,29 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 }
 
 // hold takes the lock of a detached container, and reads its state.
-func (r *Runtime) hold(id string) (own lock, s *State, err error) {
-	if own, err = flock(r.dir(id), unix.LOCK_EX); err != nil {
+func (r *Runtime) hold(id string) (lock, *State, error) {
+	own, err := flock(r.dir(id), unix.LOCK_EX)
+	return r.holding(id, own, err)
+}
+
+// seize is hold by force: whatever another command waits for in the container
+// is killed.
+func (r *Runtime) seize(id string) (lock, *State, error) {
+	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return -1, nil, fmt.Errorf("container %s is killed, but another command that is at work on it, in a hook of the host's perhaps, has not ended within %v", id, patience)
+		}
+		if s, err := r.read(id); err == nil {
+			_ = s.kill() // what can't be killed holds the lock on
+		}
+		own, err = flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	return r.holding(id, own, err)
+}
+
+func (r *Runtime) holding(id string, own lock, err error) (_ lock, s *State, _ error) {
+	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
 			err = fmt.Errorf("%w: %s", ErrNotExist, id)
 		}
@@ -185,12 +210,11 @@ func (r *Runtime) remove(s *State) (err error) {
 	}
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
+	if err := RemoveBundle(filepath.Join(dir, notifyHidden)); err != nil { // the container's root may have files there
+		return err
+	}
 	for _, name := range files {
-		err := unix.Unlink(filepath.Join(dir, name))
-		if errors.Is(err, unix.EISDIR) {
-			err = unix.Rmdir(filepath.Join(dir, name))
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := unix.Unlink(filepath.Join(dir, name)); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}

@@ -29,22 +29,15 @@ func gate(b *plan.Builder, s *specs.Spec) {
 	}
 	b.Section(plan.Parent, "gate", "a pipe that is full, at which the process waits")
 	b.At("/linux/seccomp/listenerPath")
-	b.Act("it takes single messages", "pipe2([$gate/runtime, $gate], O_DIRECT|O_CLOEXEC)", func(r *plan.Run) error {
+	b.Act("the runtime has one end, and the process the other", "pipe2([$gate/runtime, $gate], O_CLOEXEC)", func(r *plan.Run) error {
 		var pipe [2]int
-		if err := unix.Pipe2(pipe[:], unix.O_DIRECT|unix.O_CLOEXEC); err != nil {
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 			return fmt.Errorf("pipe2: %w", err)
 		}
 		r.Fd[process.GateEnd], r.Fd[process.Gate] = pipe[0], pipe[1]
 		return nil
 	})
-	b.Act("it has room for one", "fcntl($gate, F_SETPIPE_SZ, 1)", func(r *plan.Run) error {
-		_, err := unix.FcntlInt(uintptr(r.Fd[process.Gate]), unix.F_SETPIPE_SZ, 1)
-		return err
-	})
-	b.Act("who writes the next waits until this one is read", `write($gate, "\1", 1)`, func(r *plan.Run) error {
-		_, err := unix.Write(r.Fd[process.Gate], []byte{1})
-		return err
-	})
+	fill(b, process.Gate)
 }
 
 // handOver has the parent take the listener and send it.
@@ -67,22 +60,22 @@ func handOver(b *plan.Builder, s *specs.Spec, h Host, state func(pid int) *specs
 		return unix.Close(r.Fd[process.Gate])
 	})
 	for _, why := range [...]string{"there is room: the process may go on", "it has: the pipe is not needed any more"} {
-		b.Act(why, "read($gate/runtime, buf, 1)", func(r *plan.Run) error {
-			_, err := unix.Read(r.Fd[process.GateEnd], make([]byte, 1))
+		b.Act(why, "read($gate/runtime, buf, PAGE_SIZE)", func(r *plan.Run) error {
+			_, err := drain(r.Fd[process.GateEnd])
 			return err
 		})
 	}
 }
 
 // takeListener finds the listener of a process that waits: besides it and what
-// the program gets, the stub has three descriptors at the most.
+// the program gets, the stub has four descriptors at the most.
 func takeListener(pid, first int) (int, error) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return -1, fmt.Errorf("pidfd_open: %w", err)
 	}
 	defer unix.Close(pidfd)
-	for number := first; number <= first+3; number++ {
+	for number := first; number <= first+4; number++ {
 		fd, err := unix.PidfdGetfd(pidfd, number, 0)
 		if err != nil {
 			return -1, fmt.Errorf("pidfd_getfd: %w", err)
@@ -92,7 +85,7 @@ func takeListener(pid, first int) (int, error) {
 		}
 		_ = unix.Close(fd)
 	}
-	return -1, fmt.Errorf("none of its descriptors %d to %d is a listener", first, first+3)
+	return -1, fmt.Errorf("none of its descriptors %d to %d is a listener", first, first+4)
 }
 
 // sendListener sends a state and a listener over a connection of its own.

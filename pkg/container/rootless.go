@@ -31,12 +31,15 @@ var nested = sync.OnceValue(func() bool {
 func (h *Host) rootless(s *specs.Spec) error {
 	h.Nested = nested()
 	h.Process.Rootless = h.Nested
-	if os.Geteuid() == 0 || !namespace.Has(s, specs.UserNamespace) {
-		return nil
+	// Who may not change its groups can let nobody else, user_namespaces(7).
+	groups, err := spec.ReadFile("/proc/self/setgroups")
+	h.Process.NoGroups = err == nil && string(groups) == "deny\n"
+	if os.Geteuid() != 0 && namespace.Has(s, specs.UserNamespace) {
+		h.Process.Rootless = true
+		h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, help
+		h.Process.NoGroups = h.Process.NoGroups || h.Alone(s)
 	}
-	h.Process.Rootless = true
-	h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, help
-	if h.Process.NoGroups = h.Alone(s); h.Process.NoGroups && len(s.Process.User.AdditionalGids) > 0 {
+	if h.Process.NoGroups && len(s.Process.User.AdditionalGids) > 0 {
 		return errors.New("/process/user/additionalGids: there are no other groups in a user namespace of one id")
 	}
 	return nil

@@ -124,16 +124,19 @@ func (c *Container) start(s *specs.Spec, host Host, o Options) error {
 		if err := c.create(s, host, o); err != nil {
 			return err
 		}
-		return c.runtime.start(&c.State)
-	}
-	if err := c.build(s, host, o); err != nil {
-		return err
-	}
-	if err := c.process.Started(); err != nil {
-		return c.failed(err)
-	}
-	if err := c.stands(); err != nil {
-		return err
+		if err := c.runtime.start(&c.State); err != nil {
+			return err
+		}
+	} else {
+		if err := c.build(s, host, o); err != nil {
+			return err
+		}
+		if err := c.process.Started(); err != nil {
+			return c.failed(err)
+		}
+		if err := c.stands(); err != nil {
+			return err
+		}
 	}
 	c.runtime.afterStart(&c.State)
 	return nil
@@ -225,10 +228,10 @@ func (c *Container) Signal(sig unix.Signal) error { return c.process.Signal(sig)
 func (c *Container) Wait() (unix.WaitStatus, error) {
 	ws, err := c.process.Wait()
 	c.PID = 0
-	c.hear()
 	if !c.Host.OwnPIDs {
 		err = errors.Join(err, c.Host.Cgroup.Kill())
 	}
+	c.hear() // who is dead adds nothing to it
 	return ws, err
 }
 

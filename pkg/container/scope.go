@@ -84,17 +84,24 @@ func keep() (pid, pidfd int, err error) {
 	b.Section(plan.Parent, "clone", "a process that waits")
 	b.Do("it needs nothing of its own", plan.Clone3(0, ""))
 	b.Section(plan.Child, "keeper", "wait")
+	b.Do("the runtime alone listens", plan.Close(plan.ReportEnd))
 	b.Do("if the runtime is killed, this process is too", plan.DieWithParent())
-	b.Do("and systemd may end it", plan.UnblockSignals())
+	b.Do("this fails if it has been already", plan.Write(plan.Report, plan.Ready))
+	b.Do("nothing of the runtime's is kept, its lock least of all", plan.CloseAll())
+	b.Do("systemd may end it", plan.UnblockSignals())
 	b.Do("until then it waits", plan.Forever())
 	proc, err := forkexec.Start(b.Plan(), &plan.Run{Fd: make(map[plan.Reg]int)})
 	if err != nil {
 		return 0, -1, err
 	}
 	defer proc.Close()
-	if pidfd, err = unix.PidfdOpen(proc.PID, 0); err != nil {
+	err = proc.Ready()
+	if err == nil {
+		pidfd, err = unix.PidfdOpen(proc.PID, 0)
+	}
+	if err != nil {
 		proc.Kill()
-		return 0, -1, fmt.Errorf("pidfd_open: %w", err)
+		return 0, -1, fmt.Errorf("a process for the unit: %w", err)
 	}
 	return proc.PID, pidfd, nil
 }

@@ -185,10 +185,10 @@ const (
 	temporary   = ".tmp"
 )
 
-// files are all that a container's directory can hold, the state last.
+// files are all that a container's directory can hold but for the directory of
+// its socket, the state last.
 var files = [...]string{
-	processFile, processFile + temporary, startFifo, reportFifo, spec.ConfigFile, spec.ConfigFile + temporary, notifySocket, notifyDir, notifyHidden,
-	stateFile + temporary, stateFile,
+	processFile, processFile + temporary, startFifo, reportFifo, spec.ConfigFile, spec.ConfigFile + temporary, stateFile + temporary, stateFile,
 }
 
 // write writes the state file.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -59,13 +60,16 @@ func (b *birth) forget() {
 }
 
 // adopt takes the second child, which the first has made, for the process. The
-// first ends by itself.
+// first ends by itself, if nobody has stopped it.
 func (proc *Process) adopt(pid int) error {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return fmt.Errorf("pidfd_open: %w", err)
 	}
 	first := proc.PID
+	if err := pollIn(proc.pidfd, time.Now().Add(Deadline)); err != nil {
+		_ = proc.Signal(unix.SIGKILL)
+	}
 	proc.mu.Lock()
 	closeFd(&proc.pidfd)
 	proc.PID, proc.pidfd = pid, pidfd

@@ -225,46 +225,6 @@ func (proc *Process) read() error {
 	return nil
 }
 
-func (r *report) read(fd int, end time.Time) error {
-	n, err := Receive(fd, r.bytes(), end)
-	if n > 0 && err == nil && n < reportSize {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// Receive reads what a pipe has, as far as there is room; io.EOF is its end.
-func Receive(fd int, b []byte, end time.Time) (int, error) {
-	if err := pollIn(fd, end); err != nil {
-		return 0, err
-	}
-	n, err := unix.Read(fd, b)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("read of the report pipe: %w", err)
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-// Report waits until the process of a plan has become the program, or for its
-// report of a step that failed, a *StepError, on the pipe that was its Report.
-// Only then the plan is needed.
-func Report(fd int, end time.Time, of func() (*plan.Plan, error)) error {
-	var r report
-	if err := r.read(fd, end); errors.Is(err, io.EOF) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	p, err := of()
-	if err != nil {
-		return err
-	}
-	return stepError(p, r)
-}
-
 func stepError(p *plan.Plan, r report) error {
 	number := int(r.step)
 	for _, s := range p.Sections {
@@ -335,22 +295,5 @@ func closeFd(fd *int) {
 	if *fd >= 0 {
 		_ = unix.Close(*fd) // a pipe's or a pidfd's end: nothing can be lost
 		*fd = -1
-	}
-}
-
-// pollIn waits until fd can be read or has ended.
-func pollIn(fd int, end time.Time) error {
-	for {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("poll: %w", err)
-		case n == 0:
-			return ErrDeadline
-		default:
-			return nil
-		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 // container's root has in its place: the option tmpcopyup. What that is, a
 // plan can't know. The child attaches it like a copied mount.
 func CopyUp(b *plan.Builder, s *specs.Spec, h Host) {
+	c := &copier{memoryOf(s)}
 	for i, m := range s.Mounts {
 		o := optionsOf(m.Options)
 		if !o.copyUp {
@@ -37,7 +38,7 @@ func CopyUp(b *plan.Builder, s *specs.Spec, h Host) {
 					return err
 				}
 				r.Fd[sourceOf(i)] = fd
-				return copyUp(h.Rootfs, m.Destination, fd, memoryOf(s))
+				return c.copyUp(h.Rootfs, m.Destination, fd)
 			})
 	}
 }
@@ -76,9 +77,26 @@ func tmpfs(source string, o options) (mount int, err error) {
 	return mount, nil
 }
 
+// A copier copies files, as long as there is room for them in memory.
+type copier struct{ budget int64 }
+
+// entrySize is about what the kernel takes for a file in memory, in bytes.
+const entrySize = 1 << 10
+
+// maxDepth is how many directories may lie in one another: some descriptors are
+// open for each.
+const maxDepth = 200
+
+func (c *copier) take(bytes int64) error {
+	if c.budget -= bytes; c.budget < 0 {
+		return fmt.Errorf("there is more to copy than the memory that the container may have: %w", unix.ENOSPC)
+	}
+	return nil
+}
+
 // copyUp copies what is at a name inside a root to a directory. A name that is
 // not there has nothing to copy.
-func copyUp(root, name string, to int, budget int64) error {
+func (c *copier) copyUp(root, name string, to int) error {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", root, err)
@@ -98,16 +116,15 @@ func copyUp(root, name string, to int, budget int64) error {
 		return err
 	}
 	defer unix.Close(top)
-	c := copier{budget}
-	return c.tree(from, top)
+	return c.tree(from, top, 0)
 }
-
-// A copier copies files, as long as there is room for them.
-type copier struct{ budget int64 }
 
 // tree copies the owner and the mode of a directory, and all that is in
 // it. Entries are opened by their directories, and no link is followed.
-func (c *copier) tree(from, to int) error {
+func (c *copier) tree(from, to, depth int) error {
+	if depth == maxDepth {
+		return fmt.Errorf("more than %d directories in one another: %w", maxDepth, unix.ELOOP)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(from, &st); err != nil {
 		return err
@@ -123,16 +140,25 @@ func (c *copier) tree(from, to int) error {
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	for _, name := range names {
-		if err := c.entry(from, to, name); err != nil {
+		if err := c.entry(from, to, name, depth); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return err
 }
 
-func (c *copier) entry(from, to int, name string) error {
+func (c *copier) entry(from, to int, name string, depth int) error {
+	if err := c.take(entrySize); err != nil {
+		return err
+	}
+	// To open a device does something, so what it is comes first.
+	source, err := unix.Openat(from, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
 	var st unix.Stat_t
-	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstat(source, &st); err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -140,9 +166,9 @@ func (c *copier) entry(from, to int, name string) error {
 		if err := unix.Mkdirat(to, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
-		return both(from, to, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.O_RDONLY|unix.O_DIRECTORY, c.tree)
+		return both(source, to, name, unix.O_RDONLY|unix.O_DIRECTORY, func(in, out int) error { return c.tree(in, out, depth+1) })
 	case unix.S_IFREG:
-		return both(from, to, name, unix.O_RDONLY, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(in, out int) error {
+		return both(source, to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(in, out int) error {
 			if err := errors.Join(unix.Fchown(out, int(st.Uid), int(st.Gid)), unix.Fchmod(out, st.Mode&0o7777)); err != nil {
 				return err
 			}
@@ -150,7 +176,7 @@ func (c *copier) entry(from, to int, name string) error {
 		})
 	case unix.S_IFLNK:
 		target := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(from, name, target)
+		n, err := unix.Readlinkat(source, "", target)
 		if err == nil {
 			err = unix.Symlinkat(string(target[:n]), to, name)
 		}
@@ -160,20 +186,19 @@ func (c *copier) entry(from, to int, name string) error {
 	}
 }
 
-// both opens an entry of two directories.
-func both(from, to int, name string, in, out int, do func(in, out int) error) error {
-	const flags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	source, err := unix.Openat(from, name, in|flags, 0)
+// both opens a file or a directory, and what it is copied to.
+func both(source, to int, name string, flags int, do func(in, out int) error) error {
+	in, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", source), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(source)
-	target, err := unix.Openat(to, name, out|flags, 0o600)
+	defer unix.Close(in)
+	out, err := unix.Openat(to, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = do(source, target)
-	return errors.Join(err, unix.Close(target))
+	err = do(in, out)
+	return errors.Join(err, unix.Close(out))
 }
 
 // file copies what is written in a file, and leaves its holes.
@@ -192,8 +217,8 @@ func (c *copier) file(in, out int, size int64) error {
 		if at, err = unix.Seek(in, data, unix.SEEK_HOLE); err != nil {
 			return err
 		}
-		if c.budget -= at - data; c.budget < 0 {
-			return fmt.Errorf("there is more to copy than the memory that the container may have: %w", unix.ENOSPC)
+		if err := c.take(at - data); err != nil {
+			return err
 		}
 		if err := copyRange(in, out, data, at); err != nil {
 			return err

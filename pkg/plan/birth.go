@@ -26,11 +26,5 @@ func PidfdOpen(pid Reg) Call { return call("pidfd_open", unix.SYS_PIDFD_OPEN, pi
 // Exit ends the process, exit_group(2).
 func Exit() Call { return call("exit_group", unix.SYS_EXIT_GROUP, zero) }
 
-// PassByte waits for a byte in one pipe and passes it on to another,
-// splice(2): no memory is written to.
-func PassByte(from, to Reg) Call {
-	return call("splice", unix.SYS_SPLICE, from, null, to, null, n(1), zero)
-}
-
 // Forever waits for a signal that ends the process, ppoll(2).
 func Forever() Call { return call("ppoll", unix.SYS_PPOLL, null, zero, null, null, zero) }

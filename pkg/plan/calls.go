@@ -441,6 +441,11 @@ func CloseOnExec(first int) Call {
 		named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
 }
 
+// CloseAll closes every descriptor, close_range(2).
+func CloseAll() Call {
+	return call("close_range", unix.SYS_CLOSE_RANGE, zero, n(uint32(1<<32-1)), zero)
+}
+
 // UnblockSignals empties the signal mask, rt_sigprocmask(2).
 func UnblockSignals() Call {
 	return call("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, named(unix.SIG_SETMASK, "SIG_SETMASK"),

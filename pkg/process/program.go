@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,9 +23,11 @@ const maxPath = 256
 //
 // The child becomes the stub first, so that the program can never reach the
 // runtime's file through /proc/self/exe. A system call filter is loaded by
-// the stub, as late as can be: with no_new_privs after everything else, and
-// without it, which needs a privilege, before the privileges go; so then they
-// go in the stub.
+// the stub: with no_new_privs after everything else, and without it, which
+// needs a privilege, before the privileges go; so then they go in the stub.
+// Who waits to be told to begin has lost them, and has its filter: a neighbour
+// that takes it over gains nothing. A filter that lets no write(2) pass comes
+// after the wait, and is refused where the privileges would wait with it.
 //
 // A filter that asks an agent gives the process a listener. The runtime's part
 // of handing that over is laid by handOver; the process waits meanwhile.
@@ -39,6 +42,10 @@ func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder
 		return err
 	}
 	late := len(filter.Program) == 0 || s.Process.NoNewPrivileges
+	mute := len(filter.Program) > 0 && !filter.Passes("write", seccomp.Native())
+	if mute && h.Waits && !late {
+		return errors.New("/linux/seccomp: write does not pass, by which a process tells that it stands, and waits; with noNewPrivileges the filter can be loaded after that")
+	}
 	if late {
 		b.Section(plan.Child, "caps", "most of root's power goes, for ever")
 		drop(b, s, h)
@@ -68,24 +75,21 @@ func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder
 	if late {
 		dieWithParent(b, h) // before the pipe, which a dead runtime's child can't write to
 	}
-	if !filter.Listener {
+	if mute {
 		stands(b, h)
-	}
-	if !late {
-		load(b, filter, handOver)
-		drop(b, s, h)
 	}
 	if s.Process.NoNewPrivileges {
 		b.At("/process/noNewPrivileges")
 		b.Do("no program gives more privileges than this one has, not even a setuid one", plan.NoNewPrivs())
 	}
-	if !late {
-		dieWithParent(b, h) // a change of credentials would have undone it
-	}
-	if late && len(filter.Program) > 0 {
+	if len(filter.Program) > 0 {
 		load(b, filter, handOver)
 	}
-	if filter.Listener { // whoever creates a container has its listener sent
+	if !late {
+		drop(b, s, h)
+		dieWithParent(b, h) // a change of credentials would have undone it
+	}
+	if !mute {
 		stands(b, h)
 	}
 	b.Section(plan.Stub, "program", "the process becomes your program")
@@ -115,7 +119,8 @@ func stands(b *plan.Builder, h Host) {
 	b.At("/process")
 	b.Do("tell the runtime that the wall stands", plan.Write(plan.Report, plan.Ready))
 	if h.Waits {
-		b.Do("wait to be told, and answer by passing the word on", plan.PassByte(Start, plan.Report))
+		b.Do("wait to be told: this pipe is full until then", plan.Write(Start, "\x01"))
+		b.Do("answer that it has been", plan.Write(plan.Report, "\x01"))
 	}
 }
 

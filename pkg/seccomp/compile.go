@@ -18,7 +18,6 @@
 package seccomp
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,11 +48,8 @@ func Compile(p *specs.LinuxSeccomp, arch Arch) (Filter, error) {
 		return Filter{}, fmt.Errorf("%w: %d", ErrTooLong, len(c.reversed))
 	}
 	f := Filter{Program: c.program(), Flags: r.flags, Listener: r.notifies, Unknown: r.unknown}
-	if f.Listener {
-		write, _ := Number("write", arch)
-		if action, err := f.Eval(Data{NR: write, Arch: arch}); err != nil || !action.lenient() {
-			return Filter{}, cmp.Or(err, fieldError("", "an action is SCMP_ACT_NOTIFY, and write does not pass, by which a process tells of its listener"))
-		}
+	if f.Listener && !f.Passes("write", arch) {
+		return Filter{}, fieldError("", "an action is SCMP_ACT_NOTIFY, and write does not pass, by which a process tells of its listener")
 	}
 	return f, nil
 }

@@ -88,6 +88,13 @@ func (f Filter) Eval(d Data) (Action, error) {
 	}
 }
 
+// Passes says whether a call whose arguments are 0 is made.
+func (f Filter) Passes(call string, arch Arch) bool {
+	number, _ := Number(call, arch)
+	action, err := f.Eval(Data{NR: number, Arch: arch})
+	return err == nil && action.lenient()
+}
+
 // Check reports the first instruction that the kernel would refuse: a jump or a load out of bounds,
 // a program without end, or more than 4096 instructions. Of the kernel's
 // instructions it knows those that Compile uses; others are refused too.

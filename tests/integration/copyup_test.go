@@ -3,6 +3,7 @@ package integration_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,6 +40,47 @@ func TestCopyUpBounded(t *testing.T) {
 		}
 		if r := h.minictr(t, "run", "--bundle", dir, "copyup"); !strings.Contains(r.stdout+r.stderr, c.want) {
 			t.Errorf("%s: no %q: %v", c.name, c.want, r)
+		}
+	}
+}
+
+// TestCopyUpDeep has a tree copied that is as deep as may be, and a deeper one;
+// and more files than the memory of both mounts together has room for.
+func TestCopyUpDeep(t *testing.T) {
+	h := newHost(t)
+	s := newSpec("deep", "sh", "-c", "echo copied")
+	for _, at := range [...]string{"/data", "/more"} {
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: at, Options: []string{"tmpcopyup"}})
+	}
+	limit := int64(8 << 20)
+	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
+	dir := newBundle(t, s, "deep")
+	for _, c := range []struct {
+		depth, files int
+		want         string
+	}{
+		{199, 1, "copied\n"},
+		{200, 1, "more than 200 directories in one another"},
+		{1, 3000, "copied\n"},
+		{1, 5000, "more to copy than the memory"},
+	} {
+		for _, at := range [...]string{"data", "more"} {
+			top := filepath.Join(dir, "rootfs", at)
+			if err := os.RemoveAll(top); err != nil {
+				t.Fatal(err)
+			}
+			deep := filepath.Join(top, strings.Repeat("d/", c.depth))
+			if err := os.MkdirAll(deep, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for i := range c.files {
+				if err := os.WriteFile(filepath.Join(deep, strconv.Itoa(i)), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if r := h.minictr(t, "run", "--bundle", dir, "deep"); !strings.Contains(r.stdout+r.stderr, c.want) || len(r.stderr) > 2000 {
+			t.Errorf("%d deep, %d files: no %q: %v", c.depth, c.files, c.want, r)
 		}
 	}
 }

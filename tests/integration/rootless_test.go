@@ -221,3 +221,31 @@ func TestRootlessHelpers(t *testing.T) {
 		t.Errorf("ids that are not his: %v", r)
 	}
 }
+
+// TestNestedWithoutGroups runs a container, with a user namespace and without,
+// in one that denies setgroups(2), as unshare -Ur makes it.
+func TestNestedWithoutGroups(t *testing.T) {
+	h := newHost(t)
+	_, s := newRootless(t, "id")
+	dir := newBundle(t, s, "nested")
+	call := func() result {
+		t.Helper()
+		rewriteSpec(t, dir, s)
+		cmd := h.command("run", "--bundle", dir, "nested")
+		one := []syscall.SysProcIDMap{{HostID: 0, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one, GidMappings: one}
+		return finish(t, cmd)
+	}
+	s.Linux.UIDMappings[0].HostID, s.Linux.GIDMappings[0].HostID = 0, 0
+	for range 2 {
+		if r := call(); r.status != 0 || !strings.HasPrefix(r.stdout, "uid=0") {
+			t.Errorf("namespaces %v: %v", s.Linux.Namespaces, r)
+		}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	}
+	s.Process.User.AdditionalGids = []uint32{0}
+	if r := call(); r.status != 1 || !strings.Contains(r.stderr, "/process/user/additionalGids: there are no other groups") {
+		t.Errorf("with more groups: %v", r)
+	}
+}

@@ -36,7 +36,7 @@ var budgets = []struct {
 		"pkg/namespace/namespace.go", "pkg/namespace/mount.go", "pkg/namespace/root.go",
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
-	{"the core", 10500, patterns(core)},
+	{"the core", 10800, patterns(core)},
 	{"the whole", 22000, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
