@@ -100,6 +100,7 @@ var causes = [...]struct {
 	hint  string
 }{
 	{"clone3", unix.EPERM, "", "making namespaces needs root: try sudo"},
+	{"clone3", unix.EACCES, "", "the cgroup lies outside of what is delegated to this user: try systemd-run --user --scope minictr ..."},
 	{"clone3", unix.ENOSPC, "", "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
 	{"clone3", unix.EINVAL, "", "this kernel lacks a namespace: minictr doctor says which"},
 	{"clone3", unix.EAGAIN, "", "the limit of processes is reached: see ulimit -u and the pids cgroup"},

@@ -32,7 +32,7 @@ func featuresCommand(*pflag.FlagSet) action {
 			Linux: &features.Linux{
 				Namespaces:   namespace.Kinds(),
 				Capabilities: plan.CapNames[:],
-				Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &yes},
+				Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
 				Seccomp: &features.Seccomp{
 					Enabled: &yes,
 					Actions: words([]string{

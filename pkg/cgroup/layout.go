@@ -22,6 +22,7 @@ import (
 // A Layout is the set of cgroup hierarchies that a host has mounted.
 type Layout struct {
 	Hierarchies []Hierarchy
+	user        bool // it is that of a user's systemd
 }
 
 // A Hierarchy is one mounted tree of cgroups.

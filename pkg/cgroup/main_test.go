@@ -69,8 +69,8 @@ func layouts(t *testing.T) map[string]Layout {
 	}
 	all := map[string]Layout{"host " + host.Version().String(): host}
 	if host.Version() == Hybrid {
-		v1 := Layout{slices.DeleteFunc(slices.Clone(host.Hierarchies), func(h Hierarchy) bool { return h.V2 })}
-		v2 := Layout{slices.DeleteFunc(slices.Clone(host.Hierarchies), func(h Hierarchy) bool { return !h.V2 })}
+		v1 := Layout{Hierarchies: slices.DeleteFunc(slices.Clone(host.Hierarchies), func(h Hierarchy) bool { return h.V2 })}
+		v2 := Layout{Hierarchies: slices.DeleteFunc(slices.Clone(host.Hierarchies), func(h Hierarchy) bool { return !h.V2 })}
 		all["v1 alone"], all["v2 alone"] = v1, v2
 	}
 	return all

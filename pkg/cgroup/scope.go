@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,23 +40,36 @@ type Text string
 // PropertyPrefix is that of annotations that name properties of units.
 const PropertyPrefix = "org.systemd.property."
 
-// DetectUnits is Detect, for Scope: it reads where systemd's own processes are,
-// which is below the root of its tree.
-func DetectUnits() (Layout, error) { return detect("/proc/1/cgroup") }
+// DetectUnits is Detect, for Scope: it reads where systemd's own process is,
+// which is below the root of its tree. A user's own has been handed nothing of
+// version 1.
+func DetectUnits(pid int) (Layout, error) {
+	l, err := detect(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if pid != 1 && slices.ContainsFunc(l.Hierarchies, func(h Hierarchy) bool { return !h.V2 && !strings.HasPrefix(h.Name, "name=") }) {
+		err = errors.Join(err, errors.New("a user's systemd makes cgroups of version 2 alone, and this host has version 1"))
+	}
+	l.user = pid != 1
+	return l, err
+}
 
 // Scope is the place of the unit that cgroupsPath names as systemd's driver has
 // it, slice:prefix:name, in a layout of DetectUnits; "" is
-// system.slice:minictr:ID. The error wraps ErrPath.
+// system.slice:minictr:ID, or user.slice of a user's own. The error wraps
+// ErrPath.
 func (l Layout) Scope(path, id string) (Group, error) {
+	slice := "system.slice"
+	if l.user {
+		slice = "user.slice"
+	}
 	if path == "" {
-		path = "system.slice:minictr:" + id
+		path = slice + ":minictr:" + id
 	}
 	parts := strings.Split(path, ":")
 	if len(parts) != 3 || parts[2] == "" || strings.ContainsFunc(path, func(r rune) bool { return r == '/' || unicode.IsControl(r) }) {
 		return Group{}, fmt.Errorf(`%w: expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %q instead`, ErrPath, path)
 	}
 	if parts[0] == "" {
-		parts[0] = "system.slice"
+		parts[0] = slice
 	}
 	if parts[1] != "" {
 		parts[1] += "-"

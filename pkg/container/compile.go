@@ -111,7 +111,7 @@ func release(b *plan.Builder) {
 // Plan compiles the wall that Start would build for a bundle's spec, and the
 // cgroup that it would be in. It changes nothing and needs no privilege.
 func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, false)
+	host, err := Inspect(id, bundle, s, nil)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

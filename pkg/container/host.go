@@ -17,9 +17,9 @@ import (
 )
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
-// It changes nothing and needs no privilege. Scope says that systemd is to make
-// the cgroup.
-func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
+// It changes nothing and needs no privilege. Units, if not nil, is who is to
+// make the cgroup.
+func Inspect(id, bundle string, s *specs.Spec, units Units) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
@@ -46,13 +46,13 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 	if s.Annotations[spec.Unlimited] != "" {
 		return h, nil
 	}
-	if h.Cgroup, err = place(id, s.Linux.CgroupsPath, scope); err != nil {
+	if h.Cgroup, err = place(id, s.Linux.CgroupsPath, units); err != nil {
 		return h, fmt.Errorf("/linux/cgroupsPath: %w", err)
 	}
 	if s.Linux.CgroupsPath == "" {
 		h.Cgroup.Pointer = "/linux"
 	}
-	if h.Process.Rootless && !scope {
+	if h.Process.Rootless && units == nil {
 		err = h.delegated(s)
 	}
 	for _, p := range h.Cgroup.Places {
@@ -62,12 +62,13 @@ func Inspect(id, bundle string, s *specs.Spec, scope bool) (h Host, err error) {
 }
 
 // place is the container's place among the cgroups.
-func place(id, path string, scope bool) (cgroup.Group, error) {
-	if scope {
-		if Rootless() {
-			return cgroup.Group{}, errors.New("systemd makes cgroups for root alone: to ask a user's own is not supported yet")
+func place(id, path string, units Units) (cgroup.Group, error) {
+	if units != nil {
+		pid, err := units.PID()
+		if err != nil {
+			return cgroup.Group{}, err
 		}
-		layout, err := cgroup.DetectUnits()
+		layout, err := cgroup.DetectUnits(pid)
 		if err != nil {
 			return cgroup.Group{}, err
 		}

@@ -62,7 +62,13 @@ func (c *Container) inspect(s *specs.Spec) (Host, error) {
 	if err := c.addNotify(s); err != nil {
 		return Host{}, err
 	}
-	return Inspect(c.ID, c.Bundle, s, c.scope)
+	if !c.scope {
+		return Inspect(c.ID, c.Bundle, s, nil)
+	}
+	if c.runtime.Units == nil {
+		return Host{}, errNoUnits
+	}
+	return Inspect(c.ID, c.Bundle, s, c.runtime.Units)
 }
 
 // A notifier passes messages on. A nil one has nothing to do.

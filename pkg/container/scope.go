@@ -12,9 +12,11 @@ import (
 	"github.com/minictr/minictr/pkg/plan"
 )
 
-// Units is who makes cgroups where systemd manages them: systemd itself, or in
-// tests another.
+// Units is who makes cgroups where systemd manages them: systemd itself, the
+// system's or a user's own, or in tests another.
 type Units interface {
+	// PID is its process, in whose cgroup its tree begins.
+	PID() (int, error)
 	// Start makes a unit, and waits until its cgroup is there.
 	Start(unit string, properties []cgroup.Property) error
 	// Set changes its limits.

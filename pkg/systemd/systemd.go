@@ -8,11 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/container"
@@ -21,8 +25,69 @@ import (
 // patience bounds the wait for an answer of systemd's.
 const patience = 30 * time.Second
 
-// Units are those of the system's systemd.
+// Units are those of the system's systemd, or without the power of root those of
+// the user's own.
 type Units struct{}
+
+// PID is the process of that systemd.
+func (Units) PID() (int, error) {
+	if !container.Rootless() {
+		return 1, nil
+	}
+	c, err := net.Dial("unix", private())
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errNoUser, err)
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Ucred
+	if e := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil || err != nil {
+		return 0, errors.Join(e, err)
+	}
+	return int(peer.Pid), nil
+}
+
+var errNoUser = errors.New("the user's systemd does not answer, which makes cgroups for who is not root (loginctl enable-linger starts it)")
+
+// private is the socket on which the user's systemd listens.
+func private() string {
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = fmt.Sprintf("/run/user/%d", os.Geteuid())
+	}
+	return dir + "/systemd/private"
+}
+
+// user connects to it. It wants to hear who we are by the id that it knows us
+// by, outside the user namespace that we may be in.
+func user(ctx context.Context) (*dbus.Conn, error) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return nil, err
+	}
+	uid := os.Geteuid()
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, size int
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err != nil {
+			return nil, fmt.Errorf("/proc/self/uid_map: %w", err)
+		}
+		if n := uid - inside; n >= 0 && n < size {
+			uid = outside + n
+			break
+		}
+	}
+	c, err := dbus.Dial("unix:path="+private(), dbus.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoUser, err)
+	}
+	if err := c.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(uid))}); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
 
 // Start makes a scope for a process, and waits until it is there.
 func (Units) Start(unit string, properties []cgroup.Property) error {
@@ -96,15 +161,26 @@ func result(ctx context.Context, unit string, done <-chan string) error {
 func with(do func(context.Context, *sd.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := sd.NewSystemdConnectionContext(ctx)
+	c, err := connect(ctx)
 	if err != nil {
-		return fmt.Errorf("systemd does not answer: is it this system's process 1? %w", err)
+		return err
 	}
 	defer c.Close()
 	if err := do(ctx, c); err != nil {
 		return fmt.Errorf("systemd: %w", err)
 	}
 	return nil
+}
+
+func connect(ctx context.Context) (*sd.Conn, error) {
+	if container.Rootless() {
+		return sd.NewConnection(func() (*dbus.Conn, error) { return user(ctx) })
+	}
+	c, err := sd.NewSystemdConnectionContext(ctx)
+	if err != nil {
+		err = fmt.Errorf("systemd does not answer: is it this system's process 1? %w", err)
+	}
+	return c, err
 }
 
 // encode gives properties their types on the wire. Those that come from an

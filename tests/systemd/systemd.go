@@ -4,6 +4,7 @@
 package systemd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ func Bundle(dir, minictr string) error {
 	root := filepath.Join(dir, "rootfs")
 	inner := filepath.Join(root, "bundle/rootfs")
 	for _, d := range []string{
-		"bin", "dev", "etc/systemd/system", "lib", "proc", "root", "run", "sys", "tmp", "var",
+		"bin", "dev", "etc/systemd/system", "etc/systemd/user", "lib", "proc", "root", "run", "sys", "tmp", "var", "user",
 		"bundle/rootfs/bin", "bundle/rootfs/dev", "bundle/rootfs/etc", "bundle/rootfs/proc", "bundle/rootfs/sys", "bundle/rootfs/tmp",
 	} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
@@ -41,14 +42,29 @@ func Bundle(dir, minictr string) error {
 	for name, text := range map[string]string{
 		"etc/systemd/system/default.target": "[Unit]\nDefaultDependencies=no\n",
 		"etc/machine-id":                    "", "etc/os-release": "ID=test\n",
-		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n",
-		"check": check,
+		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", "etc/group": "root:x:0:\nuser:x:1000:\n",
+		"etc/systemd/system/user.service": userService,
+		"etc/systemd/user/default.target": "[Unit]\nDefaultDependencies=no\n",
+		"etc/systemd/user/check.service":  "[Service]\nExecStart=/bin/sh /usercheck\n",
+		"check":                           check, "usercheck": userCheck,
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
+	for link, to := range map[string]string{
+		"etc/systemd/system/default.target.wants/user.service": "../user.service",
+		"etc/systemd/user/default.target.wants/check.service":  "../check.service",
+	} {
+		name := filepath.Join(root, link)
+		if err := errors.Join(os.Mkdir(filepath.Dir(name), 0o755), os.Symlink(to, name)); err != nil {
+			return err
+		}
+	}
 	if err := spec.Write(filepath.Dir(inner), container()); err != nil {
+		return err
+	}
+	if err := spec.Write(filepath.Join(root, "user"), rootless()); err != nil {
 		return err
 	}
 	return spec.Write(dir, system())
@@ -97,6 +113,54 @@ func container() *specs.Spec {
 	return s
 }
 
+// rootless is the same for a user, who is root inside.
+func rootless() *specs.Spec {
+	s := container()
+	s.Root.Path = "/bundle/rootfs"
+	s.Process.Capabilities, s.Linux.Seccomp, s.Linux.Sysctl = nil, nil, nil
+	s.Linux.CgroupsPath = ":m:two"
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
+	for i, m := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
+	}
+	return s
+}
+
+// userService is a user's systemd, without the session that would start it.
+const userService = `[Service]
+Type=notify
+User=1000
+Delegate=cpu memory pids
+Environment=XDG_RUNTIME_DIR=/run/user/1000
+ExecStartPre=+/bin/sh -c "mkdir -p /run/user/1000; chown 1000 /run/user/1000"
+ExecStart=/lib/systemd/systemd --user --log-target=console
+`
+
+// userCheck is check for the user, as a service of the user's systemd.
+const userCheck = `exec >/tmp/user 2>&1
+cd /tmp
+limits() {
+	dir=/sys/fs/cgroup$(grep ^0:: /proc/$(minictr ps -f json two | tr -d '[]')/cgroup | cut -d: -f3)
+	echo $1: ${dir##*/user.service} memory $(cat $dir/memory.max), pids $(cat $dir/pids.max), cpu $(cat $dir/cpu.max), processes $(cat $dir/cgroup.procs | wc -l)
+}
+if minictr --systemd-cgroup create --bundle /user two >$XDG_RUNTIME_DIR/out </dev/null 2>&1; then
+	limits created
+	minictr start two
+	minictr update --memory 32M --pids-limit 44 two
+	kill -HUP $PPID
+	sleep 2
+	limits updated
+	minictr exec two sh -c 'exec id -u'
+	minictr delete --force two
+	echo left: $(find /sys/fs/cgroup -name 'm-two*') $(ls $XDG_RUNTIME_DIR/systemd/transient)
+else
+	cat $XDG_RUNTIME_DIR/out
+fi
+echo end >/tmp/done
+`
+
 // check does inside what a container manager would, and says what there is. At
 // each "reload" systemd writes the limits that it knows.
 const check = `set -e
@@ -136,7 +200,8 @@ minictr --systemd-cgroup create --bundle /bundle one || true
 echo left: $(find /sys/fs/cgroup -name 'm-one*') $(ls /run/systemd/transient)
 sed -i s/test-pod.slice:m:one/no-slice:m:one/ /bundle/config.json
 minictr --systemd-cgroup run --bundle /bundle one || true
-echo end
+until [ -e /tmp/done ]; do sleep 0.1; done
+cat /tmp/user
 `
 
 // Want is what check says.
@@ -157,8 +222,19 @@ left:
 minictr: exec: "nosuch": executable file not found in $PATH: is it in the image? try: minictr run IMAGE ls /bin
 left:
 minictr: /linux/cgroupsPath: cgroup: invalid path: invalid slice name: "no-slice"
-end
 `
+
+// What it says then of the user's container, where cgroups are of version 2, and
+// where they are not.
+const (
+	WantUser = `created: /user.slice/m-two.scope memory 67108864, pids 33, cpu 20000 100000, processes 1
+updated: /user.slice/m-two.scope memory 33554432, pids 44, cpu 20000 100000, processes 1
+0
+left:
+`
+	WantNone = `minictr: /linux/cgroupsPath: a user's systemd makes cgroups of version 2 alone, and this host has version 1
+`
+)
 
 // programs copies systemd, with the libraries that it needs, and minictr.
 func programs(root, minictr string) error {
@@ -199,7 +275,7 @@ func shell(root string) error {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), busybox, 0o755); err != nil {
 		return err
 	}
-	for name := range strings.FieldsSeq("cat cut echo find grep head kill ls mknod rm sed sh sleep tr wc") {
+	for name := range strings.FieldsSeq("cat chown cut echo find grep head id kill ls mkdir mknod rm sed sh sleep tr wc") {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ func TestSystemd(t *testing.T) {
 	}
 	c.Args = append(c.Args[:len(c.Args)-1], "-v", machine.args[0]+":/minictr", "-v", dir+":/bundle", "tiny", "sh", "-c",
 		`/minictr run --detach --bundle /bundle box >/out 2>&1 </dev/null; /minictr exec box sh /check 2>&1; /minictr delete --force box`)
-	if r := finish(t, c); r.stdout != systemd.Want {
-		t.Errorf("%v\n%s\nwanted:\n%s", r, r.stdout, systemd.Want)
+	if r := finish(t, c); r.stdout != systemd.Want+systemd.WantUser {
+		t.Errorf("%v\n%s\nwanted:\n%s", r, r.stdout, systemd.Want+systemd.WantUser)
 	}
 }
