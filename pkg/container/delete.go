@@ -91,12 +91,12 @@ const patience = 10 * time.Second
 // Delete removes a container by its ID or name. One that runs is killed if
 // force says so; if it runs in the foreground of a process, that removes it.
 func (r *Runtime) Delete(id string, force bool) error {
-	s, err := r.Load(id)
+	own, s, err := r.take(id)
 	if err != nil {
 		return err
 	}
 	if s.Detached {
-		return r.deleteDetached(s.ID, force)
+		return errors.Join(r.deleteDetached(s, force), own.close())
 	}
 	if swept, err := r.SweepOne(s.ID); err != nil || swept {
 		return err
@@ -115,18 +115,14 @@ func (r *Runtime) Delete(id string, force bool) error {
 	return fmt.Errorf("container %s is dead, but the process that runs it has not removed it within %v", id, patience)
 }
 
-// deleteDetached removes a container that has stopped, or that waits.
-func (r *Runtime) deleteDetached(id string, force bool) (err error) {
-	own, s, err := r.hold(id)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, own.close()) }()
+// deleteDetached removes a container that has stopped, or that waits. Its lock
+// is held.
+func (r *Runtime) deleteDetached(s *State, force bool) error {
 	switch status, err := s.Status(); {
 	case err != nil:
 		return err
 	case !force && (status == specs.StateRunning || status == Paused):
-		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
+		return fmt.Errorf("cannot delete container %s that is not stopped: %s", s.ID, status)
 	}
 	if err := s.kill(); err != nil {
 		return err
@@ -146,6 +142,26 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 	s.PID = 0
 	r.warn(afterStop(s, config))
 	return nil
+}
+
+// take reads the state of a container, by its ID or name, and holds the lock of
+// one that is detached. Nobody else has that in most cases: then the state is
+// read once.
+func (r *Runtime) take(id string) (own lock, s *State, err error) {
+	if ValidateID(id) == nil {
+		if own, err = flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			if s, err = r.read(id); err == nil && s.Detached {
+				return own, s, nil
+			}
+			if err := own.close(); err != nil {
+				return -1, nil, err
+			}
+		}
+	}
+	if s, err = r.Load(id); err != nil || !s.Detached {
+		return -1, s, err
+	}
+	return r.hold(s.ID)
 }
 
 // hold takes the lock of a detached container, and reads its state.
