@@ -88,8 +88,13 @@ func walk(dir string, visit func(string) error) error {
 	return visit(dir)
 }
 
-// children lists the directories in dir, none if it is gone.
+// children lists the directories in dir, none if it is gone. A directory has a
+// link from each one in it, besides its own two.
 func children(dir string) ([]string, error) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) == nil && st.Nlink == 2 {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, err

@@ -16,18 +16,22 @@ func (g Group) Procs() ([]int, error) {
 	if len(g.Places) == 0 {
 		return nil, nil
 	}
-	p := g.Places[0]
-	if u := g.unifiedPlace(); u != nil {
-		p = *u
-	}
 	var all []int
-	err := walk(p.Dir, func(dir string) error {
+	err := walk(g.listed().Dir, func(dir string) error {
 		pids, err := Place{Dir: dir}.procs()
 		all = append(all, pids...)
 		return err
 	})
 	slices.Sort(all)
 	return slices.Compact(all), err
+}
+
+// listed is the place whose processes are those of the group.
+func (g Group) listed() Place {
+	if p := g.unifiedPlace(); p != nil {
+		return *p
+	}
+	return g.Places[0]
 }
 
 // procs reads cgroup.procs. A process outside the caller's PID namespace
@@ -76,8 +80,12 @@ func (g Group) Kill() error {
 
 // killRound sends SIGKILL to all that are there, and tells whether there was
 // nobody. Frozen processes cannot fork, nor end and leave their ids to others;
-// they die when they are thawed.
+// they die when they are thawed. Where nobody is there is nobody to freeze: who
+// forks is listed until its child is.
 func (g Group) killRound() (bool, error) {
+	if len(g.Places) == 0 || g.listed().checkEmpty() == nil {
+		return true, nil
+	}
 	f, _ := g.freezer() // without one, the rounds alone must do
 	if f != nil {
 		if err := write(f.control, f.freeze); gone(err) {

@@ -97,16 +97,12 @@ func (c *Container) note(phase Phase) (err error) {
 // Begin tells a created container to begin: the specification's start. If a
 // service manager wants to know when it is ready, that is waited for.
 func (r *Runtime) Begin(id string) error {
-	s, err := r.Load(id)
+	own, s, err := r.take(id, false)
 	if err != nil {
 		return err
 	}
 	if !s.Detached {
 		return errors.New("cannot start an already running container")
-	}
-	own, s, err := r.hold(s.ID)
-	if err != nil {
-		return err
 	}
 	err = s.mayBegin()
 	var n *notifier

@@ -91,12 +91,12 @@ const patience = 10 * time.Second
 // Delete removes a container by its ID or name. One that runs is killed if
 // force says so; if it runs in the foreground of a process, that removes it.
 func (r *Runtime) Delete(id string, force bool) error {
-	s, err := r.Load(id)
+	own, s, err := r.take(id, force)
 	if err != nil {
 		return err
 	}
 	if s.Detached {
-		return r.deleteDetached(s.ID, force)
+		return errors.Join(r.deleteDetached(s, force), own.close())
 	}
 	if swept, err := r.SweepOne(s.ID); err != nil || swept {
 		return err
@@ -115,22 +115,14 @@ func (r *Runtime) Delete(id string, force bool) error {
 	return fmt.Errorf("container %s is dead, but the process that runs it has not removed it within %v", id, patience)
 }
 
-// deleteDetached removes a container that has stopped, or that waits.
-func (r *Runtime) deleteDetached(id string, force bool) (err error) {
-	hold := r.hold
-	if force {
-		hold = r.seize
-	}
-	own, s, err := hold(id)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, own.close()) }()
+// deleteDetached removes a container that has stopped, or that waits. Its lock
+// is held.
+func (r *Runtime) deleteDetached(s *State, force bool) error {
 	switch status, err := s.Status(); {
 	case err != nil:
 		return err
 	case !force && (status == specs.StateRunning || status == Paused):
-		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
+		return fmt.Errorf("cannot delete container %s that is not stopped: %s", s.ID, status)
 	}
 	if err := s.kill(); err != nil {
 		return err
@@ -152,42 +144,58 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 	return nil
 }
 
-// hold takes the lock of a detached container, and reads its state.
-func (r *Runtime) hold(id string) (lock, *State, error) {
-	own, err := flock(r.dir(id), unix.LOCK_EX)
-	return r.holding(id, own, err)
+// take reads the state of a container, by its ID or name, and holds the lock of
+// one that is detached. Nobody else has that in most cases: then the state is
+// read once.
+func (r *Runtime) take(id string, force bool) (own lock, s *State, err error) {
+	if ValidateID(id) == nil {
+		if own, err = flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			if s, err = r.read(id); err == nil && s.Detached {
+				return own, s, nil
+			}
+			if err := own.close(); err != nil {
+				return -1, nil, err
+			}
+		}
+	}
+	if s, err = r.Load(id); err != nil || !s.Detached {
+		return -1, s, err
+	}
+	if own, err = r.hold(s.ID, force); err != nil {
+		return -1, nil, err
+	}
+	if s, err = r.read(s.ID); err != nil { // it was removed while we waited
+		return -1, nil, errors.Join(notExist(id, err), own.close())
+	}
+	return own, s, nil
 }
 
-// seize is hold by force: whatever another command waits for in the container
-// is killed.
-func (r *Runtime) seize(id string) (lock, *State, error) {
-	own, err := flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+// hold takes the lock of a container. By force whatever another command waits
+// for in the container is killed.
+func (r *Runtime) hold(id string, force bool) (lock, error) {
+	how := unix.LOCK_EX
+	if force {
+		how |= unix.LOCK_NB
+	}
+	own, err := flock(r.dir(id), how)
 	for end := time.Now().Add(patience); errors.Is(err, unix.EWOULDBLOCK); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return -1, nil, fmt.Errorf("container %s is killed, but another command that is at work on it, in a hook of the host's perhaps, has not ended within %v", id, patience)
+			return -1, fmt.Errorf("container %s is killed, but another command that is at work on it, in a hook of the host's perhaps, has not ended within %v", id, patience)
 		}
 		if s, err := r.read(id); err == nil {
 			_ = s.kill() // what can't be killed holds the lock on
 		}
-		own, err = flock(r.dir(id), unix.LOCK_EX|unix.LOCK_NB)
+		own, err = flock(r.dir(id), how)
 	}
-	return r.holding(id, own, err)
+	return own, notExist(id, err)
 }
 
-func (r *Runtime) holding(id string, own lock, err error) (_ lock, s *State, _ error) {
-	if err != nil {
-		if errors.Is(err, unix.ENOENT) {
-			err = fmt.Errorf("%w: %s", ErrNotExist, id)
-		}
-		return -1, nil, err
+// notExist says of a missing file that the container is missing.
+func notExist(id string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNotExist, id)
 	}
-	if s, err = r.read(id); err != nil { // it was removed while we waited
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %s", ErrNotExist, id)
-		}
-		return -1, nil, errors.Join(err, own.close())
-	}
-	return own, s, nil
+	return err
 }
 
 // remove takes away what a state tells of, the state last: what can't be

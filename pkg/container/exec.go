@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -128,7 +127,6 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	if o.Console > 0 {
 		defer unix.Close(o.Console)
 	}
-	runtime.LockOSThread()
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		proc, err := r.enter(s, p, o)
 		// A process that has threads, one of which executes a program, has no

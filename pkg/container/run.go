@@ -194,8 +194,11 @@ func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	}
 	run := o.run()
 	run.Lent[held] = int(c.lock)
-	// The kernel kills the container when the thread that made it ends.
-	runtime.LockOSThread()
+	if host.Process.Foreground || host.Cgroup.Unit != "" {
+		// The kernel kills the container, or the keeper, when the thread that
+		// made it ends. For such a lock Go starts one thread more.
+		runtime.LockOSThread()
+	}
 	if c.process, err = forkexec.Start(p, run); err != nil {
 		if errors.Is(err, ErrUnitExists) {
 			c.Host.Cgroup = cgroup.Group{} // it is another's, and not to be taken away
