@@ -94,6 +94,9 @@ func (r *Runtime) Begin(id string) error {
 	if err == nil {
 		err = r.start(s)
 	}
+	if _, ended := errors.AsType[hookError](err); ended {
+		err = errors.Join(err, r.destroy(s))
+	}
 	if err := errors.Join(err, own.close()); err != nil {
 		n.close()
 		return err
@@ -115,7 +118,7 @@ func (r *Runtime) start(s *State) error {
 		return errors.New("cannot start an already running container")
 	}
 	if err := r.beforeStart(s); err != nil {
-		return errors.Join(err, s.kill())
+		return hookError{errors.Join(err, s.kill())}
 	}
 	report, err := unix.Open(filepath.Join(r.dir(s.ID), reportFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -135,7 +138,9 @@ func (r *Runtime) start(s *State) error {
 	if err := r.answer(s, report); err != nil {
 		return err
 	}
-	r.afterStart(s)
+	if err := r.afterStart(s); err != nil {
+		return hookError{errors.Join(err, s.kill())}
+	}
 	return nil
 }
 

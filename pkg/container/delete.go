@@ -128,6 +128,11 @@ func (r *Runtime) deleteDetached(id string, force bool) (err error) {
 	case !force && (status == specs.StateRunning || status == Paused):
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, status)
 	}
+	return r.destroy(s)
+}
+
+// destroy ends and removes a detached container whose lock is held.
+func (r *Runtime) destroy(s *State) error {
 	if err := s.kill(); err != nil {
 		return err
 	}

@@ -78,10 +78,9 @@ func (r *Runtime) beforeStart(s *State) error {
 	})
 }
 
-// afterStart runs the hooks that follow the program's begin. That they fail is
-// no failure of the container.
-func (r *Runtime) afterStart(s *State) {
-	r.warn(r.runHooks("poststart", s, specs.StateRunning, outside))
+// afterStart runs the hooks that follow the program's begin.
+func (r *Runtime) afterStart(s *State) error {
+	return r.runHooks("poststart", s, specs.StateRunning, outside)
 }
 
 // afterStop runs the hooks that follow the container's removal.
@@ -103,12 +102,17 @@ func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState, h
 	return runHooks(kind, s, config, status, how)
 }
 
-// runHooks runs the hooks of one kind, each whatever became of the others, but
-// not those that the program waits for.
+// A hookError is that of a hook by which a container's life ends as it begins.
+type hookError struct{ error }
+
+func (e hookError) Unwrap() error { return e.error }
+
+// runHooks runs the hooks of one kind up to one that fails; those of the end
+// each, whatever became of the others.
 func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) (err error) {
 	for i, hook := range spec.HooksOfKind(config, kind) {
 		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), how(config, hook)))
-		if err != nil && status == specs.StateCreated {
+		if err != nil && status != specs.StateStopped {
 			return err
 		}
 	}

@@ -135,7 +135,9 @@ func (c *Container) start(s *specs.Spec, host Host, o Options) error {
 	if err := c.stands(); err != nil {
 		return err
 	}
-	c.runtime.afterStart(&c.State)
+	if err := c.runtime.afterStart(&c.State); err != nil {
+		return c.failed(errors.Join(err, c.kill()))
+	}
 	return nil
 }
 

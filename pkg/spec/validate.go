@@ -9,6 +9,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -23,7 +24,7 @@ const maxID = math.MaxInt32
 // brick that was asked for and can't be laid is an error, never a weaker wall.
 // An error begins with the JSON pointer of the field.
 func Validate(s *specs.Spec) error {
-	if major, _, _ := strings.Cut(s.Version, "."); major != "1" {
+	if !isVersion1(s.Version) {
 		return fmt.Errorf("/ociVersion: this runtime knows versions 1.x, not %q", s.Version)
 	}
 	if s.Linux == nil {
@@ -38,6 +39,17 @@ func Validate(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// isVersion1 says whether a version is 1.x.y as Semantic Versioning has it.
+func isVersion1(version string) bool {
+	numbers, _, _ := strings.Cut(version, "+")
+	numbers, _, _ = strings.Cut(numbers, "-")
+	parts := strings.Split(numbers, ".")
+	return len(parts) == 3 && parts[0] == "1" && !slices.ContainsFunc(parts, func(n string) bool {
+		_, err := strconv.ParseUint(n, 10, 32)
+		return err != nil
+	})
 }
 
 // ValidateProcess checks what a process of a container is asked to be, as
