@@ -53,11 +53,11 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 				where = "in the container's namespaces"
 			}
 			b.Act("asked for: a program "+where, fmt.Sprintf("run(%q, %q)", hook.Path, hook.Args), func(r *plan.Run) error {
-				target := 0
+				target, pid := 0, r.PID
 				if list.inside {
-					target = r.PID
+					target, pid = r.PID, inside(r.PID)
 				}
-				return runHook(list.kind, i, hook, ociState(h, s, r.PID, specs.StateCreating), onHost(hook, target))
+				return runHook(list.kind, i, hook, ociState(h, s, pid, specs.StateCreating), onHost(hook, target))
 			})
 		}
 	}
@@ -88,6 +88,16 @@ func afterStop(s *State, config *specs.Spec) error {
 	return runHooks("poststop", s, config, specs.StateStopped, outside)
 }
 
+// inside is the PID that a process has in its own namespace, as its hooks there
+// know it: the last of the line NSpid in proc_pid_status(5); 0 if it is gone.
+func inside(pid int) (own int) {
+	text, _ := spec.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, line, _ := strings.Cut(string(text), "\nNSpid:")
+	line, _, _ = strings.Cut(line, "\n")
+	_, _ = fmt.Sscan(line[strings.LastIndexByte(line, '\t')+1:], &own)
+	return own
+}
+
 func outside(_ *specs.Spec, hook specs.Hook) prepare { return onHost(hook, 0) }
 
 // runHooks reads config.json, if it asks for hooks, and runs those of a kind.
@@ -111,7 +121,11 @@ func (e hookError) Unwrap() error { return e.error }
 // each, whatever became of the others.
 func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) (err error) {
 	for i, hook := range spec.HooksOfKind(config, kind) {
-		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), how(config, hook)))
+		pid := s.PID
+		if status == specs.StateCreated {
+			pid = inside(pid)
+		}
+		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, pid, status), how(config, hook)))
 		if err != nil && status != specs.StateStopped {
 			return err
 		}

@@ -45,8 +45,7 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 			return fmt.Errorf("%s/%w", pointer, err)
 		}
 	}
-	m.devices(s, h)
-	return nil
+	return m.devices(s, h)
 }
 
 // empty makes an empty directory to hide others with. A mount that is attached

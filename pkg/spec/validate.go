@@ -30,6 +30,9 @@ func Validate(s *specs.Spec) error {
 	if s.Linux == nil {
 		return errors.New("/linux: missing; this runtime makes Linux containers")
 	}
+	if _, nameless := s.Annotations[""]; nameless {
+		return errors.New("/annotations: one has an empty name")
+	}
 	for _, check := range [...]func(*specs.Spec) error{
 		validateProcess, validateUser, validateRlimits, validateRoot, validateNames, validateNamespaces,
 		validateMaps, validateMounts, validateDevices, validatePaths, validateSysctl, validateNetDevices, validateHooks, unsupported,

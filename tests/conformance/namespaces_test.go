@@ -38,7 +38,7 @@ func other(namespaces uintptr) (pid int, stop func(), err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
 	if namespaces&syscall.CLONE_NEWUSER != 0 {
 		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1000}}
-		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = ids, ids
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings, cmd.SysProcAttr.GidMappingsEnableSetgroups = ids, ids, true
 	}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -117,7 +117,7 @@ func namespaces() (list []must) {
 				b.write(s)
 				err = all(b.create(), isIn(b, k.file, pid, true))
 				err = all(err, b.run("delete", "--force", b.id())) // while the namespace is there
-				if b.pid != 0 { // the first process of a PID namespace ends when all others have been reaped
+				if b.pid != 0 {                                    // the first process of a PID namespace ends when all others have been reaped
 					_, e := b.ended()
 					err = all(err, e)
 				}

@@ -92,10 +92,10 @@ var plainly = []refusal{
 	{"config-linux.md, Devices", "an unknown type is an error", made(device("/dev/one", "x", 1, 5))},
 	{"config-linux.md, Devices", "no path is an error", made(device("", "c", 1, 5))},
 	{"config-linux.md, Devices", "another file at its path is an error", made(device("/bin/busybox", "c", 1, 5))},
-	{"config-linux.md, Devices", "another file of a mount at its path is an error", func(s *specs.Spec) {
-		bind("/bin", "bind")(s)
-		made(device("/mnt/busybox", "c", 1, 5))(s)
+	{"config-linux.md, Devices", "two of one path are an error", func(s *specs.Spec) {
+		s.Linux.Devices = []specs.LinuxDevice{device("/dev/one", "c", 1, 5), device("/dev/one", "c", 1, 3)}
 	}},
+	{"config-linux.md, Devices", "another than every container has at its path is an error", made(device("/dev/null", "c", 1, 5))},
 	{"config-linux.md, CPU", "a burst above the quota is an error", limited(cpu(specs.LinuxCPU{Quota: new(int64(10000)), Burst: new(uint64(20000))}))},
 	{"config-linux.md, Block IO", "weightDevice with neither weight nor leafWeight is an error", limited(blockIO(specs.LinuxBlockIO{WeightDevice: []specs.LinuxWeightDevice{{}}}))},
 	{"config-linux.md, Block IO", "weightDevice of a device that has no such scheduler is an error", limited(func(r *specs.LinuxResources) {

@@ -221,7 +221,7 @@ func occupied(b *box) error {
 		return err
 	}
 	defer stop()
-	return all(os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0), notCreated(b))
+	return all(os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0), b.refuses("create", "--bundle", b.dir, b.id()), b.refuses("state", b.id()))
 }
 
 // narrowed has a container use memory, and get a limit below that.

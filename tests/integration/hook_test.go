@@ -72,7 +72,7 @@ func TestHooks(t *testing.T) {
 	for i, kind := range []string{"prestart", "createRuntime", "second"} {
 		check(lines, i, kind, specs.StateCreating, true, c.pid)
 	}
-	check(lines, 3, "createContainer", specs.StateCreating, false, c.pid)
+	check(lines, 3, "createContainer", specs.StateCreating, false, 1)
 	if len(lines) != 4 {
 		t.Errorf("after create: %q", lines)
 	}
@@ -82,7 +82,7 @@ func TestHooks(t *testing.T) {
 	}
 	c.must("start", "hooks")
 	eventually(t, "the program begins", func() bool { return len(read(own)) == 2 })
-	check(read(own), 0, "startContainer", specs.StateCreated, false, c.pid)
+	check(read(own), 0, "startContainer", specs.StateCreated, false, 1)
 	check(read(note), 4, "poststart", specs.StateRunning, true, c.pid)
 	c.must("kill", "hooks", "KILL")
 	c.reap()
