@@ -146,6 +146,9 @@ func Under(s *specs.Spec, h Host, asked specs.LinuxDevice) (top, rest string) {
 	}
 	for _, mount := range s.Mounts {
 		dest := path.Clean("/" + mount.Destination)
+		if optionsOf(mount.Options).remount {
+			continue
+		}
 		if below, holds := strings.CutPrefix(name, dest); holds && (below == "" || below[0] == '/') {
 			if top, rest = "", below; IsBind(mount) {
 				top = Source(mount, h.Bundle)

@@ -222,6 +222,11 @@ func validateMounts(s *specs.Spec) error {
 			return fmt.Errorf("/mounts/%d/destination: missing", i)
 		case path.Clean(m.Destination) == "/" && (i > 0 || m.Type != "overlay"):
 			return fmt.Errorf("/mounts/%d/destination: only the first mount can be the root, and only an overlay", i)
+		case slices.Contains(m.Options, "remount"): // it has a type and a source
+			if m.UIDMappings != nil || m.GIDMappings != nil || slices.ContainsFunc(m.Options, isMaking) {
+				return fmt.Errorf("/mounts/%d/options: remount changes the attributes of a mount, and nothing else", i)
+			}
+			continue
 		case bind && m.Source == "":
 			return fmt.Errorf("/mounts/%d/source: missing for a bind mount", i)
 		case !bind && m.Type == "":
@@ -234,6 +239,11 @@ func validateMounts(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// isMaking says whether an option is for a mount that is being made.
+func isMaking(option string) bool {
+	return option == "idmap" || option == "ridmap" || option == "tmpcopyup"
 }
 
 // validateMountMaps checks how a mount is to show the owners of its files.

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,6 +58,14 @@ func below(option, want string) func(*box) error {
 	}
 }
 
+// allowed are the processors that a process may run on.
+func allowed(pid int) (list string, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, list, _ = strings.Cut(string(text), "\nCpus_allowed_list:\t")
+	list, _, _ = strings.Cut(list, "\n")
+	return list, err
+}
+
 const mountOptions = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
 
 const propagation = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f7- | sed 's/ *- .*//'"
@@ -110,16 +119,35 @@ var configuration = []must{
 	}, script: "grep -c ' /mnt ' /proc/self/mountinfo", want: "1"},
 	{section: "config.md, Mounts", text: "relatime, atime, diratime, nostrictatime", edit: mount("noatime", "relatime", "strictatime", "nostrictatime", "nodiratime", "diratime"), script: mountOptions, want: "rw,relatime"},
 	{section: "config.md, Mounts", text: "sync, dirsync, lazytime", edit: mount("sync", "dirsync", "lazytime"), script: "grep ' /mnt ' /proc/self/mountinfo | sed 's/.* - //' | grep -oE 'sync|dirsync|lazytime' | sort | tr '\\n' ' '", want: "dirsync lazytime sync"},
-	{section: "config.md, Mounts", text: "words that change nothing are no error", edit: mount("defaults", "async", "loud", "silent", "norelatime", "noiversion", "nolazytime"), script: "grep -c ' /mnt ' /proc/self/mountinfo", want: "1"},
+	{section: "config.md, Mounts", text: "words that change nothing are no error", edit: mount("defaults", "async", "loud", "silent", "norelatime", "iversion", "noiversion", "nolazytime"), script: "grep -c ' /mnt ' /proc/self/mountinfo", want: "1"},
+	{section: "config.md, Mounts", text: "remount", edit: func(s *specs.Spec) {
+		mount("nosuid")(s)
+		mount("remount", "nosuid", "noexec", "ro")(s)
+	}, script: mountOptions + " | sort -u", want: "ro,nosuid,noexec,relatime"},
+	{section: "config.md, Mounts", text: "nosymfollow", edit: mount("nosymfollow"), script: mountOptions, want: "rw,(nosymfollow,relatime|relatime,nosymfollow)"},
+	{section: "config.md, Mounts", text: "symfollow", edit: mount("nosymfollow", "symfollow"), script: mountOptions, want: "rw,relatime"},
+	{section: "config.md, Mounts", text: "tmpcopyup", edit: func(s *specs.Spec) { // the shell itself is there by that
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/bin", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
+	}, script: "grep -c ' /bin tmpfs ' /proc/mounts", want: "1"},
+	{section: "config.md, Mounts", text: "a relative source is below the bundle", edit: bind("rootfs/bin", "bind"), script: "test -x /mnt/busybox && echo ok", want: "ok"},
 	{section: "config.md, Mounts", text: "bind, private", edit: bind("/tmp", "bind", "private"), script: propagation, want: ""},
 	{section: "config.md, Mounts", text: "bind, shared", edit: bind("/tmp", "bind", "shared"), script: propagation, want: "shared:\\d+"},
 	{section: "config.md, Mounts", text: "rbind, rshared", edit: bind("/sys", "rbind", "rshared"), script: "grep ' /mnt' /proc/self/mountinfo | grep -vc shared:", want: "0"},
+	{section: "config.md, Mounts", text: "bind, slave", edit: bind("/tmp", "bind", "shared", "slave"), script: propagation, want: "(shared:\\d+ )?master:\\d+( propagate_from:\\d+)?|"},
+	{section: "config.md, Mounts", text: "rbind, rprivate", edit: bind("/sys", "rbind", "rprivate"), script: "grep ' /mnt' /proc/self/mountinfo | grep -cE 'shared:|master:'", want: "0"},
+	{section: "config.md, Mounts", text: "rbind, rslave", edit: bind("/sys", "rbind", "rslave"), script: "grep ' /mnt' /proc/self/mountinfo | grep -c shared:", want: "0"},
+	{section: "config.md, Mounts", text: "rbind, runbindable", edit: bind("/sys", "rbind", "runbindable"), script: "grep ' /mnt' /proc/self/mountinfo | grep -vc unbindable", want: "0"},
 	{section: "config.md, Mounts", text: "bind, unbindable", edit: bind("/tmp", "bind", "unbindable"), script: propagation, want: "unbindable"},
 	{section: "config.md, Mounts", text: "bind", edit: bind("/proc", "bind"), script: "test -d /mnt/1 && echo ok", want: "ok"},
 	{section: "config.md, Mounts", text: "bind, ro", edit: bind("/tmp", "bind", "ro"), script: mountOptions, want: "ro.*"},
 	{section: "config.md, Mounts", text: "bind, nosuid, nodev, noexec, noatime", edit: bind("/tmp", "bind", "nosuid", "nodev", "noexec", "noatime"), script: mountOptions, want: "rw,nosuid,nodev,noexec,noatime"},
 	{section: "config.md, Mounts", text: "rbind", edit: bind("/sys", "rbind"), script: "test -e /mnt/fs/cgroup/memory/tasks && echo ok", want: "ok"},
 	{section: "config.md, Mounts", text: "rro", edit: bind("/sys", "rbind", "rro"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -c ^rw", want: "0"},
+	{section: "config.md, Mounts", text: "rrw, rsuid, rdev, rexec", edit: bind("/sys", "rbind", "rro", "rnosuid", "rnodev", "rnoexec", "rrw", "rsuid", "rdev", "rexec"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -cE 'ro|nosuid|nodev|noexec'", want: "0"},
+	{section: "config.md, Mounts", text: "rnoatime, rnodiratime, rnosymfollow", edit: bind("/sys", "rbind", "rnoatime", "rnodiratime", "rnosymfollow"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -vc noatime,nodiratime,nosymfollow", want: "0"},
+	{section: "config.md, Mounts", text: "ratime, rdiratime, rsymfollow", edit: bind("/sys", "rbind", "rnoatime", "rnodiratime", "rnosymfollow", "ratime", "rdiratime", "rsymfollow"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -cE 'noatime|nodiratime|nosymfollow'", want: "0"},
+	{section: "config.md, Mounts", text: "rstrictatime", edit: bind("/sys", "rbind", "rstrictatime"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -cE 'noatime|relatime'", want: "0"},
+	{section: "config.md, Mounts", text: "rrelatime, rnostrictatime", edit: bind("/sys", "rbind", "rstrictatime", "rnostrictatime", "rrelatime"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -vc relatime", want: "0"},
 	{section: "config.md, Mounts", text: "rnosuid, rnodev, rnoexec", edit: bind("/sys", "rbind", "rnosuid", "rnodev", "rnoexec"), script: "grep ' /mnt' /proc/self/mountinfo | cut -d' ' -f6 | grep -vc nosuid,nodev,noexec", want: "0"},
 	{
 		section: "config.md, Mounts", text: "of a file", edit: bind("/bin/busybox", "bind"), script: "echo no",
@@ -169,6 +197,37 @@ var configuration = []must{
 	{section: "config.md, Linux Process", text: "noNewPrivileges is not set unless asked for", script: status("NoNewPrivs"), want: "NoNewPrivs: 0"},
 	{section: "config.md, Linux Process", text: "oomScoreAdj", edit: func(s *specs.Spec) { s.Process.OOMScoreAdj = new(500) }, script: "cat /proc/self/oom_score_adj", want: "500"},
 	{section: "config.md, Linux Process", text: "scheduler", edit: func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5} }, script: "cut -d' ' -f19,41 /proc/self/stat", want: "5 3"},
+	{section: "config.md, Linux Process", text: "scheduler: a real-time policy, its priority, and flags", edit: func(s *specs.Spec) {
+		if _, err := os.Stat("/sys/" + realtime); err == nil { // each cgroup needs time of its own
+			s.Linux.Resources.CPU = &specs.LinuxCPU{RealtimeRuntime: new(int64(10000)), RealtimePeriod: new(uint64(500000))}
+		}
+		s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedRR, Priority: 7, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+	}, script: "exec cut -d' ' -f40,41 /proc/self/stat", want: "7 2"},
+	{section: "config.md, Linux Process", text: "execCPUAffinity is not for the first process", edit: func(s *specs.Spec) {
+		s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "0"}
+	}, check: func(b *box) error {
+		own, err := allowed(os.Getpid())
+		if err := all(err, b.create()); err != nil {
+			return err
+		}
+		if its, err := allowed(b.pid); err != nil || its != own {
+			return fmt.Errorf("it runs on %s, and we on %s, %w", its, own, err)
+		}
+		return nil
+	}},
+	{section: "config.md, Linux Process", text: "execCPUAffinity.final is for those that enter", edit: stays, check: func(b *box) error {
+		p := base(b).Process
+		p.Args = []string{"grep", "Cpus_allowed_list", "/proc/self/status"}
+		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-1", Final: "0"}
+		text, err := json.Marshal(p)
+		if err := all(err, os.WriteFile(b.dir+"/process.json", text, 0o600), b.create(), b.start(), b.run("exec", "--process", b.dir+"/process.json", b.id())); err != nil {
+			return err
+		}
+		if b.said != "Cpus_allowed_list:\t0\n" {
+			return fmt.Errorf("it prints %q", b.said)
+		}
+		return nil
+	}},
 	{section: "config.md, Linux Process", text: "ioPriority", edit: func(s *specs.Spec) {
 		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 	}, script: "busybox ionice", want: "best-effort: prio 6"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -86,9 +87,23 @@ var linux = []must{
 	},
 	{
 		section: "config-linux.md, Devices", text: "type, numbers, mode and owner", edit: func(s *specs.Spec) {
-			s.Linux.Devices = []specs.LinuxDevice{device("/dev/one", "c", 1, 5), device("/dev/two", "b", 7, 0), device("/dev/pipe", "p", 0, 0)}
-		}, script: "stat -c '%F %t:%T %a %u:%g' /dev/one /dev/two /dev/pipe",
-		want: "character special file 1:5 640 5:6\nblock special file 7:0 640 5:6\nfifo 0:0 640 5:6",
+			s.Linux.Devices = []specs.LinuxDevice{device("/dev/one", "c", 1, 5), device("/dev/two", "b", 7, 0), device("/dev/pipe", "p", 0, 0), device("/etc/three", "u", 1, 5)}
+		}, script: "stat -c '%F %t:%T %a %u:%g' /dev/one /etc/three /dev/two /dev/pipe",
+		want: "character special file 1:5 640 5:6\ncharacter special file 1:5 640 5:6\nblock special file 7:0 640 5:6\nfifo 0:0 640 5:6",
+	},
+	{
+		section: "config-linux.md, Devices", text: "the device itself at its path is no error", check: func(b *box) error {
+			for range 2 { // the second one finds what the first one has made
+				s := base(b)
+				s.Linux.Devices = []specs.LinuxDevice{device("/etc/one", "c", 1, 5), device("/etc/pipe", "p", 0, 0)}
+				s.Process.Args = []string{"stat", "-c", "%t:%T", "/etc/one"}
+				b.write(s)
+				if out, err := b.toTheEnd(); err != nil || !strings.HasSuffix(out, "1:5\n") {
+					return fmt.Errorf("it prints %q, %w", out, err)
+				}
+			}
+			return nil
+		},
 	},
 	{
 		section: "config-linux.md, Sysctl", text: "is written", edit: func(s *specs.Spec) {
@@ -96,6 +111,16 @@ var linux = []must{
 		}, script: "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax", want: "1\n65536",
 	},
 	{section: "config-linux.md, Seccomp", text: "a call of the list fails as it says", edit: filter(specs.ActAllow, specs.LinuxSyscall{Names: []string{"getcwd"}, Action: specs.ActErrno, ErrnoRet: new(uint(5))}), script: "cd /tmp; busybox pwd -P 2>&1 | grep -o 'Input/output error'; grep Seccomp: /proc/self/status | tr '\\t' ' '", want: "(Input/output error\n|.*)Seccomp: 2"},
+	{section: "config-linux.md, Seccomp", text: "args: only with such arguments", edit: filter(specs.ActAllow, specs.LinuxSyscall{
+		Names: []string{"mkdir"}, Action: specs.ActErrno, ErrnoRet: new(uint(5)), Args: []specs.LinuxSeccompArg{{Index: 1, Value: 0o777, ValueTwo: 0o700, Op: specs.OpMaskedEqual}},
+	}), script: "mkdir -m 700 /tmp/a; busybox mkdir /tmp/b && ls /tmp", want: "(mkdir: .*Input/output error\n)?.*b"},
+	{section: "config-linux.md, Seccomp", text: "an errno is EPERM unless said otherwise", edit: filter(specs.ActAllow, specs.LinuxSyscall{
+		Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno,
+	}), script: "mkdir /tmp/a 2>&1 | grep -o 'not permitted'", want: "not permitted"},
+	{section: "config-linux.md, Seccomp", text: "defaultErrnoRet", edit: func(s *specs.Spec) {
+		filter(specs.ActErrno, specs.LinuxSyscall{Names: callsBut("mkdir", "mkdirat"), Action: specs.ActAllow})(s)
+		s.Linux.Seccomp.DefaultErrnoRet = new(uint(unix.EXDEV))
+	}, script: "mkdir /tmp/x 2>&1 | grep -o 'cross-device link'", want: "cross-device link"},
 	{section: "config-linux.md, Seccomp", text: "the default action is for all others", edit: func(s *specs.Spec) {
 		s.Process.Args = []string{"mkdir", "/tmp/x"}
 		filter(specs.ActErrno, specs.LinuxSyscall{Names: callsBut("mkdir", "mkdirat"), Action: specs.ActAllow})(s)
@@ -144,5 +169,7 @@ var linux = []must{
 	{section: "config-linux.md, Rootfs Mount Propagation", text: "slave", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "rslave" }, script: "head -n 1 /proc/self/mountinfo | grep -c shared", want: "0"},
 	{section: "config-linux.md, Rootfs Mount Propagation", text: "shared", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" }, script: "grep ' / / ' /proc/self/mountinfo | grep -c shared || grep ' / ' /proc/self/mountinfo | grep -c shared:", want: "1|0\n1"},
 	{section: "config-linux.md, Rootfs Mount Propagation", text: "unbindable", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "unbindable" }, script: "grep ' / ' /proc/self/mountinfo | grep -c unbindable", want: "1"},
+	{section: "config-linux.md, Rootfs Mount Propagation", text: "private", edit: func(s *specs.Spec) { s.Linux.RootfsPropagation = "private" }, script: "grep ' / ' /proc/self/mountinfo | grep -cE 'shared:|master:|unbindable'", want: "0"},
+	{section: "config-linux.md, Personality", text: "LINUX", edit: func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux} }, script: "uname -m", want: "x86_64|aarch64"},
 	{section: "config-linux.md, Personality", text: "LINUX32", edit: func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32} }, script: "uname -m", want: "i686"},
 }
