@@ -163,17 +163,19 @@ func refusals() (list []must) {
 		list = append(list, must{section: r.section, text: r.text, edit: r.edit, check: notCreated})
 	}
 	for _, h := range spec.HooksOf(&specs.Spec{Hooks: new(specs.Hooks)}) {
-		for what, hook := range map[string]specs.Hook{
-			"with no path is an error":                           {},
-			"with a path that is not absolute is an error":       {Path: "bin/true"},
-			"with a timeout that is not above zero is an error":  {Path: "/bin/true", Timeout: new(0)},
-			"with a timeout that is below zero is an error, too": {Path: "/bin/true", Timeout: new(-1)},
+		for _, bad := range []struct {
+			what string
+			hook specs.Hook
+		}{
+			{"with no path is an error", specs.Hook{}},
+			{"with a path that is not absolute is an error", specs.Hook{Path: "bin/true"}},
+			{"with a timeout that is not above zero is an error", specs.Hook{Path: "/bin/true", Timeout: new(0)}},
 		} {
-			list = append(list, must{section: "config.md, POSIX-platform Hooks", text: h.Kind + " " + what, edit: func(s *specs.Spec) {
+			list = append(list, must{section: "config.md, POSIX-platform Hooks", text: h.Kind + " " + bad.what, edit: func(s *specs.Spec) {
 				s.Hooks = new(specs.Hooks)
 				for _, own := range spec.HooksOf(s) {
 					if own.Kind == h.Kind {
-						*own.Hooks = []specs.Hook{hook}
+						*own.Hooks = []specs.Hook{bad.hook}
 					}
 				}
 			}, check: notCreated})
