@@ -110,14 +110,71 @@ func disk() (d specs.LinuxThrottleDevice, numbers string) {
 	return d, numbers
 }
 
-const (
-	bfq      = "fs/cgroup/blkio/blkio.bfq.io_service_bytes" // the scheduler counts
-	realtime = "fs/cgroup/cpu/cpu.rt_runtime_us"            // the kernel divides it among cgroups
-)
+// realtime is there if the kernel divides such time among cgroups.
+const realtime = "fs/cgroup/cpu/cpu.rt_runtime_us"
+
+// weight is where a kernel has a disk's weight: in version 2 that of the
+// scheduler bfq, or that of the controller itself.
+func weight() (needs, v2 string) {
+	if !unifiedOnly() {
+		return "fs/cgroup/blkio/blkio.bfq.io_service_bytes", ""
+	}
+	if _, err := os.Stat("/sys/module/bfq"); err != nil {
+		return "", "io.weight default 4950"
+	}
+	return "", "io.bfq.weight default 500"
+}
+
+// weighted gives a device of these tests the scheduler that has weights.
+func weighted(b *box) (err error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return err
+	}
+	loop, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer loop.Close()
+	file, err := os.Create(b.dir + "/disk")
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := all(file.Truncate(1<<20), unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_SET_FD, int(file.Fd()))); err != nil {
+		return err
+	}
+	scheduler := fmt.Sprintf("/sys/block/loop%d/queue/scheduler", number)
+	defer func() {
+		err = all(err, os.WriteFile(scheduler, []byte("none"), 0), unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0))
+	}()
+	if err := os.WriteFile(scheduler, []byte("bfq"), 0); err != nil {
+		return err
+	}
+	d := specs.LinuxWeightDevice{Weight: new(uint16(300))}
+	d.Major, d.Minor = 7, int64(number)
+	s := base(b)
+	blockIO(specs.LinuxBlockIO{WeightDevice: []specs.LinuxWeightDevice{d}})(s.Linux.Resources)
+	b.write(s)
+	if err := b.create(); err != nil {
+		return err
+	}
+	line := fmt.Sprintf("7:%d 300", number)
+	if unifiedOnly() {
+		return has(b.place(""), []string{"io.bfq.weight " + line})
+	}
+	return has(b.place("blkio"), []string{"blkio.bfq.weight_device " + line})
+}
 
 // limits are those of config-linux.md.
 func limits() []limit {
 	device, numbers := disk()
+	weightNeeds, weightV2 := weight()
 	all := []specs.LinuxThrottleDevice{device}
 	return []limit{
 		{"config-linux.md, Memory", "limit", "memory", []string{"memory.limit_in_bytes 67108864"}, []string{"memory.max 67108864"}, "", memory(specs.LinuxMemory{Limit: new(int64(64 << 20))})},
@@ -158,7 +215,7 @@ func limits() []limit {
 			[]string{"io.max " + numbers + " rbps=1048576 wbps=1048576 riops=1048576 wiops=1048576"}, "",
 			blockIO(specs.LinuxBlockIO{ThrottleReadBpsDevice: all, ThrottleWriteBpsDevice: all, ThrottleReadIOPSDevice: all, ThrottleWriteIOPSDevice: all}),
 		},
-		{"config-linux.md, Block IO", "weight", "blkio", []string{"blkio.bfq.weight 500"}, []string{"io.weight default 4950"}, bfq, blockIO(specs.LinuxBlockIO{Weight: new(uint16(500))})},
+		{"config-linux.md, Block IO", "weight", "blkio", []string{"blkio.bfq.weight 500"}, []string{weightV2}, weightNeeds, blockIO(specs.LinuxBlockIO{Weight: new(uint16(500))})},
 		{"config-linux.md, Block IO", "leafWeight, which no kernel has any more", "blkio", nil, nil, "", blockIO(specs.LinuxBlockIO{LeafWeight: new(uint16(500))})},
 		{
 			"config-linux.md, Huge page limits", "of what is used, and what is reserved", "hugetlb",
@@ -291,6 +348,7 @@ var groups = []must{
 		},
 	},
 	{section: "config-linux.md, Control groups", text: "one with a process in it is an error", check: occupied},
+	{section: "config-linux.md, Block IO", text: "weightDevice", check: weighted},
 	{section: "config-linux.md, Memory", text: "checkBeforeUpdate: a limit below what is used is an error", edit: func(s *specs.Spec) {
 		s.Process.Args = []string{"sh", "-c", "dd if=/dev/zero of=/mnt/file bs=1M count=24 2>/dev/null; echo filled; exec sleep 1000"}
 		mount()(s)
