@@ -35,9 +35,11 @@ func blockIO(r *specs.LinuxResources, v2 bool) ([]setting, error) {
 		if value(d.LeafWeight) != 0 {
 			return nil, noLeafWeight(pointer + "/leafWeight")
 		}
-		if w := value(d.Weight); w != 0 {
-			list = append(list, ioWeight(pointer, device+" ", w, v2))
+		w := value(d.Weight)
+		if w == 0 {
+			return nil, invalid(pointer, "neither weight nor leafWeight is set")
 		}
+		list = append(list, ioWeight(pointer, device+" ", w, v2))
 	}
 	throttles := [...]struct {
 		field, v1, v2, why string

@@ -33,7 +33,10 @@ func (g Group) Delegate(b *plan.Builder, uid uint32) {
 // kernel calls delegatable. A controller that is not enabled has no files.
 func (p Place) give(uid int) error {
 	files, err := read(delegatable)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENOENT): // sysfs is not there
+		files = "cgroup.procs cgroup.subtree_control cgroup.threads"
+	case err != nil:
 		return err
 	}
 	if err := unix.Lchown(p.Dir, uid, -1); err != nil {

@@ -10,9 +10,9 @@ import (
 // admin-guide/cgroup-v2.rst.
 //
 // All sizes are in bytes; -1 is unlimited, and 0 leaves the value as it is,
-// as callers of runtimes mean it. Two fields have no effect: kernel, since
-// Linux 5.16 has no such limit (kernel memory counts as memory), and
-// useHierarchy, since Linux 5.11 always counts hierarchically.
+// as callers of runtimes mean it. Two fields ask for what can't be had any
+// more, or for what is always so: kernel, since Linux 5.16 has no such limit,
+// and useHierarchy, since Linux 5.11 always counts hierarchically.
 
 const memoryPointer = "/linux/resources/memory/"
 
@@ -33,7 +33,7 @@ func checkMemory(m *specs.LinuxMemory) error {
 	sizes := [...]struct {
 		name string
 		size *int64
-	}{{"limit", m.Limit}, {"reservation", m.Reservation}, {"swap", m.Swap}, {"kernelTCP", m.KernelTCP}}
+	}{{"limit", m.Limit}, {"reservation", m.Reservation}, {"swap", m.Swap}, {"kernel", m.Kernel}, {"kernelTCP", m.KernelTCP}}
 	for _, s := range sizes {
 		if value(s.size) < -1 {
 			return invalid(memoryPointer+s.name, "%d is neither a number of bytes nor -1", *s.size)
@@ -43,8 +43,13 @@ func checkMemory(m *specs.LinuxMemory) error {
 	if swap > 0 && (limit == -1 || limit > swap) {
 		return invalid(memoryPointer+"swap", "memory and swap together cannot be limited to %d, less than memory alone (%d)", swap, limit)
 	}
-	if value(m.Swappiness) > 100 {
+	switch {
+	case value(m.Swappiness) > 100:
 		return invalid(memoryPointer+"swappiness", "%d is not within 0 to 100", *m.Swappiness)
+	case value(m.Kernel) > 0:
+		return invalid(memoryPointer+"kernel", "the kernel's memory counts as memory, and Linux 5.16 removed the limit of its own")
+	case m.UseHierarchy != nil && !*m.UseHierarchy:
+		return invalid(memoryPointer+"useHierarchy", "cgroups below always count, since Linux 5.11")
 	}
 	return nil
 }

@@ -112,11 +112,20 @@ func (r *Runtime) Begin(id string) error {
 	if err == nil {
 		err = r.start(s)
 	}
+	if _, ended := errors.AsType[hookError](err); ended {
+		err = errors.Join(err, r.destroy(s))
+	}
 	if err := errors.Join(err, own.close()); err != nil {
 		n.close()
 		return err
 	}
-	r.afterStart(s)
+	if err := r.afterStart(s); err != nil { // it may take long, so others had the lock meanwhile
+		n.close()
+		if e := r.Delete(s.ID, true); !errors.Is(e, ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+		return err
+	}
 	r.warn(n.pass(s, true))
 	return nil
 }
@@ -138,7 +147,7 @@ func (s *State) mayBegin() error {
 // start is Begin of a container that waits, and whose lock is held.
 func (r *Runtime) start(s *State) error {
 	if err := r.beforeStart(s); err != nil {
-		return errors.Join(err, s.kill())
+		return hookError{errors.Join(err, s.kill())}
 	}
 	report, err := unix.Open(filepath.Join(r.dir(s.ID), reportFifo), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

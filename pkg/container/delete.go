@@ -124,6 +124,11 @@ func (r *Runtime) deleteDetached(s *State, force bool) error {
 	case !force && (status == specs.StateRunning || status == Paused):
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s", s.ID, status)
 	}
+	return r.destroy(s)
+}
+
+// destroy ends and removes a detached container whose lock is held.
+func (r *Runtime) destroy(s *State) error {
 	if err := s.kill(); err != nil {
 		return err
 	}

@@ -53,11 +53,11 @@ func hooks(b *plan.Builder, s *specs.Spec, h Host) {
 				where = "in the container's namespaces"
 			}
 			b.Act("asked for: a program "+where, fmt.Sprintf("run(%q, %q)", hook.Path, hook.Args), func(r *plan.Run) error {
-				target := 0
+				target, pid := 0, r.PID
 				if list.inside {
-					target = r.PID
+					target, pid = r.PID, inside(r.PID)
 				}
-				return runHook(list.kind, i, hook, ociState(h, s, r.PID, specs.StateCreating), onHost(hook, target))
+				return runHook(list.kind, i, hook, ociState(h, s, pid, specs.StateCreating), onHost(hook, target))
 			})
 		}
 	}
@@ -78,15 +78,42 @@ func (r *Runtime) beforeStart(s *State) error {
 	})
 }
 
-// afterStart runs the hooks that follow the program's begin. That they fail is
-// no failure of the container.
-func (r *Runtime) afterStart(s *State) {
-	r.warn(r.runHooks("poststart", s, specs.StateRunning, outside))
+// afterStart runs the hooks that follow the program's begin. That one fails ends
+// the container since version 1.3 of the specification; before it was a warning.
+func (r *Runtime) afterStart(s *State) error {
+	if !s.Hooks {
+		return nil
+	}
+	config, err := r.Config(s)
+	if err != nil {
+		return err
+	}
+	err = runHooks("poststart", s, config, specs.StateRunning, outside)
+	if ofConsequence(specs.StateRunning, config) {
+		return err
+	}
+	r.warn(err)
+	return nil
+}
+
+// ofConsequence says whether a hook that fails then ends the container.
+func ofConsequence(status specs.ContainerState, config *specs.Spec) bool {
+	return status == specs.StateCreated || status == specs.StateRunning && spec.MinorVersion(config) >= 3
 }
 
 // afterStop runs the hooks that follow the container's removal.
 func afterStop(s *State, config *specs.Spec) error {
 	return runHooks("poststop", s, config, specs.StateStopped, outside)
+}
+
+// inside is the PID that a process has in its own namespace, as its hooks there
+// know it: the last of the line NSpid in proc_pid_status(5); 0 if it is gone.
+func inside(pid int) (own int) {
+	text, _ := spec.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, line, _ := strings.Cut(string(text), "\nNSpid:")
+	line, _, _ = strings.Cut(line, "\n")
+	_, _ = fmt.Sscan(line[strings.LastIndexByte(line, '\t')+1:], &own)
+	return own
 }
 
 func outside(_ *specs.Spec, hook specs.Hook) prepare { return onHost(hook, 0) }
@@ -103,12 +130,21 @@ func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState, h
 	return runHooks(kind, s, config, status, how)
 }
 
-// runHooks runs the hooks of one kind, each whatever became of the others, but
-// not those that the program waits for.
+// A hookError is that of a hook by which a container's life ends as it begins.
+type hookError struct{ error }
+
+func (e hookError) Unwrap() error { return e.error }
+
+// runHooks runs the hooks of one kind up to one that fails; those that are of no
+// consequence each, whatever became of the others.
 func runHooks(kind string, s *State, config *specs.Spec, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) (err error) {
 	for i, hook := range spec.HooksOfKind(config, kind) {
-		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, s.PID, status), how(config, hook)))
-		if err != nil && status == specs.StateCreated {
+		pid := s.PID
+		if status == specs.StateCreated {
+			pid = inside(pid)
+		}
+		err = errors.Join(err, runHook(kind, i, hook, ociState(s.Host, config, pid, status), how(config, hook)))
+		if err != nil && ofConsequence(status, config) {
 			return err
 		}
 	}

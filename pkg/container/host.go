@@ -33,6 +33,9 @@ func Inspect(id, bundle string, s *specs.Spec, units Units) (h Host, err error) 
 	if err := h.rootless(s); err != nil {
 		return h, err
 	}
+	if err := h.nodes(s); err != nil {
+		return h, err
+	}
 	h.Process.LastCap, h.Process.OwnStdio = lastCap(), ownStdio(s)
 	if h.Process.AppArmor, err = appArmor(s); err != nil {
 		return h, err
@@ -187,6 +190,46 @@ func sources(bundle string, s *specs.Spec) (map[string]bool, error) {
 		files[source] = st.Mode&unix.S_IFMT != unix.S_IFDIR
 	}
 	return files, nil
+}
+
+// nodes finds the devices that are there already, and refuses other files in
+// their place: they may be the host's.
+func (h *Host) nodes(s *specs.Spec) error {
+	for i, d := range s.Linux.Devices {
+		top, rest := namespace.Under(s, h.Host, d)
+		var st unix.Stat_t
+		if top == "" || lstat(top, rest, &st) != nil { // not there, or not to be seen by us
+			continue
+		}
+		switch is, nothing := namespace.IsNode(s, h.Host, d, &st); {
+		case is:
+			h.Nodes = append(h.Nodes, filepath.Clean("/"+d.Path))
+		case !nothing:
+			return fmt.Errorf("/linux/devices/%d/path: another file is at %s", i, d.Path)
+		}
+	}
+	return nil
+}
+
+// lstat looks at a file below a directory as if that were the root; without a
+// name at the directory's own place, where a file may be.
+func lstat(top, name string, st *unix.Stat_t) error {
+	fd, err := unix.Open(top, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if name == "" {
+		return unix.Fstat(fd, st)
+	}
+	file, err := unix.Openat2(fd, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(file)
+	return unix.Fstat(file, st)
 }
 
 // lastCap is the highest capability that this kernel knows.

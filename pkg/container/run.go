@@ -138,7 +138,9 @@ func (c *Container) start(s *specs.Spec, host Host, o Options) error {
 			return err
 		}
 	}
-	c.runtime.afterStart(&c.State)
+	if err := c.runtime.afterStart(&c.State); err != nil {
+		return c.failed(errors.Join(err, c.kill()))
+	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package namespace
 import (
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -30,22 +32,19 @@ var defaults = [...]device{
 }
 
 // devices fills /dev: the default devices and links, and those of the spec.
-func (m *maker) devices(s *specs.Spec, h Host) {
+func (m *maker) devices(s *specs.Spec, h Host) error {
 	for _, mount := range s.Mounts {
 		if path.Clean("/"+mount.Destination) == "/dev" && IsBind(mount) {
-			return // the host's own: not ours to fill
+			return nil // the host's own: not ours to fill
 		}
 	}
 	m.Section(plan.Child, "devices", "a few harmless devices, and no others")
 	m.At("/mounts")
 	for _, d := range defaults {
-		m.device(s, h, d)
+		m.device(s, h, d, true)
 	}
-	for i, d := range s.Linux.Devices {
-		m.At(fmt.Sprintf("/linux/devices/%d", i))
-		if node, extra := deviceOf(d); extra {
-			m.device(s, h, node)
-		}
+	if err := m.more(s, h); err != nil {
+		return err
 	}
 	m.At("/mounts")
 	for _, l := range [...]struct{ target, path, why string }{
@@ -58,17 +57,41 @@ func (m *maker) devices(s *specs.Spec, h Host) {
 		dir, name := m.parent(l.path)
 		m.Do(l.why, plan.Symlinkat(l.target, dir, name)).Allow(plan.Next, unix.EEXIST)
 	}
+	return nil
 }
 
-// deviceOf is the node that linux.devices asks for, unless it is one that
-// every container has.
-func deviceOf(d specs.LinuxDevice) (node device, extra bool) {
-	node = device{path: path.Clean("/" + d.Path), mode: unix.S_IFCHR, major: uint32(d.Major), minor: uint32(d.Minor), why: "asked for"}
+// more makes the nodes that linux.devices asks for. Where another file is in the
+// place of one it may be the host's, seen by a bind mount: it is left as it is,
+// and the kernel refuses.
+func (m *maker) more(s *specs.Spec, h Host) error {
+	known := make(map[string]device)
+	for _, d := range defaults {
+		known[d.path] = d
+	}
+	for i, asked := range s.Linux.Devices {
+		d := deviceOf(asked)
+		other, twice := known[d.path]
+		switch {
+		case twice && (d.mode&unix.S_IFMT != other.mode&unix.S_IFMT || d.major != other.major || d.minor != other.minor):
+			return fmt.Errorf("/linux/devices/%d/path: %s is another device already", i, d.path)
+		case twice, d.path == "/dev/ptmx", slices.Contains(h.Nodes, d.path):
+			continue
+		}
+		known[d.path] = d
+		m.At(fmt.Sprintf("/linux/devices/%d", i))
+		m.device(s, h, d, false)
+	}
+	return nil
+}
+
+// deviceOf is the node that is asked for.
+func deviceOf(d specs.LinuxDevice) device {
+	node := device{path: path.Clean("/" + d.Path), mode: unix.S_IFCHR, major: uint32(d.Major), minor: uint32(d.Minor), why: "asked for"}
 	switch d.Type {
 	case "b":
 		node.mode = unix.S_IFBLK
 	case "p":
-		node.mode = unix.S_IFIFO
+		node.mode, node.major, node.minor = unix.S_IFIFO, 0, 0
 	}
 	permissions := uint32(0o666)
 	if d.FileMode != nil {
@@ -81,29 +104,64 @@ func deviceOf(d specs.LinuxDevice) (node device, extra bool) {
 	if d.GID != nil {
 		node.gid = *d.GID
 	}
-	for _, known := range defaults {
-		if known.path == node.path {
-			return node, false
-		}
-	}
-	return node, node.path != "/dev/ptmx"
+	return node
 }
 
-// device makes a node, or, in a user namespace, where the kernel lets nobody
-// make one, binds the host's.
-func (m *maker) device(s *specs.Spec, h Host, d device) {
+// bound says whether the host's own node is bound in the place of one: in a
+// user namespace the kernel lets nobody make any.
+func bound(s *specs.Spec, h Host, d device) bool {
+	return (h.Nested || Has(s, specs.UserNamespace)) && d.mode&unix.S_IFMT != unix.S_IFIFO
+}
+
+// device makes a node, or binds the host's. Only one that every container has
+// takes the place of what the image has there, or leaves it to a mount.
+func (m *maker) device(s *specs.Spec, h Host, d device, always bool) {
 	dir, name := m.parent(d.path)
-	if _, _, ours := m.within(d.path); !ours {
+	if _, _, ours := m.within(d.path); always && !ours {
 		m.Do("whatever the image has at "+d.path+" is not this device", plan.Unlinkat(dir, name)).Allow(plan.Next, unix.ENOENT)
 	}
-	if (h.Nested || Has(s, specs.UserNamespace)) && d.mode&unix.S_IFMT != unix.S_IFIFO {
+	if bound(s, h, d) {
 		m.Do("a place for the host's "+d.path, plan.Mknodat(dir, name, unix.S_IFREG|0o666, 0, 0)).Allow(plan.Next, unix.EEXIST)
 		m.Get("mount", "the host's own node: a user namespace may make none", plan.OpenTree(plan.AtFdcwd, d.path, 0))
 		m.Do(d.why, plan.MoveMountAt("mount", dir, name))
 		return
 	}
-	m.Do(d.path+" "+d.why, plan.Mknodat(dir, name, d.mode, d.major, d.minor)).Allow(plan.Next, unix.EEXIST)
+	made := m.Do(d.path+" "+d.why, plan.Mknodat(dir, name, d.mode, d.major, d.minor))
+	if always {
+		made.Allow(plan.Next, unix.EEXIST)
+	}
 	if d.uid != 0 || d.gid != 0 {
 		m.Do("its owner", plan.Fchownat(dir, name, d.uid, d.gid))
 	}
+}
+
+// Under finds what of the host a container has at the place of a device, as far
+// as mounts tell: the rest of its name below a directory; "" is a new file
+// system. Who places mounts so that a link leads elsewhere is told by the
+// kernel.
+func Under(s *specs.Spec, h Host, asked specs.LinuxDevice) (top, rest string) {
+	name := deviceOf(asked).path
+	if top, rest = h.Rootfs, name; Layered(s) {
+		top = ""
+	}
+	for _, mount := range s.Mounts {
+		dest := path.Clean("/" + mount.Destination)
+		if optionsOf(mount.Options).remount {
+			continue
+		}
+		if below, holds := strings.CutPrefix(name, dest); holds && (below == "" || below[0] == '/') {
+			if top, rest = "", below; IsBind(mount) {
+				top = Source(mount, h.Bundle)
+			}
+		}
+	}
+	return top, rest
+}
+
+// IsNode says whether a file is the device that is asked for. If it is the
+// place that was made once for the host's own node, it is nothing.
+func IsNode(s *specs.Spec, h Host, asked specs.LinuxDevice, st *unix.Stat_t) (is, nothing bool) {
+	d, kind := deviceOf(asked), st.Mode&unix.S_IFMT
+	is = kind == d.mode&unix.S_IFMT && (kind == unix.S_IFIFO || st.Rdev == unix.Mkdev(d.major, d.minor))
+	return is, bound(s, h, d) && kind == unix.S_IFREG && st.Size == 0
 }

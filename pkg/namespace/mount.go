@@ -45,8 +45,7 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 			return fmt.Errorf("%s/%w", pointer, err)
 		}
 	}
-	m.devices(s, h)
-	return nil
+	return m.devices(s, h)
 }
 
 // empty makes an empty directory to hide others with. A mount that is attached
@@ -89,6 +88,8 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 		}
 	}
 	switch {
+	case o.remount:
+		return m.remount(dest, o)
 	case mount.Type == "cgroup" || mount.Type == "cgroup2":
 		m.cgroups(s, h, dest, o)
 		return nil
@@ -129,7 +130,8 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 
 // IsBind says whether a mount shows files that are there already.
 func IsBind(mount specs.Mount) bool {
-	return mount.Type == "bind" || optionsOf(mount.Options).bind
+	o := optionsOf(mount.Options)
+	return !o.remount && (mount.Type == "bind" || o.bind)
 }
 
 // Source is the absolute path of a bind mount's source.
@@ -185,6 +187,17 @@ func (m *maker) copy(reg plan.Reg, source string, o options) {
 func (m *maker) bind(reg plan.Reg, o options) {
 	m.setattr(reg, "as the options say", false, o.one)
 	m.setattr(reg, "and all mounts below it", true, o.all)
+}
+
+// remount changes a mount that is there; the kernel refuses if there is none.
+func (m *maker) remount(dest string, o options) error {
+	if len(o.data) > 0 {
+		return fmt.Errorf("options: remount is for the mount, and %q for its file system", o.data[0])
+	}
+	m.Get("mount", "the mount that is there", plan.Openat2(root, dest[1:], unix.O_PATH, inRoot))
+	m.bind("mount", o)
+	m.propagate("mount", o)
+	return nil
 }
 
 func (m *maker) setattr(reg plan.Reg, why string, recursive bool, a attrs) {

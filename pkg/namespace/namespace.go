@@ -22,6 +22,7 @@ type Host struct {
 	Bundle  string          // absolute path of the bundle
 	Rootfs  string          // absolute path of the root file system, without symbolic links
 	Files   map[string]bool // sources of bind mounts, resolved: true if it is no directory
+	Nodes   []string        `json:",omitempty"` // devices that linux.devices asks for and that are there
 	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
 	Relay   bool            // the runtime itself stands between the terminal and the person
 	Owner   *Owner          `json:",omitempty"` // who the runtime is, without root's power

@@ -14,6 +14,7 @@ type attrs struct{ set, clear uint64 }
 type options struct {
 	bind, rbind    bool
 	idmap, ridmap  bool   // it shows ids through maps; all mounts below it do, too
+	remount        bool   // it is there, and gets other attributes
 	copyUp         bool   // a tmpfs begins with what it hides
 	one, all       attrs  // of the mount; of it and all mounts below it ("rro")
 	propagation    uint64 // MS_SHARED and its kin, mount_namespaces(7)
@@ -57,8 +58,10 @@ func (o *options) mount(word string) bool {
 		return true
 	}
 	switch word {
-	case "defaults", "silent", "loud", "iversion", "noiversion", "norelatime", "remount":
+	case "defaults", "silent", "loud", "iversion", "noiversion", "norelatime":
 		// Of no effect on a mount that is being made.
+	case "remount":
+		o.remount = true
 	case "tmpcopyup":
 		o.copyUp = true
 	case "idmap", "ridmap":

@@ -9,6 +9,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -23,11 +24,14 @@ const maxID = math.MaxInt32
 // brick that was asked for and can't be laid is an error, never a weaker wall.
 // An error begins with the JSON pointer of the field.
 func Validate(s *specs.Spec) error {
-	if major, _, _ := strings.Cut(s.Version, "."); major != "1" {
+	if !isVersion1(s.Version) {
 		return fmt.Errorf("/ociVersion: this runtime knows versions 1.x, not %q", s.Version)
 	}
 	if s.Linux == nil {
 		return errors.New("/linux: missing; this runtime makes Linux containers")
+	}
+	if _, nameless := s.Annotations[""]; nameless {
+		return errors.New("/annotations: one has an empty name")
 	}
 	for _, check := range [...]func(*specs.Spec) error{
 		validateProcess, validateUser, validateRlimits, validateRoot, validateNames, validateNamespaces,
@@ -38,6 +42,24 @@ func Validate(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// MinorVersion is that of the specification that a config.json follows.
+func MinorVersion(s *specs.Spec) int {
+	parts := strings.Split(s.Version, ".")
+	n, _ := strconv.Atoi(parts[1]) // Validate has seen it
+	return n
+}
+
+// isVersion1 says whether a version is 1.x.y as Semantic Versioning has it.
+func isVersion1(version string) bool {
+	numbers, _, _ := strings.Cut(version, "+")
+	numbers, _, _ = strings.Cut(numbers, "-")
+	parts := strings.Split(numbers, ".")
+	return len(parts) == 3 && parts[0] == "1" && !slices.ContainsFunc(parts, func(n string) bool {
+		_, err := strconv.ParseUint(n, 10, 32)
+		return err != nil
+	})
 }
 
 // ValidateProcess checks what a process of a container is asked to be, as
@@ -207,6 +229,11 @@ func validateMounts(s *specs.Spec) error {
 			return fmt.Errorf("/mounts/%d/destination: missing", i)
 		case path.Clean(m.Destination) == "/" && (i > 0 || m.Type != "overlay"):
 			return fmt.Errorf("/mounts/%d/destination: only the first mount can be the root, and only an overlay", i)
+		case slices.Contains(m.Options, "remount"): // it has a type and a source
+			if m.UIDMappings != nil || m.GIDMappings != nil || slices.ContainsFunc(m.Options, isMaking) {
+				return fmt.Errorf("/mounts/%d/options: remount changes the attributes of a mount, and nothing else", i)
+			}
+			continue
 		case bind && m.Source == "":
 			return fmt.Errorf("/mounts/%d/source: missing for a bind mount", i)
 		case !bind && m.Type == "":
@@ -219,6 +246,11 @@ func validateMounts(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// isMaking says whether an option is for a mount that is being made.
+func isMaking(option string) bool {
+	return option == "idmap" || option == "ridmap" || option == "tmpcopyup"
 }
 
 // validateMountMaps checks how a mount is to show the owners of its files.

@@ -35,6 +35,9 @@ func TestValidate(t *testing.T) {
 		{"version 1.0.2", func(s *specs.Spec) { s.Version = "1.0.2" }, ""},
 		{"version 1.0.2-dev", func(s *specs.Spec) { s.Version = "1.0.2-dev" }, ""},
 		{"no version", func(s *specs.Spec) { s.Version = "" }, `/ociVersion: this runtime knows versions 1.x, not ""`},
+		{"version 1", func(s *specs.Spec) { s.Version = "1" }, `/ociVersion: this runtime knows versions 1.x, not "1"`},
+		{"version 1.0.x", func(s *specs.Spec) { s.Version = "1.0.x" }, `/ociVersion: this runtime knows versions 1.x, not "1.0.x"`},
+		{"version 1.2.3-rc.1+build", func(s *specs.Spec) { s.Version = "1.2.3-rc.1+build" }, ""},
 		{"version 10", func(s *specs.Spec) { s.Version = "10.0.0" }, `/ociVersion: this runtime knows versions 1.x, not "10.0.0"`},
 		{"not Linux", func(s *specs.Spec) { s.Linux = nil }, "/linux: missing; this runtime makes Linux containers"},
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,14 +79,13 @@ func TestSpecification(t *testing.T) {
 		t.Skip("needs root")
 	}
 	for name, program := range runtimes() {
-		path, err := exec.LookPath(program)
-		if err != nil {
-			t.Errorf("%s is not installed", name)
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
+			path, err := exec.LookPath(program)
+			if err != nil {
+				t.Fatalf("%s is not installed", name)
+			}
 			failed := 0
-			for _, list := range [][]must{operations, configuration, linux, resources, interfaces, hooks} {
+			for _, list := range [][]must{operations, configuration, linux, joins, resources(), interfaces, hooks, lifecycle, structure, refusals()} {
 				for _, m := range list {
 					t.Run(m.section+": "+m.text, func(t *testing.T) {
 						err := m.test(t, name, path)
@@ -163,6 +163,8 @@ func newBox(t *testing.T, name, program string) *box {
 // id is unlike that of any other container here.
 func (b *box) id() string { return filepath.Base(b.dir) }
 
+func (b *box) cgroup() string { return "/" + filepath.Base(scratch) + "-" + b.id() }
+
 // base is a plain container.
 func base(b *box) *specs.Spec {
 	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_MKNOD"}
@@ -180,7 +182,7 @@ func base(b *box) *specs.Spec {
 			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/" + filepath.Base(scratch) + "-" + b.id(),
+			CgroupsPath: b.cgroup(),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
 			},
@@ -294,12 +296,35 @@ func (b *box) is(want specs.ContainerState) error {
 	return err
 }
 
-// refuses checks that a command fails.
+// refuses checks that a command fails, and says why.
 func (b *box) refuses(args ...string) error {
 	if b.run(args...) == nil {
 		return fmt.Errorf("%v is no error", args)
 	}
+	if b.said == "" {
+		return fmt.Errorf("%v fails, and does not say why", args)
+	}
 	return nil
+}
+
+// left lists the cgroups of the container.
+func (b *box) left() []string {
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + b.cgroup())
+	more, _ := filepath.Glob("/sys/fs/cgroup" + b.cgroup())
+	return slices.DeleteFunc(append(dirs, more...), func(dir string) bool {
+		return strings.HasPrefix(dir, unified+"/") // no cgroup: the tree is covered
+	})
+}
+
+// notCreated is for what must be an error of create, which leaves nothing.
+func notCreated(b *box) error {
+	if err := b.refuses("create", "--bundle", b.dir, b.id()); err != nil {
+		return err
+	}
+	if dirs := b.left(); len(dirs) > 0 {
+		return fmt.Errorf("left: %q", dirs)
+	}
+	return b.refuses("state", b.id())
 }
 
 // end takes away whatever is left.
@@ -315,8 +340,7 @@ func (b *box) end() error {
 		}
 	}
 	_ = b.out.Close()
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(scratch) + "-" + b.id())
-	for _, dir := range dirs {
+	for _, dir := range b.left() {
 		_ = os.Remove(dir)
 	}
 	return os.RemoveAll(b.dir)

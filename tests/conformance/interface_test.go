@@ -108,5 +108,14 @@ var interfaces = []must{
 		}
 		return nil
 	}},
+	{section: "config-linux.md, Default Devices", text: "/dev/console is the terminal, if there is one", edit: func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "stat -c %t:%T /dev/console $(busybox tty) | uniq | wc -l"}
+		s.Process.Terminal = true
+	}, check: func(b *box) error {
+		if out, err := terminal(b); err != nil || out != "1" {
+			return fmt.Errorf("it prints %q, %w", out, err)
+		}
+		return nil
+	}},
 	{section: "config.md, Process", text: "consoleSize is ignored without a terminal", edit: func(s *specs.Spec) { s.Process.ConsoleSize = &specs.Box{Height: 33, Width: 77} }, script: "echo ok", want: "ok"},
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -123,7 +122,7 @@ var operations = []must{
 			if _, err := b.toTheEnd(); err != nil {
 				return err
 			}
-			if dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(scratch) + "-" + b.id()); len(dirs) > 0 {
+			if dirs := b.left(); len(dirs) > 0 {
 				return fmt.Errorf("left: %q", dirs)
 			}
 			_, err := b.toTheEnd()

@@ -35,7 +35,7 @@ func TestHooks(t *testing.T) {
 		CreateRuntime:   []specs.Hook{hookScript(note, "createRuntime"), hookScript(note, "second")},
 		CreateContainer: []specs.Hook{hookScript(note, "createContainer")},
 		StartContainer:  []specs.Hook{inside},
-		Poststart:       []specs.Hook{hookScript(note, "poststart"), {Path: "/bin/false"}},
+		Poststart:       []specs.Hook{hookScript(note, "poststart")},
 		Poststop:        []specs.Hook{hookScript(note, "poststop")},
 	}
 	*spec.HooksOf(s)[0].Hooks = []specs.Hook{hookScript(note, "prestart")}
@@ -72,7 +72,7 @@ func TestHooks(t *testing.T) {
 	for i, kind := range []string{"prestart", "createRuntime", "second"} {
 		check(lines, i, kind, specs.StateCreating, true, c.pid)
 	}
-	check(lines, 3, "createContainer", specs.StateCreating, false, c.pid)
+	check(lines, 3, "createContainer", specs.StateCreating, false, 1)
 	if len(lines) != 4 {
 		t.Errorf("after create: %q", lines)
 	}
@@ -80,11 +80,9 @@ func TestHooks(t *testing.T) {
 	if len(read(own)) > 0 {
 		t.Error("startContainer runs before start")
 	}
-	if r := c.call("start", "hooks"); r.status != 0 || !strings.Contains(r.stdout, "warning: error running poststart hook #1: /bin/false: exit status 1") {
-		t.Errorf("a poststart hook that fails is a warning: %v", r)
-	}
+	c.must("start", "hooks")
 	eventually(t, "the program begins", func() bool { return len(read(own)) == 2 })
-	check(read(own), 0, "startContainer", specs.StateCreated, false, c.pid)
+	check(read(own), 0, "startContainer", specs.StateCreated, false, 1)
 	check(read(note), 4, "poststart", specs.StateRunning, true, c.pid)
 	c.must("kill", "hooks", "KILL")
 	c.reap()
@@ -95,7 +93,8 @@ func TestHooks(t *testing.T) {
 	check(read(note), 5, "poststop", specs.StateStopped, true, 0)
 }
 
-// TestHookFailures has hooks fail that must stop the container.
+// TestHookFailures has hooks fail that must stop the container, which ends its
+// life: what follows its end runs, and nothing of it is left.
 func TestHookFailures(t *testing.T) {
 	second := 1
 	for _, f := range []struct {
@@ -108,10 +107,12 @@ func TestHookFailures(t *testing.T) {
 		{"createContainer", "timeout of 1 s", specs.Hook{Path: "/bin/sleep", Args: []string{"sleep", "60"}, Timeout: &second}, false},
 		{"createContainer", "no such file or directory", specs.Hook{Path: "/nosuch"}, false},
 		{"startContainer", "error running startContainer hook #0", specs.Hook{Path: "/bin/false"}, true},
+		{"poststart", "error running poststart hook #0: /bin/false: exit status 1", specs.Hook{Path: "/bin/false"}, true},
 	} {
 		t.Run(f.kind, func(t *testing.T) {
 			s := newSpec("hooks", "pause")
-			s.Hooks = new(specs.Hooks)
+			note := filepath.Join(temp(t), "note")
+			s.Hooks = &specs.Hooks{Poststop: []specs.Hook{hookScript(note, "poststop")}}
 			for _, list := range spec.HooksOf(s) {
 				if list.Kind == f.kind {
 					*list.Hooks = []specs.Hook{f.hook}
@@ -123,12 +124,14 @@ func TestHookFailures(t *testing.T) {
 				c.create(dir)
 				c.fails(1, f.want, "start", "hooks")
 				c.reap() // it is killed
-				c.wants(specs.StateStopped)
-				c.must("delete", "hooks")
 			} else {
 				c.fails(1, f.want, "create", "--bundle", dir, "hooks")
 			}
 			c.fails(1, "container does not exist", "state", "hooks")
+			c.fails(1, f.want, "run", "--bundle", dir, "hooks")
+			if text, _ := os.ReadFile(note); strings.Count(string(text), "poststop") != 2 {
+				t.Errorf("after create and after run poststop notes %q", text)
+			}
 			if d := time.Since(begin); d > patience/2 {
 				t.Errorf("it took %v", d)
 			}

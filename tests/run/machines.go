@@ -15,6 +15,7 @@ type machine struct {
 	flags    []string // of minictr vm
 	packages []string
 	run      string // a pattern of tests/integration's tests; "" is all but the slow
+	musts    string // a pattern of tests/conformance's; "" is none
 }
 
 // inside are the packages whose tests run in a virtual machine, too, with
@@ -35,6 +36,11 @@ const kernelFacing = "^(TestWall|TestWallMounts|TestWallFromOutside|TestSessionK
 
 // cgroupFacing are those that look at what another version of cgroups does.
 const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExec|TestExecCgroup|TestLifecycle|TestDelegation)$"
+
+// cgroupMusts are the sentences of the specification that another version of
+// cgroups, or one that has more controllers, answers otherwise. Other runtimes
+// are not in the machine.
+const cgroupMusts = "^TestSpecification$/^minictr$/^config-linux.md,_(Allowed_Device_list|Block_IO|Cgroups_Path|Cgroup_ownership|Control_groups|CPU|Huge_page_limits|Memory|Network|PIDs|RDMA|Unified):"
 
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
@@ -63,7 +69,7 @@ func vm(s *suite) {
 		failed := s.failed
 		fmt.Printf("in a virtual machine: %s\n", m.name)
 		command := slices.Concat(global, []string{
-			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop", "--module", "veth",
+			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop", "--module", "veth", "--module", "bfq",
 			"-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, m.flags)
 		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", "tests"), " ")
@@ -73,6 +79,9 @@ func vm(s *suite) {
 			which = "-run=" + run
 		}
 		s.test(superuser, withoutCgo, []string{"-short", execute, which, "./tests/integration"}, env...)
+		if m.musts != "" {
+			s.test(superuser, withoutCgo, []string{execute, "-run=" + cmp.Or(s.pattern, m.musts), "./tests/conformance"}, env...)
+		}
 		if s.failed > failed && s.shell {
 			s.open(append(command, "tests", "sh"))
 		}
@@ -106,7 +115,7 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 		return nil, nil, err
 	}
 	log := func(name string) []string { return []string{"--log", filepath.Join(logs, name)} }
-	list = []machine{{"cgroup v2", append(log("v2"), "--kernel", image), inside, ""}}
+	list = []machine{{"cgroup v2", append(log("v2"), "--kernel", image), inside, "", cgroupMusts}}
 	if s.kernel != "" || s.pattern != "" {
 		return list, nil, nil
 	}
@@ -120,8 +129,8 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	}
 	few := []string{"./pkg/cgroup", "./pkg/seccomp"}
 	list = append(list,
-		machine{"cgroup v1", append(log("v1"), "--kernel", image, "--cgroup", "v1"), few, cgroupFacing},
-		machine{"the kernel of Debian's " + newest.suite, append(log(newest.suite), "--kernel", young), few, kernelFacing})
+		machine{"cgroup v1", append(log("v1"), "--kernel", image, "--cgroup", "v1"), few, cgroupFacing, cgroupMusts},
+		machine{"the kernel of Debian's " + newest.suite, append(log(newest.suite), "--kernel", young), few, kernelFacing, ""})
 	return list, []string{"MINICTR_VM_CACHE=" + cache, "MINICTR_VM_ARM64=" + arm}, nil
 }
 
