@@ -138,8 +138,10 @@ func TestRootless(t *testing.T) {
 	}
 }
 
-// TestRootlessDelegated limits a container of the user in a cgroup that is
-// handed over to him, which version 2 allows.
+// TestRootlessDelegated limits containers of the user in a cgroup that is
+// handed over to him, which version 2 allows: beside the runtime's own cgroup,
+// and at a path from the top. Where the runtime is not below what he may divide,
+// the kernel would let no process in.
 func TestRootlessDelegated(t *testing.T) {
 	layout, err := cgroup.Detect()
 	if err != nil {
@@ -148,24 +150,28 @@ func TestRootlessDelegated(t *testing.T) {
 	h, s := newRootless(t, "cat", "/sys/fs/cgroup/pids.max")
 	limit := int64(54)
 	s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}
-	s.Linux.CgroupsPath = cgroupName("rootless") // beside the runtime's own
-	cmd := as(h.command("run", "--bundle", owned(t, newBundle(t, s, "bundle")), "box"))
+	command := func(path string) *exec.Cmd {
+		s.Linux.CgroupsPath = path
+		return as(h.command("run", "--bundle", owned(t, newBundle(t, s, "bundle")), "box"))
+	}
+	const refused = "/linux/resources: permission denied"
+	name := cgroupName("user")
 	if layout.Version() != cgroup.V2 {
-		if r := finish(t, cmd); !strings.Contains(r.stderr, "/linux/resources: permission denied") {
+		if r := finish(t, command(name)); !strings.Contains(r.stderr, refused) {
 			t.Errorf("a limit that can't be set: %v", r)
 		}
 		return
 	}
-	dir := "/sys/fs/cgroup/" + cgroupName("user")
-	own := dir + "/own"
+	const top = "/sys/fs/cgroup/"
+	dir, own, parent := top+name, top+name+"/own", top+name+"/parent"
 	t.Cleanup(func() {
-		for _, d := range []string{own, dir} {
+		for _, d := range []string{parent, own, dir} {
 			if err := unix.Rmdir(d); err != nil {
 				t.Errorf("rmdir %s: %v", d, err)
 			}
 		}
 	})
-	if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+pids"), 0); err != nil {
+	if err := os.WriteFile(top+"cgroup.subtree_control", []byte("+pids"), 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []string{dir, own} {
@@ -183,12 +189,15 @@ func TestRootlessDelegated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
-	if r := finish(t, cmd); r.stdout != "54\n" {
-		t.Errorf("its limit: %v", r)
+	for _, path := range []string{cgroupName("rootless"), "/" + name + "/box", "/" + name + "/parent/box"} {
+		cmd := command(path)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+		if r := finish(t, cmd); r.stdout != "54\n" {
+			t.Errorf("its limit in %s: %v", path, r)
+		}
 	}
-	if err := os.WriteFile(dir+"/cgroup.subtree_control", []byte("-pids"), 0); err != nil {
-		t.Error(err)
+	if r := finish(t, command("/"+name+"/box")); !strings.Contains(r.stderr, refused) {
+		t.Errorf("from elsewhere: %v", r)
 	}
 }
 
