@@ -162,28 +162,14 @@ func TestRootlessDelegated(t *testing.T) {
 		}
 		return
 	}
-	const top = "/sys/fs/cgroup/"
-	dir, own, parent := top+name, top+name+"/own", top+name+"/parent"
+	dir, own := alone.Delegate(t, rootless, name)
 	t.Cleanup(func() {
-		for _, d := range []string{parent, own, dir} {
+		for _, d := range []string{dir + "/parent", own, dir} {
 			if err := unix.Rmdir(d); err != nil {
 				t.Errorf("rmdir %s: %v", d, err)
 			}
 		}
 	})
-	if err := os.WriteFile(top+"cgroup.subtree_control", []byte("+pids"), 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{dir, own} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range []string{"", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
-			if err := os.Lchown(filepath.Join(d, file), rootless, rootless); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	fd, err := unix.Open(own, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
