@@ -50,3 +50,17 @@ func (p Place) give(uid int) error {
 	}
 	return nil
 }
+
+// Delegated makes Base the topmost cgroup on the way to Dir that this process
+// may divide, and tells whether there is one. The process has to be in it or
+// below: nobody moves a process, or has one born elsewhere, who may not write to
+// cgroup.procs where both ways part (cgroup-v2.rst, "Delegation Containment").
+func (p *Place) Delegated() bool {
+	for _, dir := range append([]string{p.Base}, p.parents()...) {
+		if unix.Access(dir, unix.W_OK) == nil && unix.Access(dir+"/cgroup.procs", unix.W_OK) == nil {
+			p.Base = dir
+			return below(p.Mount+strings.TrimSuffix(p.Self, "/"), dir) != ""
+		}
+	}
+	return false
+}

@@ -67,12 +67,13 @@ func help(path string, args ...string) error {
 // left out: a user namespace has no other nodes than those that are shown.
 func (h *Host) delegated(s *specs.Spec) error {
 	missing := ""
-	for _, p := range h.Cgroup.Places {
+	for i := range h.Cgroup.Places {
+		p := &h.Cgroup.Places[i]
 		if p.V2 && len(h.Cgroup.Places) > 1 {
 			continue // it limits nothing
 		}
-		if unix.Access(p.Base, unix.W_OK) != nil || unix.Access(p.Base+"/cgroup.procs", unix.W_OK) != nil {
-			missing = p.Base
+		if base := p.Base; !p.Delegated() {
+			missing = base
 		}
 	}
 	if missing == "" {

@@ -138,8 +138,10 @@ func TestRootless(t *testing.T) {
 	}
 }
 
-// TestRootlessDelegated limits a container of the user in a cgroup that is
-// handed over to him, which version 2 allows.
+// TestRootlessDelegated limits containers of the user in a cgroup that is
+// handed over to him, which version 2 allows: beside the runtime's own cgroup,
+// and at a path from the top. Where the runtime is not below what he may divide,
+// the kernel would let no process in.
 func TestRootlessDelegated(t *testing.T) {
 	layout, err := cgroup.Detect()
 	if err != nil {
@@ -148,47 +150,40 @@ func TestRootlessDelegated(t *testing.T) {
 	h, s := newRootless(t, "cat", "/sys/fs/cgroup/pids.max")
 	limit := int64(54)
 	s.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}
-	s.Linux.CgroupsPath = cgroupName("rootless") // beside the runtime's own
-	cmd := as(h.command("run", "--bundle", owned(t, newBundle(t, s, "bundle")), "box"))
+	command := func(path string) *exec.Cmd {
+		s.Linux.CgroupsPath = path
+		return as(h.command("run", "--bundle", owned(t, newBundle(t, s, "bundle")), "box"))
+	}
+	const refused = "/linux/resources: permission denied"
+	name := cgroupName("user")
 	if layout.Version() != cgroup.V2 {
-		if r := finish(t, cmd); !strings.Contains(r.stderr, "/linux/resources: permission denied") {
+		if r := finish(t, command(name)); !strings.Contains(r.stderr, refused) {
 			t.Errorf("a limit that can't be set: %v", r)
 		}
 		return
 	}
-	dir := "/sys/fs/cgroup/" + cgroupName("user")
-	own := dir + "/own"
+	dir, own := alone.Delegate(t, rootless, name)
 	t.Cleanup(func() {
-		for _, d := range []string{own, dir} {
+		for _, d := range []string{dir + "/parent", own, dir} {
 			if err := unix.Rmdir(d); err != nil {
 				t.Errorf("rmdir %s: %v", d, err)
 			}
 		}
 	})
-	if err := os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+pids"), 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{dir, own} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range []string{"", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
-			if err := os.Lchown(filepath.Join(d, file), rootless, rootless); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	fd, err := unix.Open(own, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
-	if r := finish(t, cmd); r.stdout != "54\n" {
-		t.Errorf("its limit: %v", r)
+	for _, path := range []string{cgroupName("rootless"), "/" + name + "/box", "/" + name + "/parent/box"} {
+		cmd := command(path)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
+		if r := finish(t, cmd); r.stdout != "54\n" {
+			t.Errorf("its limit in %s: %v", path, r)
+		}
 	}
-	if err := os.WriteFile(dir+"/cgroup.subtree_control", []byte("-pids"), 0); err != nil {
-		t.Error(err)
+	if r := finish(t, command("/"+name+"/box")); !strings.Contains(r.stderr, refused) {
+		t.Errorf("from elsewhere: %v", r)
 	}
 }
 

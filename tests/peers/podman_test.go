@@ -12,7 +12,7 @@ import (
 const podmanConf = `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
-runtime_supports_json = ["runc", "minictr"]
+runtime_supports_json = ["runc", "crun", "minictr"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 network_backend = "cni"
@@ -45,7 +45,7 @@ func TestPodman(t *testing.T) {
 	}}.run(t, prologue, env)
 	for _, runtime := range []string{"minictr", "runc"} {
 		t.Run(runtime, func(t *testing.T) {
-			for _, c := range readCases(t, "podman.txt") {
+			for _, c := range append(readCases(t, "podman.txt"), readCases(t, "podman-limits.txt")...) {
 				t.Run(c.title, func(t *testing.T) {
 					program := runtime
 					if runtime == "minictr" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,11 +10,16 @@ import (
 
 // A machine is a virtual machine that tests run in.
 type machine struct {
-	name     string
-	flags    []string // of minictr vm
-	packages []string
-	run      string // a pattern of tests/integration's tests; "" is all but the slow
-	musts    string // a pattern of tests/conformance's; "" is none
+	name, image string
+	flags       []string   // of minictr vm
+	tests       [][]string // of each go test, which tests, and of which packages
+}
+
+// images are the root file systems of these machines: a name, and programs of
+// Debian's that are in it.
+var images = [][]string{
+	{"tests", "strace", "newuidmap", "newgidmap"},
+	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
 // inside are the packages whose tests run in a virtual machine, too, with
@@ -24,10 +28,9 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 
 // slow are those of them that run hundreds of containers, most under strace,
 // which takes a quarter of an hour on an emulated processor. They are about the
-// runtime, not the kernel. Systemd has a machine of its own, in tests/vm; and
-// the machine has no newuidmap(1).
+// runtime, not the kernel. Systemd has a machine of its own, in tests/vm.
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
-	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestSystemd|TestRootlessHelpers|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
+	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestSystemd|TestRenamedDestination|TestPrintedIsWhatRunsOfImage)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
@@ -41,6 +44,10 @@ const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLim
 // cgroups, or one that has more controllers, answers otherwise. Other runtimes
 // are not in the machine.
 const cgroupMusts = "^TestSpecification$/^minictr$/^config-linux.md,_(Allowed_Device_list|Block_IO|Cgroups_Path|Cgroup_ownership|Control_groups|CPU|Huge_page_limits|Memory|Network|PIDs|RDMA|Unified):"
+
+// rootlessPodman are those in which a user without privileges has Podman run
+// containers, and limit them, which takes cgroup version 2.
+const rootlessPodman = "TestRootlessPodman/minictr/(root|detached)|TestRootlessPodman/.*/limits"
 
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
@@ -59,10 +66,12 @@ func vm(s *suite) {
 	minictr := dir + "/minictr"
 	s.check("go build", "env", withoutCgo, "go", "build", "-ldflags=-s -w", "-o", minictr, "./cmd/minictr")
 	global := []string{minictr, "--data-root", dir + "/root", "--root", dir + "/run"}
-	load := append(global[:len(global):len(global)], "load", "--import", "tests", dir+"/system.tar")
-	if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
-		s.fail("minictr load", string(out)+err.Error())
-		return
+	for _, image := range images {
+		load := append(global[:len(global):len(global)], "load", "--import", image[0], dir+"/"+image[0]+".tar")
+		if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
+			s.fail("minictr load", string(out)+err.Error())
+			return
+		}
 	}
 	env = append(env, "MINICTR="+minictr)
 	for _, m := range list {
@@ -72,18 +81,15 @@ func vm(s *suite) {
 			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop", "--module", "veth", "--module", "bfq",
 			"-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, m.flags)
-		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", "tests"), " ")
-		s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", execute, "-run=" + s.pattern}, m.packages...), env...)
-		which := "-skip=" + slow
-		if run := cmp.Or(s.pattern, m.run); run != "" {
-			which = "-run=" + run
-		}
-		s.test(superuser, withoutCgo, []string{"-short", execute, which, "./tests/integration"}, env...)
-		if m.musts != "" {
-			s.test(superuser, withoutCgo, []string{execute, "-run=" + cmp.Or(s.pattern, m.musts), "./tests/conformance"}, env...)
+		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", m.image), " ")
+		for _, args := range m.tests {
+			if s.pattern != "" {
+				args[0] = "-run=" + s.pattern
+			}
+			s.test(superuser, withoutCgo, append([]string{"-p=1", "-short", execute}, args...), env...)
 		}
 		if s.failed > failed && s.shell {
-			s.open(append(command, "tests", "sh"))
+			s.open(append(command, m.image, "sh"))
 		}
 	}
 	if s.pattern == "" && s.kernel == "" {
@@ -98,8 +104,10 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := system(dir + "/system.tar"); err != nil {
-		return nil, nil, err
+	for _, image := range images {
+		if err := system(dir+"/"+image[0]+".tar", image[1:]...); err != nil {
+			return nil, nil, err
+		}
 	}
 	image := s.kernel
 	if image == "" {
@@ -115,7 +123,13 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 		return nil, nil, err
 	}
 	log := func(name string) []string { return []string{"--log", filepath.Join(logs, name)} }
-	list = []machine{{"cgroup v2", append(log("v2"), "--kernel", image), inside, "", cgroupMusts}}
+	musts := []string{"-run=" + cgroupMusts, "./tests/conformance"}
+	list = []machine{
+		{"cgroup v2", "tests", append(log("v2"), "--kernel", image), [][]string{
+			append([]string{"-run="}, inside...), {"-skip=" + slow, "./tests/integration"}, musts,
+		}},
+		{"Podman of a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + rootlessPodman, "./tests/peers"}}},
+	}
 	if s.kernel != "" || s.pattern != "" {
 		return list, nil, nil
 	}
@@ -127,10 +141,10 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	few := []string{"./pkg/cgroup", "./pkg/seccomp"}
+	few := []string{"-run=", "./pkg/cgroup", "./pkg/seccomp"}
 	list = append(list,
-		machine{"cgroup v1", append(log("v1"), "--kernel", image, "--cgroup", "v1"), few, cgroupFacing, cgroupMusts},
-		machine{"the kernel of Debian's " + newest.suite, append(log(newest.suite), "--kernel", young), few, kernelFacing, ""})
+		machine{"cgroup v1", "tests", append(log("v1"), "--kernel", image, "--cgroup", "v1"), [][]string{few, {"-run=" + cgroupFacing, "./tests/integration"}, musts}},
+		machine{"the kernel of Debian's " + newest.suite, "tests", append(log(newest.suite), "--kernel", young), [][]string{few, {"-run=" + kernelFacing, "./tests/integration"}}})
 	return list, []string{"MINICTR_VM_CACHE=" + cache, "MINICTR_VM_ARM64=" + arm}, nil
 }
 
