@@ -180,7 +180,10 @@ func limits() []limit {
 		{"config-linux.md, Memory", "limit", "memory", []string{"memory.limit_in_bytes 67108864"}, []string{"memory.max 67108864"}, "", memory(specs.LinuxMemory{Limit: new(int64(64 << 20))})},
 		{"config-linux.md, Memory", "reservation", "memory", []string{"memory.soft_limit_in_bytes 33554432"}, []string{"memory.low 33554432"}, "", memory(specs.LinuxMemory{Reservation: new(int64(32 << 20))})},
 		{
-			"config-linux.md, Memory", "swap", "memory", []string{"memory.memsw.limit_in_bytes 100663296"}, []string{"memory.swap.max 33554432"}, "",
+			"config-linux.md, Memory", "swap", "memory",
+			[]string{"memory.memsw.limit_in_bytes 100663296"},
+			[]string{"memory.swap.max 33554432"},
+			"",
 			memory(specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(96 << 20))}),
 		},
 		{"config-linux.md, Memory", "kernel, which no kernel limits any more", "memory", nil, nil, "", memory(specs.LinuxMemory{Kernel: new(int64(64 << 20))})},
@@ -191,16 +194,24 @@ func limits() []limit {
 		{"config-linux.md, Memory", "-1 is unlimited", "memory", []string{"memory.limit_in_bytes 9223372036854771712"}, []string{"memory.max max"}, "", memory(specs.LinuxMemory{Limit: new(int64(-1)), Kernel: new(int64(-1))})},
 		{"config-linux.md, CPU", "shares", "cpu", []string{"cpu.shares 512"}, []string{"cpu.weight 59"}, "", cpu(specs.LinuxCPU{Shares: new(uint64(512))})},
 		{
-			"config-linux.md, CPU", "quota and period", "cpu", []string{"cpu.cfs_quota_us 20000", "cpu.cfs_period_us 50000"}, []string{"cpu.max 20000 50000"}, "",
+			"config-linux.md, CPU", "quota and period", "cpu",
+			[]string{"cpu.cfs_quota_us 20000", "cpu.cfs_period_us 50000"},
+			[]string{"cpu.max 20000 50000"},
+			"",
 			cpu(specs.LinuxCPU{Quota: new(int64(20000)), Period: new(uint64(50000))}),
 		},
 		{
-			"config-linux.md, CPU", "burst", "cpu", []string{"cpu.cfs_burst_us 10000"}, []string{"cpu.max.burst 10000"}, "",
+			"config-linux.md, CPU", "burst", "cpu",
+			[]string{"cpu.cfs_burst_us 10000"},
+			[]string{"cpu.max.burst 10000"},
+			"",
 			cpu(specs.LinuxCPU{Quota: new(int64(20000)), Burst: new(uint64(10000))}),
 		},
 		{"config-linux.md, CPU", "idle", "cpu", []string{"cpu.idle 1"}, []string{"cpu.idle 1"}, "", cpu(specs.LinuxCPU{Idle: new(int64(1))})},
 		{
-			"config-linux.md, CPU", "realtimeRuntime and realtimePeriod", "cpu", []string{"cpu.rt_runtime_us 10000", "cpu.rt_period_us 500000"}, nil, realtime,
+			"config-linux.md, CPU", "realtimeRuntime and realtimePeriod", "cpu",
+			[]string{"cpu.rt_runtime_us 10000", "cpu.rt_period_us 500000"},
+			nil, realtime,
 			cpu(specs.LinuxCPU{RealtimeRuntime: new(int64(10000)), RealtimePeriod: new(uint64(500000))}),
 		},
 		{"config-linux.md, CPU", "cpus and mems", "cpuset", []string{"cpuset.cpus 0", "cpuset.mems 0"}, []string{"cpuset.cpus 0", "cpuset.mems 0"}, "", cpu(specs.LinuxCPU{Cpus: "0", Mems: "0"})},
@@ -212,14 +223,16 @@ func limits() []limit {
 				"blkio.throttle.read_bps_device " + numbers + " 1048576", "blkio.throttle.write_bps_device " + numbers + " 1048576",
 				"blkio.throttle.read_iops_device " + numbers + " 1048576", "blkio.throttle.write_iops_device " + numbers + " 1048576",
 			},
-			[]string{"io.max " + numbers + " rbps=1048576 wbps=1048576 riops=1048576 wiops=1048576"}, "",
+			[]string{"io.max " + numbers + " rbps=1048576 wbps=1048576 riops=1048576 wiops=1048576"},
+			"",
 			blockIO(specs.LinuxBlockIO{ThrottleReadBpsDevice: all, ThrottleWriteBpsDevice: all, ThrottleReadIOPSDevice: all, ThrottleWriteIOPSDevice: all}),
 		},
 		{"config-linux.md, Block IO", "weight", "blkio", []string{"blkio.bfq.weight 500"}, []string{weightV2}, weightNeeds, blockIO(specs.LinuxBlockIO{Weight: new(uint16(500))})},
 		{"config-linux.md, Block IO", "leafWeight, which no kernel has any more", "blkio", nil, nil, "", blockIO(specs.LinuxBlockIO{LeafWeight: new(uint16(500))})},
 		{
 			"config-linux.md, Huge page limits", "of what is used, and what is reserved", "hugetlb",
-			[]string{"hugetlb.2MB.limit_in_bytes 4194304", "hugetlb.2MB.rsvd.limit_in_bytes 4194304"}, []string{"hugetlb.2MB.max 4194304", "hugetlb.2MB.rsvd.max 4194304"},
+			[]string{"hugetlb.2MB.limit_in_bytes 4194304", "hugetlb.2MB.rsvd.limit_in_bytes 4194304"},
+			[]string{"hugetlb.2MB.max 4194304", "hugetlb.2MB.rsvd.max 4194304"},
 			"kernel/mm/hugepages/hugepages-2048kB",
 			func(r *specs.LinuxResources) {
 				r.HugepageLimits = []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}}
@@ -227,7 +240,9 @@ func limits() []limit {
 		},
 		{"config-linux.md, Network", "classID", "net_cls", []string{"net_cls.classid 1048577"}, nil, "", network(specs.LinuxNetwork{ClassID: new(uint32(1<<20 + 1))})},
 		{
-			"config-linux.md, Network", "priorities", "net_prio", []string{"net_prio.ifpriomap lo 5"}, nil, "",
+			"config-linux.md, Network", "priorities", "net_prio",
+			[]string{"net_prio.ifpriomap lo 5"},
+			nil, "",
 			network(specs.LinuxNetwork{Priorities: []specs.LinuxInterfacePriority{{Name: "lo", Priority: 5}}}),
 		},
 		{
@@ -237,7 +252,9 @@ func limits() []limit {
 			},
 		},
 		{
-			"config-linux.md, Unified", "files of controllers, and files that a runtime knows nothing of", "", nil, []string{"memory.high 67108864", "cgroup.max.descendants 7"}, "",
+			"config-linux.md, Unified", "files of controllers, and files that a runtime knows nothing of", "", nil,
+			[]string{"memory.high 67108864", "cgroup.max.descendants 7"},
+			"",
 			func(r *specs.LinuxResources) {
 				r.Unified = map[string]string{"memory.high": "67108864", "cgroup.max.descendants": "7"}
 			},
