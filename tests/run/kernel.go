@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -36,7 +37,7 @@ func cacheDir() (string, error) {
 // fetch brings a kernel into the directory to, unpacked, with its modules, and
 // never installed; it returns the image. Without a network what is there
 // serves. The directory dir is for temporary files.
-func (k kernel) fetch(dir, to string) (image string, err error) {
+func (k kernel) fetch(s *suite, dir, to string) (image string, err error) {
 	if image := imageIn(to); image != "" {
 		return image, nil
 	}
@@ -57,15 +58,15 @@ func (k kernel) fetch(dir, to string) (image string, err error) {
 		} {
 			options = append(options, "-o", o)
 		}
-		if _, err := output(dir, "apt-get", append(options, "update")...); err != nil {
+		if _, err := s.say(dir, "apt-get", append(options, "update")...); err != nil {
 			return "", err
 		}
 	}
-	names, err := k.packages(dir, options)
+	names, err := k.packages(s, dir, options)
 	if err != nil {
 		return "", err
 	}
-	if _, err := output(dir, "apt-get", append(append(options, "download"), names...)...); err != nil {
+	if _, err := s.say(dir, "apt-get", append(append(options, "download"), names...)...); err != nil {
 		return "", err
 	}
 	part := filepath.Join(to, ".part") // the image comes last: it is there when all is
@@ -74,7 +75,7 @@ func (k kernel) fetch(dir, to string) (image string, err error) {
 	}
 	packages, _ := filepath.Glob(dir + "/*.deb")
 	for _, p := range packages {
-		if _, err := output(dir, "dpkg-deb", "-x", p, part); err != nil {
+		if _, err := s.say(dir, "dpkg-deb", "-x", p, part); err != nil {
 			return "", err
 		}
 	}
@@ -107,9 +108,9 @@ func imageIn(dir string) string {
 
 // packages are those in which it comes: one package, or one for the image and
 // another for the modules.
-func (k kernel) packages(dir string, options []string) (names []string, err error) {
+func (k kernel) packages(s *suite, dir string, options []string) (names []string, err error) {
 	meta := "linux-image-cloud-" + k.arch
-	depends, err := output(dir, "apt-cache", append(options, "depends", "--important", meta)...)
+	depends, err := s.say(dir, "apt-cache", append(options, "depends", "--important", meta)...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,20 +119,26 @@ func (k kernel) packages(dir string, options []string) (names []string, err erro
 		return nil, fmt.Errorf("apt-cache knows no kernel for %s; run apt-get update first", meta)
 	}
 	for _, name := range []string{"linux-image-" + release, "linux-binary-" + release, "linux-modules-" + release} {
-		if _, err := output(dir, "apt-cache", append(options, "show", name)...); err == nil {
+		if _, err := s.say(dir, "apt-cache", append(options, "show", name)...); err == nil {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
-// output is what a command in a directory says.
-func output(dir, name string, args ...string) (string, error) {
+// say is what a command in a directory says.
+func (s *suite) say(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	return s.said(cmd)
+}
+
+// said runs a command to its end, and returns what it says.
+func (s *suite) said(cmd *exec.Cmd) (string, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := s.wait(cmd); err != nil {
+		return "", fmt.Errorf("%v: %w\n%s", cmd, err, out.String())
 	}
-	return string(out), nil
+	return out.String(), nil
 }

@@ -68,8 +68,8 @@ func vm(s *suite) {
 	global := []string{minictr, "--data-root", dir + "/root", "--root", dir + "/run"}
 	for _, image := range images {
 		load := append(global[:len(global):len(global)], "load", "--import", image[0], dir+"/"+image[0]+".tar")
-		if out, err := s.command(superuser, load...).CombinedOutput(); err != nil {
-			s.fail("minictr load", string(out)+err.Error())
+		if _, err := s.said(s.command(superuser, load...)); err != nil {
+			s.fail("minictr load", err.Error())
 			return
 		}
 	}
@@ -105,13 +105,13 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 		return nil, nil, err
 	}
 	for _, image := range images {
-		if err := system(dir+"/"+image[0]+".tar", image[1:]...); err != nil {
+		if err := s.system(dir+"/"+image[0]+".tar", image[1:]...); err != nil {
 			return nil, nil, err
 		}
 	}
 	image := s.kernel
 	if image == "" {
-		if image, err = stable.fetch(dir, cache); err != nil {
+		if image, err = stable.fetch(s, dir, cache); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -133,11 +133,11 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	if s.kernel != "" || s.pattern != "" {
 		return list, nil, nil
 	}
-	young, err := newest.fetch(dir, filepath.Join(cache, newest.suite))
+	young, err := newest.fetch(s, dir, filepath.Join(cache, newest.suite))
 	if err != nil {
 		return nil, nil, err
 	}
-	arm, err := foreign.fetch(dir, filepath.Join(cache, foreign.arch))
+	arm, err := foreign.fetch(s, dir, filepath.Join(cache, foreign.arch))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // system writes the archive of a root file system for virtual machines in
 // which tests run: Debian's busybox, other programs of Debian's with their
 // libraries, and a few files that tests and these programs read.
-func system(file string, programs ...string) (err error) {
+func (s *suite) system(file string, programs ...string) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func system(file string, programs ...string) (err error) {
 			return err
 		}
 	}
-	commands, err := output(".", "/bin/busybox", "--list")
+	commands, err := s.say(".", "/bin/busybox", "--list")
 	if err != nil {
 		return err
 	}
@@ -53,13 +53,18 @@ func system(file string, programs ...string) (err error) {
 	if err := addFile(t, "/bin/busybox"); err != nil {
 		return err
 	}
+	return s.addPrograms(t, programs)
+}
+
+// addPrograms adds programs of this system, with the libraries that they need.
+func (s *suite) addPrograms(t *tar.Writer, programs []string) error {
 	added := make(map[string]bool)
 	for _, name := range programs {
 		program, err := exec.LookPath(name)
 		if err != nil {
 			return err
 		}
-		libraries, err := output(".", "ldd", program)
+		libraries, err := s.say(".", "ldd", program)
 		if err != nil {
 			return err
 		}
