@@ -135,7 +135,7 @@ func (r *Runtime) start(s *State) error {
 	if err := tell(begin); err != nil {
 		return err
 	}
-	if err := r.answer(s, report); err != nil {
+	if err := r.answer(s, report, time.Now().Add(forkexec.Deadline)); err != nil {
 		return err
 	}
 	if err := r.afterStart(s); err != nil {
@@ -151,9 +151,8 @@ func tell(fifo int) error {
 
 // answer waits until the process has become the program, or for its report of
 // the step that failed: that of the plan, compiled once more. A program on a
-// file system that does not answer is given up.
-func (r *Runtime) answer(s *State, fifo int) error {
-	end := time.Now().Add(forkexec.Deadline)
+// file system that does not answer is given up in the end.
+func (r *Runtime) answer(s *State, fifo int, end time.Time) error {
 	var passed [1]byte
 	_, err := forkexec.Receive(fifo, passed[:], end)
 	if err == nil {
