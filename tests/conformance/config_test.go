@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -236,7 +238,7 @@ var configuration = []must{
 	{section: "config.md, Linux Process", text: "execCPUAffinity.initial is for the time before the cgroup, which may have other processors", edit: func(s *specs.Spec) {
 		stays(s)
 		s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0", Mems: "0"}
-	}, check: entering("1", "", "0")},
+	}, check: entering(strconv.Itoa(runtime.NumCPU()-1), "", "0")},
 	{section: "config.md, Linux Process", text: "ioPriority", edit: func(s *specs.Spec) {
 		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 	}, script: "busybox ionice", want: "best-effort: prio 6"},
