@@ -157,7 +157,7 @@ func (r *Runtime) start(s *State) error {
 	if err := r.tell(s); err != nil {
 		return err
 	}
-	return r.answer(s, report)
+	return r.answer(s, report, time.Now().Add(forkexec.Deadline))
 }
 
 // tell tells a process that waits to begin.
@@ -180,9 +180,8 @@ func (r *Runtime) tell(s *State) error {
 
 // answer waits until the process has become the program, or for its report of
 // the step that failed: that of the plan, compiled once more. A program on a
-// file system that does not answer is given up.
-func (r *Runtime) answer(s *State, fifo int) error {
-	end := time.Now().Add(forkexec.Deadline)
+// file system that does not answer is given up in the end.
+func (r *Runtime) answer(s *State, fifo int, end time.Time) error {
 	var passed [1]byte
 	_, err := forkexec.Receive(fifo, passed[:], end)
 	if err == nil {

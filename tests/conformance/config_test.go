@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -64,6 +66,23 @@ func allowed(pid int) (list string, err error) {
 	_, list, _ = strings.Cut(string(text), "\nCpus_allowed_list:\t")
 	list, _, _ = strings.Cut(list, "\n")
 	return list, err
+}
+
+// entering has one more process enter a container, and tell where it runs.
+func entering(initial, final, want string) func(*box) error {
+	return func(b *box) error {
+		p := base(b).Process
+		p.Args = []string{"grep", "Cpus_allowed_list", "/proc/self/status"}
+		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: initial, Final: final}
+		text, err := json.Marshal(p)
+		if err := all(err, os.WriteFile(b.dir+"/process.json", text, 0o600), b.create(), b.start(), b.run("exec", "--process", b.dir+"/process.json", b.id())); err != nil {
+			return err
+		}
+		if b.said != "Cpus_allowed_list:\t"+want+"\n" {
+			return fmt.Errorf("it prints %q", b.said)
+		}
+		return nil
+	}
 }
 
 const mountOptions = "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6"
@@ -215,19 +234,11 @@ var configuration = []must{
 		}
 		return nil
 	}},
-	{section: "config.md, Linux Process", text: "execCPUAffinity.final is for those that enter", edit: stays, check: func(b *box) error {
-		p := base(b).Process
-		p.Args = []string{"grep", "Cpus_allowed_list", "/proc/self/status"}
-		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-1", Final: "0"}
-		text, err := json.Marshal(p)
-		if err := all(err, os.WriteFile(b.dir+"/process.json", text, 0o600), b.create(), b.start(), b.run("exec", "--process", b.dir+"/process.json", b.id())); err != nil {
-			return err
-		}
-		if b.said != "Cpus_allowed_list:\t0\n" {
-			return fmt.Errorf("it prints %q", b.said)
-		}
-		return nil
-	}},
+	{section: "config.md, Linux Process", text: "execCPUAffinity.final is for those that enter", edit: stays, check: entering("0-1", "0", "0")},
+	{section: "config.md, Linux Process", text: "execCPUAffinity.initial is for the time before the cgroup, which may have other processors", edit: func(s *specs.Spec) {
+		stays(s)
+		s.Linux.Resources.CPU = &specs.LinuxCPU{Cpus: "0", Mems: "0"}
+	}, check: entering(strconv.Itoa(runtime.NumCPU()-1), "", "0")},
 	{section: "config.md, Linux Process", text: "ioPriority", edit: func(s *specs.Spec) {
 		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 	}, script: "busybox ionice", want: "best-effort: prio 6"},

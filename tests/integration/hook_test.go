@@ -178,3 +178,28 @@ func TestHookConfined(t *testing.T) {
 		t.Errorf("namespaces or cgroups differ:\n%s\n%s", links(program), links(hook))
 	}
 }
+
+// TestSysctlOfHook is that a parameter of the network can be one of an interface
+// that a hook has brought, from outside or inside.
+func TestSysctlOfHook(t *testing.T) {
+	const link = "busybox ip link add hook0 type veth"
+	for kind, script := range map[string]string{
+		"createRuntime":   `pid=$(sed 's/.*"pid": *\([0-9]*\).*/\1/'); nsenter -t $pid -n ` + link,
+		"createContainer": link,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			s := newSpec("hooks", "cat", "/proc/sys/net/ipv4/conf/hook0/log_martians")
+			s.Linux.Sysctl = map[string]string{"net.ipv4.conf.hook0.log_martians": "1"}
+			s.Hooks = new(specs.Hooks)
+			for _, list := range spec.HooksOf(s) {
+				if list.Kind == kind {
+					*list.Hooks = []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}}
+				}
+			}
+			h := newHost(t)
+			if out := h.must(t, "run", "--bundle", newBundle(t, s, "hooks"), "hooks"); out != "1\n" {
+				t.Errorf("it prints %q", out)
+			}
+		})
+	}
+}

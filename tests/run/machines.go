@@ -43,7 +43,7 @@ const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLim
 // cgroupMusts are the sentences of the specification that another version of
 // cgroups, or one that has more controllers, answers otherwise. Other runtimes
 // are not in the machine.
-const cgroupMusts = "^TestSpecification$/^minictr$/^config-linux.md,_(Allowed_Device_list|Block_IO|Cgroups_Path|Cgroup_ownership|Control_groups|CPU|Huge_page_limits|Memory|Network|PIDs|RDMA|Unified):"
+const cgroupMusts = "^TestSpecification$/^minictr$/^(config.md,_Linux_Process:_execCPUAffinity|config-linux.md,_(Allowed_Device_list|Block_IO|Cgroups_Path|Cgroup_ownership|Control_groups|CPU|Huge_page_limits|Memory|Network|PIDs|RDMA|Unified):)"
 
 // rootlessPodman are those in which a user without privileges has Podman run
 // containers, and limit them, which takes cgroup version 2.
