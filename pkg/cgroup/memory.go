@@ -30,10 +30,12 @@ func memory(r *specs.LinuxResources, v2 bool) ([]setting, error) {
 }
 
 func checkMemory(m *specs.LinuxMemory) error {
+	//lint:ignore SA1019 deprecated, and still to be answered
+	kernel := m.Kernel //nolint:staticcheck // the same, for another tool
 	sizes := [...]struct {
 		name string
 		size *int64
-	}{{"limit", m.Limit}, {"reservation", m.Reservation}, {"swap", m.Swap}, {"kernel", m.Kernel}, {"kernelTCP", m.KernelTCP}}
+	}{{"limit", m.Limit}, {"reservation", m.Reservation}, {"swap", m.Swap}, {"kernel", kernel}, {"kernelTCP", m.KernelTCP}}
 	for _, s := range sizes {
 		if value(s.size) < -1 {
 			return invalid(memoryPointer+s.name, "%d is neither a number of bytes nor -1", *s.size)
@@ -46,7 +48,7 @@ func checkMemory(m *specs.LinuxMemory) error {
 	switch {
 	case value(m.Swappiness) > 100:
 		return invalid(memoryPointer+"swappiness", "%d is not within 0 to 100", *m.Swappiness)
-	case value(m.Kernel) > 0:
+	case value(kernel) > 0:
 		return invalid(memoryPointer+"kernel", "the kernel's memory counts as memory, and Linux 5.16 removed the limit of its own")
 	case m.UseHierarchy != nil && !*m.UseHierarchy:
 		return invalid(memoryPointer+"useHierarchy", "cgroups below always count, since Linux 5.11")

@@ -186,12 +186,12 @@ func limits() []limit {
 			"",
 			memory(specs.LinuxMemory{Limit: new(int64(64 << 20)), Swap: new(int64(96 << 20))}),
 		},
-		{"config-linux.md, Memory", "kernel, which no kernel limits any more", "memory", nil, nil, "", memory(specs.LinuxMemory{Kernel: new(int64(64 << 20))})},
+		{"config-linux.md, Memory", "kernel, which no kernel limits any more", "memory", nil, nil, "", memory(kernelMemory(64 << 20))},
 		{"config-linux.md, Memory", "kernelTCP", "memory", []string{"memory.kmem.tcp.limit_in_bytes 1048576"}, nil, "", memory(specs.LinuxMemory{KernelTCP: new(int64(1 << 20))})},
 		{"config-linux.md, Memory", "swappiness", "memory", []string{"memory.swappiness 7"}, nil, "", memory(specs.LinuxMemory{Swappiness: new(uint64(7))})},
 		{"config-linux.md, Memory", "disableOOMKiller", "memory", []string{"memory.oom_control oom_kill_disable 1"}, nil, "", memory(specs.LinuxMemory{DisableOOMKiller: new(true)})},
 		{"config-linux.md, Memory", "useHierarchy", "memory", []string{"memory.use_hierarchy 1"}, []string{"memory.max max"}, "", memory(specs.LinuxMemory{UseHierarchy: new(true)})},
-		{"config-linux.md, Memory", "-1 is unlimited", "memory", []string{"memory.limit_in_bytes 9223372036854771712"}, []string{"memory.max max"}, "", memory(specs.LinuxMemory{Limit: new(int64(-1)), Kernel: new(int64(-1))})},
+		{"config-linux.md, Memory", "-1 is unlimited", "memory", []string{"memory.limit_in_bytes 9223372036854771712"}, []string{"memory.max max"}, "", memory(specs.LinuxMemory{Limit: new(int64(-1))})},
 		{"config-linux.md, CPU", "shares", "cpu", []string{"cpu.shares 512"}, []string{"cpu.weight 59"}, "", cpu(specs.LinuxCPU{Shares: new(uint64(512))})},
 		{
 			"config-linux.md, CPU", "quota and period", "cpu",
@@ -389,4 +389,10 @@ var groups = []must{
 		}
 		return errors.Join(err, e)
 	}},
+}
+
+// kernelMemory is a limit that the specification still has.
+func kernelMemory(bytes int64) specs.LinuxMemory {
+	//lint:ignore SA1019 deprecated, and still to be answered
+	return specs.LinuxMemory{Kernel: &bytes} //nolint:staticcheck // the same, for another tool
 }
