@@ -81,19 +81,7 @@ func (r *Runtime) beforeStart(s *State) error {
 // afterStart runs the hooks that follow the program's begin. That one fails ends
 // the container since version 1.3 of the specification; before it was a warning.
 func (r *Runtime) afterStart(s *State) error {
-	if !s.Hooks {
-		return nil
-	}
-	config, err := r.Config(s)
-	if err != nil {
-		return err
-	}
-	err = runHooks("poststart", s, config, specs.StateRunning, outside)
-	if ofConsequence(specs.StateRunning, config) {
-		return err
-	}
-	r.warn(err)
-	return nil
+	return r.runHooks("poststart", s, specs.StateRunning, outside)
 }
 
 // ofConsequence says whether a hook that fails then ends the container.
@@ -119,6 +107,7 @@ func inside(pid int) (own int) {
 func outside(_ *specs.Spec, hook specs.Hook) prepare { return onHost(hook, 0) }
 
 // runHooks reads config.json, if it asks for hooks, and runs those of a kind.
+// That one fails which is of no consequence is a warning.
 func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState, how func(*specs.Spec, specs.Hook) prepare) error {
 	if !s.Hooks {
 		return nil
@@ -127,7 +116,12 @@ func (r *Runtime) runHooks(kind string, s *State, status specs.ContainerState, h
 	if err != nil {
 		return err
 	}
-	return runHooks(kind, s, config, status, how)
+	err = runHooks(kind, s, config, status, how)
+	if !ofConsequence(status, config) {
+		r.warn(err)
+		return nil
+	}
+	return err
 }
 
 // A hookError is that of a hook by which a container's life ends as it begins.

@@ -144,15 +144,7 @@ func home(root string, s *specs.Spec) string {
 		return ""
 	}
 	return spec.Home(func(name string) ([]byte, error) {
-		dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer unix.Close(dir)
-		// To open a device does something, whatever comes after it.
-		path, err := unix.Openat2(dir, name, &unix.OpenHow{
-			Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
+		path, err := locate(root, name, 0) // to open a device does something, whatever comes after it
 		if err != nil {
 			return nil, err
 		}
@@ -214,22 +206,28 @@ func (h *Host) nodes(s *specs.Spec) error {
 // lstat looks at a file below a directory as if that were the root; without a
 // name at the directory's own place, where a file may be.
 func lstat(top, name string, st *unix.Stat_t) error {
-	fd, err := unix.Open(top, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
 	if name == "" {
-		return unix.Fstat(fd, st)
+		return unix.Stat(top, st)
 	}
-	file, err := unix.Openat2(fd, name, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	file, err := locate(top, name, unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(file)
 	return unix.Fstat(file, st)
+}
+
+// locate finds a file below a directory as if that were the root, and opens
+// nothing but its place, O_PATH.
+func locate(root, name string, flags uint64) (int, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	return unix.Openat2(dir, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
 }
 
 // lastCap is the highest capability that this kernel knows.

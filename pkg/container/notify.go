@@ -62,13 +62,13 @@ func (c *Container) inspect(s *specs.Spec) (Host, error) {
 	if err := c.addNotify(s); err != nil {
 		return Host{}, err
 	}
-	if !c.scope {
-		return Inspect(c.ID, c.Bundle, s, nil)
+	var units Units
+	if c.scope {
+		if units = c.runtime.Units; units == nil {
+			return Host{}, errNoUnits
+		}
 	}
-	if c.runtime.Units == nil {
-		return Host{}, errNoUnits
-	}
-	return Inspect(c.ID, c.Bundle, s, c.runtime.Units)
+	return Inspect(c.ID, c.Bundle, s, units)
 }
 
 // A notifier passes messages on. A nil one has nothing to do.

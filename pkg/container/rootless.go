@@ -31,9 +31,11 @@ var nested = sync.OnceValue(func() bool {
 func (h *Host) rootless(s *specs.Spec) error {
 	h.Nested = nested()
 	h.Process.Rootless = h.Nested
-	// Who may not change its groups can let nobody else, user_namespaces(7).
-	groups, err := spec.ReadFile("/proc/self/setgroups")
-	h.Process.NoGroups = err == nil && string(groups) == "deny\n"
+	if h.Nested {
+		// Who may not change its groups can let nobody else, user_namespaces(7).
+		groups, err := spec.ReadFile("/proc/self/setgroups")
+		h.Process.NoGroups = err == nil && string(groups) == "deny\n"
+	}
 	if os.Geteuid() != 0 && namespace.Has(s, specs.UserNamespace) {
 		h.Process.Rootless = true
 		h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, help

@@ -118,30 +118,32 @@ func (c *Container) Start(s *specs.Spec, o Options) error {
 }
 
 func (c *Container) start(s *specs.Spec, host Host, o Options) error {
+	if err := c.begin(s, host, o); err != nil {
+		return err
+	}
+	if err := c.runtime.afterStart(&c.State); err != nil {
+		return c.failed(errors.Join(err, c.kill()))
+	}
+	return nil
+}
+
+// begin builds the wall, and has the program begin.
+func (c *Container) begin(s *specs.Spec, host Host, o Options) error {
 	host.Process.Foreground = !c.Detached
 	if len(spec.HooksOfKind(s, "startContainer")) > 0 {
 		// They run behind the wall, before the program: it waits for them.
 		if err := c.create(s, host, o); err != nil {
 			return err
 		}
-		if err := c.runtime.start(&c.State); err != nil {
-			return err
-		}
-	} else {
-		if err := c.build(s, host, o); err != nil {
-			return err
-		}
-		if err := c.process.Started(); err != nil {
-			return c.failed(err)
-		}
-		if err := c.stands(); err != nil {
-			return err
-		}
+		return c.runtime.start(&c.State)
 	}
-	if err := c.runtime.afterStart(&c.State); err != nil {
-		return c.failed(errors.Join(err, c.kill()))
+	if err := c.build(s, host, o); err != nil {
+		return err
 	}
-	return nil
+	if err := c.process.Started(); err != nil {
+		return c.failed(err)
+	}
+	return c.stands()
 }
 
 // Create builds the wall of the bundle's spec, and leaves the process waiting

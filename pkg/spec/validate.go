@@ -24,7 +24,7 @@ const maxID = math.MaxInt32
 // brick that was asked for and can't be laid is an error, never a weaker wall.
 // An error begins with the JSON pointer of the field.
 func Validate(s *specs.Spec) error {
-	if !isVersion1(s.Version) {
+	if _, ok := minorOf(s.Version); !ok {
 		return fmt.Errorf("/ociVersion: this runtime knows versions 1.x, not %q", s.Version)
 	}
 	if s.Linux == nil {
@@ -44,22 +44,24 @@ func Validate(s *specs.Spec) error {
 	return nil
 }
 
-// MinorVersion is that of the specification that a config.json follows.
-func MinorVersion(s *specs.Spec) int {
-	parts := strings.Split(s.Version, ".")
-	n, _ := strconv.Atoi(parts[1]) // Validate has seen it
+// MinorVersion is the x in the version 1.x.y of the specification that a
+// config.json follows, which Validate has seen.
+func MinorVersion(s *specs.Spec) uint64 {
+	n, _ := minorOf(s.Version)
 	return n
 }
 
-// isVersion1 says whether a version is 1.x.y as Semantic Versioning has it.
-func isVersion1(version string) bool {
+// minorOf is the x of a version 1.x.y as Semantic Versioning has it.
+func minorOf(version string) (x uint64, ok bool) {
 	numbers, _, _ := strings.Cut(version, "+")
 	numbers, _, _ = strings.Cut(numbers, "-")
 	parts := strings.Split(numbers, ".")
-	return len(parts) == 3 && parts[0] == "1" && !slices.ContainsFunc(parts, func(n string) bool {
-		_, err := strconv.ParseUint(n, 10, 32)
-		return err != nil
-	})
+	if len(parts) != 3 || parts[0] != "1" {
+		return 0, false
+	}
+	x, err := strconv.ParseUint(parts[1], 10, 32)
+	_, e := strconv.ParseUint(parts[2], 10, 32)
+	return x, err == nil && e == nil
 }
 
 // ValidateProcess checks what a process of a container is asked to be, as

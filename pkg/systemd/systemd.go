@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -34,18 +33,17 @@ func (Units) PID() (int, error) {
 	if !container.Rootless() {
 		return 1, nil
 	}
-	c, err := net.Dial("unix", private())
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errNoUser, err)
+		return 0, fmt.Errorf("socket: %w", err)
 	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: private()}); err != nil {
+		return 0, fmt.Errorf("%w: connect to %s: %w", errNoUser, private(), err)
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return 0, err
-	}
-	var peer *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil || err != nil {
-		return 0, errors.Join(e, err)
+		return 0, fmt.Errorf("getsockopt: %w", err)
 	}
 	return int(peer.Pid), nil
 }

@@ -116,15 +116,10 @@ func container() *specs.Spec {
 // rootless is the same for a user, who is root inside.
 func rootless() *specs.Spec {
 	s := container()
-	s.Root.Path = "/bundle/rootfs"
-	s.Process.Capabilities, s.Linux.Seccomp, s.Linux.Sysctl = nil, nil, nil
-	s.Linux.CgroupsPath = ":m:two"
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
-	s.Linux.GIDMappings = s.Linux.UIDMappings
-	for i, m := range s.Mounts {
-		s.Mounts[i].Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
-	}
+	limits := s.Linux.Resources
+	spec.Rootless(s, 1000, 1000)
+	s.Root.Path, s.Linux.CgroupsPath, s.Linux.Resources = "/bundle/rootfs", ":m:two", limits
+	s.Process.Capabilities, s.Linux.Seccomp = nil, nil
 	return s
 }
 
