@@ -163,7 +163,7 @@ func (g Group) Below(top Group, asked []string) (Group, error) {
 		for name := range strings.SplitSeq(list, ",") {
 			found := false
 			for i, p := range top.Places {
-				if !some || !p.V2 && slices.Contains(p.Controllers, name) {
+				if !some || slices.Contains(p.Controllers, name) {
 					g.Places[i].Dir, found = filepath.Join(p.Dir, path), true
 				}
 			}

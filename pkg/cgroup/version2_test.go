@@ -58,12 +58,16 @@ func TestEveryLimitOfVersion2(t *testing.T) {
 			Unified:        map[string]string{"memory.high": "50331648", "cgroup.max.descendants": "3"},
 		}
 		g, run := create(t, l, r)
+		weight, wanted := "io.weight", "default 4950" // of 10000, as 500 is of 1000
+		if _, err := os.Stat(filepath.Join(g.unifiedPlace().Dir, "io.bfq.weight")); err == nil {
+			weight, wanted = "io.bfq.weight", "default 500" // a scheduler that is there has its own
+		}
 		for file, want := range map[string]string{
 			"memory.max": "67108864", "memory.low": "33554432", "memory.swap.max": "33554432", "memory.high": "50331648",
 			"cpu.weight": "59", "cpu.max": "50000 200000", "cpu.max.burst": "10000", "cpuset.cpus": "0", "cpuset.mems": "0",
 			"pids.max": "20", "hugetlb.2MB.max": "4194304", "hugetlb.2MB.rsvd.max": "4194304", "cgroup.max.descendants": "3",
-			"io.weight": "default 4950", // of 10000, as 500 is of 1000
-			"io.max":    fmt.Sprintf("%d:%d rbps=1048576 wbps=2097152 riops=100 wiops=200", major, minor),
+			weight:   wanted,
+			"io.max": fmt.Sprintf("%d:%d rbps=1048576 wbps=2097152 riops=100 wiops=200", major, minor),
 		} {
 			text, err := os.ReadFile(filepath.Join(g.unifiedPlace().Dir, file))
 			if got := strings.TrimSpace(string(text)); err != nil || got != want {

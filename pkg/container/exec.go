@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -127,6 +128,7 @@ func (r *Runtime) Exec(s *State, p *specs.Process, o Options) (*forkexec.Process
 	if o.Console > 0 {
 		defer unix.Close(o.Console)
 	}
+	runtime.LockOSThread() // a plan is carried out by one thread, as it is printed
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		proc, err := r.enter(s, p, o)
 		// A process that has threads, one of which executes a program, has no
