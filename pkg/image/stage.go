@@ -66,10 +66,14 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 
 // fetch brings the blob into the stage, unless it is in the store, and passes
 // its bytes on to use as they come. use must read to io.EOF: then they are
-// verified. The blob has its name only when they are. One that the store has
-// damaged is brought anew.
+// verified. The blob has its name only when they are. One that is damaged in
+// the store is brought anew.
 func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
-	if path, found := st.have(d); found && useFile(path, d, drain) == nil {
+	path, found := st.have(d)
+	if found && path == st.store.blobPath(d.Digest) {
+		found = useFile(path, d, drain) == nil
+	}
+	if found {
 		return useFile(path, d, use)
 	}
 	from, err := src.open(ctx, d)
