@@ -134,6 +134,11 @@ type addition struct {
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
 func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...string) (*addition, error) {
+	for _, name := range names {
+		if err := checkName(name); err != nil && !st.opts.BuiltIn {
+			return nil, err
+		}
+	}
 	text, err := st.document(ctx, src, d)
 	if err != nil {
 		return nil, err
@@ -163,6 +168,14 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...str
 		return nil, err
 	}
 	return &addition{manifest: d, parts: m, config: config, names: names}, st.linkLayers(m.Config.Digest, config)
+}
+
+// checkName refuses the names of images that only this program makes.
+func checkName(name string) error {
+	if strings.HasPrefix(name, LocalHost+"/") {
+		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
+	}
+	return nil
 }
 
 // checkSizes refuses what is too much before any of it is brought, and begins
@@ -268,15 +281,6 @@ func exists(path string) bool {
 // place, the places reach the disk, and last the index tells of them.
 // syncfs(2) stands for an fsync(2) of each blob and each file of each layer.
 func (st *stage) commit(additions []*addition) ([]*Image, error) {
-	for _, a := range additions {
-		for _, name := range a.names {
-			if !st.opts.BuiltIn {
-				if err := checkName(name); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
 	if err := st.sync(); err != nil {
 		return nil, err
 	}
@@ -308,14 +312,6 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 		return nil
 	})
 	return images, err
-}
-
-// checkName refuses the names of images that only this program makes.
-func checkName(name string) error {
-	if strings.HasPrefix(name, LocalHost+"/") {
-		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
-	}
-	return nil
 }
 
 func (st *stage) sync() error {
