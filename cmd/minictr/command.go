@@ -14,7 +14,6 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
-	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/systemd"
 )
 
@@ -257,15 +256,14 @@ func (c *call) runtime() *container.Runtime {
 
 // engine is the engine that the global flags ask for.
 func (c *call) engine() (*engine.Engine, error) {
-	mirrors, err := mirrorsOf(words(c.mirrors))
-	if err != nil {
+	if _, err := mirrorsOf(words(c.mirrors)); err != nil {
 		return nil, err
 	}
 	return &engine.Engine{
-		Root:     c.dataRoot,
-		Runtime:  *c.runtime(),
-		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c.insecure)},
-		Messages: c.stderr,
+		Root:       c.dataRoot,
+		Runtime:    *c.runtime(),
+		Registries: c.registries,
+		Messages:   c.stderr,
 	}, nil
 }
 

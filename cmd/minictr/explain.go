@@ -10,6 +10,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -157,13 +158,13 @@ func cause(step *forkexec.StepError) string {
 
 // hintOf is what to do about an error that is no step's.
 func hintOf(err error) string {
-	var pull *image.PullError
+	var asked *registry.Error
 	var missing *image.NotFoundError
 	var bare *image.NotImageError
 	switch {
-	case errors.As(err, &pull) && pull.Offline():
+	case errors.As(err, &asked) && asked.Offline():
 		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
-	case errors.As(err, &pull):
+	case errors.As(err, &asked):
 		return "is the name right? minictr images lists what is here"
 	case errors.As(err, &missing):
 		return "minictr images lists what is here; minictr pull fetches more"

@@ -12,10 +12,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// registry serves the images of a minictr store, which is an OCI layout too,
+// serveStore serves the images of a minictr store, which is an OCI layout too,
 // to anonymous readers (distribution-spec, pull), under any host's name, as a
 // mirror does. It ends with the script.
-func registry(ts *testscript.TestScript, neg bool, args []string) {
+func serveStore(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: registry VARIABLE STORE")
 	}

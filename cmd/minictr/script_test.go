@@ -66,7 +66,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "until": until, "program": makeProgram, "mkimage": mkimage, "registry": registry,
+			"status": status, "until": until, "program": makeProgram, "mkimage": mkimage, "registry": serveStore,
 		},
 	})
 }

@@ -13,12 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source is where an operation gets blobs from: an archive, a directory, a
-// registry. What it gives is verified by who reads it.
-type source interface {
-	open(ctx context.Context, d Descriptor) (io.ReadCloser, error)
-}
-
 // stage is the private directory of one operation, laid out as the store is.
 // What has come into it whole moves into the store by commit.
 type stage struct {
@@ -66,11 +60,11 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 // fetch brings the blob into the stage, unless it is in the store, and passes
 // its bytes on to use as they come. use must read to io.EOF: then they are
 // verified. The blob has its name only when they are.
-func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
+func (st *stage) fetch(ctx context.Context, src Source, d Descriptor, use func(io.Reader) error) error {
 	if path, found := st.have(d); found {
 		return useFile(path, d, use)
 	}
-	from, err := src.open(ctx, d)
+	from, err := src.Open(ctx, d)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
@@ -96,7 +90,7 @@ func useFile(path string, d Descriptor, use func(io.Reader) error) error {
 }
 
 // document fetches a manifest, an index or a configuration and returns it.
-func (st *stage) document(ctx context.Context, src source, d Descriptor) (text []byte, err error) {
+func (st *stage) document(ctx context.Context, src Source, d Descriptor) (text []byte, err error) {
 	if d.Size > MaxDocument {
 		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: MaxDocument}
 	}
@@ -125,7 +119,7 @@ type addition struct {
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
-func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options, names ...string) (*addition, error) {
+func (st *stage) add(ctx context.Context, src Source, d Descriptor, opts Options, names ...string) (*addition, error) {
 	text, err := st.document(ctx, src, d)
 	if err != nil {
 		return nil, err
@@ -156,7 +150,7 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options
 }
 
 // addLayer fetches a layer's blob and unpacks it, each unless it is there.
-func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diffID Digest, opts Options) error {
+func (st *stage) addLayer(ctx context.Context, src Source, blob Descriptor, diffID Digest, opts Options) error {
 	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
 	if _, found := st.have(blob); found && unpacked {
 		opts.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})

@@ -1,0 +1,83 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// ManifestTypes are the media types of the documents that an image begins
+// with: manifests, and indexes, which lead to them.
+var ManifestTypes = []string{mediaTypeManifest, mediaTypeIndex, mediaTypeDockerManifest, mediaTypeDockerList}
+
+// IsDocument tells whether d is that of a manifest or an index.
+func (d Descriptor) IsDocument() bool { return slices.Contains(ManifestTypes, d.MediaType) }
+
+// DigestBytes returns the digest of b.
+func DigestBytes(b []byte) Digest { return digestBytes(b) }
+
+// Source is where an operation gets blobs from: an archive, a directory, a
+// registry. What it gives is verified by who reads it. Open may be called by
+// several goroutines at once.
+type Source interface {
+	Open(ctx context.Context, d Descriptor) (io.ReadCloser, error)
+}
+
+// Add adds the image that text leads to, a manifest or an index of that media
+// type, under the name ref. The blobs come from src.
+func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []byte, ref Reference, opts Options) (img *Image, err error) {
+	err = s.write(func(st *stage) error {
+		top, err := st.putDocument(mediaType, text)
+		if err != nil {
+			return err
+		}
+		if top, err = st.resolve(ctx, src, []Descriptor{top}, opts, 0); err != nil {
+			return err
+		}
+		added, err := st.add(ctx, src, top, opts, ref.String())
+		if err != nil {
+			return err
+		}
+		images, err := st.commit([]*addition{added})
+		if err == nil {
+			img = images[0]
+		}
+		return err
+	})
+	return img, err
+}
+
+// Blobs returns the descriptors of all that the image's manifest names: the
+// configuration and the layers, each once.
+func (i *Image) Blobs() (blobs []Descriptor, err error) {
+	text, err := readDocument(i.store.blobPath(i.Manifest.Digest), i.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	m, _, err := parseManifest(text, i.Manifest.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range append([]Descriptor{m.Config}, m.Layers...) {
+		if !slices.ContainsFunc(blobs, func(b Descriptor) bool { return b.Digest == d.Digest }) {
+			blobs = append(blobs, d)
+		}
+	}
+	return blobs, nil
+}
+
+// Open opens the manifest or another blob of the image. The size is checked;
+// the digest is by who receives it.
+func (i *Image) Open(d Descriptor) (*os.File, error) {
+	f, err := os.Open(i.store.blobPath(d.Digest))
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() != d.Size {
+		_ = f.Close()
+		return nil, &DamagedError{i.Manifest.Digest, fmt.Errorf("blob %s has not %d bytes", d.Digest, d.Size)}
+	}
+	return f, nil
+}
