@@ -34,11 +34,8 @@ func (c *Client) Login(ctx context.Context, host string, given Credentials) erro
 	if err == nil {
 		s.credentials = func() (Credentials, error) { return given, nil }
 		err = c.retry(ctx, func() error {
-			resp, err := s.do(ctx, &request{method: http.MethodGet, url: s.url("")})
-			if err != nil {
-				return err
-			}
-			return resp.Body.Close()
+			_, _, err := s.ask(ctx, &request{method: http.MethodGet, url: s.url("")})
+			return err
 		})
 	}
 	if err != nil {
@@ -183,14 +180,14 @@ func parseChallenge(challenge string) (scheme string, params map[string]string) 
 		if !found {
 			break
 		}
-		value := ""
+		value, after := "", strings.TrimSpace(after)
 		if quoted, isQuoted := strings.CutPrefix(after, `"`); isQuoted {
 			value, rest, _ = strings.Cut(quoted, `"`)
 			_, rest, _ = strings.Cut(rest, ",")
 		} else {
 			value, rest, _ = strings.Cut(after, ",")
 		}
-		params[strings.ToLower(strings.Trim(key, ", "))] = value
+		params[strings.ToLower(strings.Trim(key, ", "))] = strings.TrimSpace(value)
 	}
 	return strings.ToLower(scheme), params
 }

@@ -39,7 +39,8 @@ type fakeRegistry struct {
 	blobs map[string][]byte // by REPOSITORY@DIGEST
 	tags  map[string]string // digests by REPOSITORY:TAG
 	asked []string          // METHOD PATH
-	token int               // the number of the last; only that is good
+	token int               // the number of the last
+	ended int               // that of the last which is no good any more
 }
 
 func newFakeRegistry(t *testing.T) *fakeRegistry {
@@ -280,7 +281,9 @@ func (f *fakeRegistry) allows(r *http.Request) bool {
 	case "basic":
 		return basic && user == f.user && password == f.password
 	case "bearer":
-		return r.Header.Get("Authorization") == fmt.Sprintf("Bearer token %d", f.token)
+		var token int
+		_, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer token %d", &token)
+		return err == nil && token > f.ended && token <= f.token
 	}
 	return true
 }
@@ -293,7 +296,7 @@ func (f *fakeRegistry) challenge(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusUnauthorized)
 }
 
-// serveToken gives a new token, which makes the last one useless.
+// serveToken gives a new token.
 func (f *fakeRegistry) serveToken(w http.ResponseWriter, r *http.Request) {
 	user, password, basic := r.BasicAuth()
 	known := f.user == "" || basic && user == f.user && password == f.password && r.FormValue("account") == user
@@ -340,6 +343,14 @@ func (s testStore) wantEmpty(t *testing.T) {
 		for _, entry := range entries {
 			t.Errorf("left behind: %s/%s", dir, entry.Name())
 		}
+	}
+}
+
+// cut makes a blob shorter.
+func (s testStore) cut(t *testing.T, d image.Digest) {
+	t.Helper()
+	if err := os.Truncate(filepath.Join(s.root, "blobs/sha256", d.Hex()), 1); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -154,6 +154,16 @@ func (s *session) do(ctx context.Context, r *request) (*http.Response, error) {
 	}
 }
 
+// ask sends a request and reads no more than the head of the answer.
+func (s *session) ask(ctx context.Context, r *request) (status int, location string, err error) {
+	resp, err := s.do(ctx, r)
+	if err != nil {
+		return 0, "", err
+	}
+	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // so that the connection can be used again
+	return resp.StatusCode, resp.Header.Get("Location"), resp.Body.Close()
+}
+
 // send sends a request once.
 func (s *session) send(ctx context.Context, r *request, authorization string) (*http.Response, error) {
 	w := newWatch(ctx, s.client.delays.orUsual().idle)
