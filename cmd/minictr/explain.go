@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"strings"
@@ -165,7 +166,7 @@ func hintOf(err error) string {
 	case errors.As(err, &asked) && asked.Offline():
 		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
 	case errors.As(err, &asked):
-		return "is the name right? minictr images lists what is here"
+		return hintOfRegistry(asked)
 	case errors.As(err, &missing):
 		return "minictr images lists what is here; minictr pull fetches more"
 	case errors.As(err, &bare) && bare.Entry != "":
@@ -196,6 +197,21 @@ func hintOf(err error) string {
 		return "the disk is full: minictr rmi removes images"
 	case errors.Is(err, unix.EROFS):
 		return "the file system is read-only: --data-root and --root choose other directories"
+	}
+	return ""
+}
+
+// hintOfRegistry is what to do about a registry that answers.
+func hintOfRegistry(err *registry.Error) string {
+	var status *registry.StatusError
+	host := err.Reference.Domain
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "if that is right, \"certificates\" in /etc/minictr/registries.json names what to trust, and --insecure-registry " + host + " asks for no proof"
+	case errors.As(err, &status) && status.Denied():
+		return "is the name right? minictr login " + host + " signs in"
+	case err.Op == "pull":
+		return "is the name right? minictr images lists what is here"
 	}
 	return ""
 }

@@ -81,3 +81,6 @@ func (i *Image) Open(d Descriptor) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// IsDomain tells whether s can be a registry's host.
+func IsDomain(s string) bool { return isDomain(s) }

@@ -219,6 +219,11 @@ func (e *StatusError) Error() string {
 	return msg
 }
 
+// Denied tells whether the registry wants another to ask.
+func (e *StatusError) Denied() bool {
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+}
+
 func statusError(resp *http.Response) error {
 	e := &StatusError{Status: resp.StatusCode}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1e6 {
