@@ -71,11 +71,11 @@ func pullCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		_, store, err := c.store()
+		e, store, err := c.store()
 		if err != nil {
 			return err
 		}
-		client, err := c.registries()
+		client, err := e.Registries()
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func pushCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		_, store, err := c.store()
+		e, store, err := c.store()
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func pushCommand(f *pflag.FlagSet) action {
 		if !slices.Contains(img.Names, ref.String()) {
 			return fmt.Errorf("an image goes where its name says, and %s is not a name of this one: minictr tag gives it names", ref)
 		}
-		client, err := c.registries()
+		client, err := e.Registries()
 		if err != nil {
 			return err
 		}

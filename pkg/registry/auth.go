@@ -124,7 +124,7 @@ func tokenQuery(realm *url.URL, service, scopes string, who Credentials) url.Val
 	if who.User != "" {
 		query.Set("account", who.User)
 	}
-	for _, scope := range strings.Fields(scopes) {
+	for scope := range strings.FieldsSeq(scopes) {
 		query.Add("scope", scope)
 	}
 	return query

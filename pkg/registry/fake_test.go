@@ -159,12 +159,10 @@ func tarOf(t *testing.T, content string) []byte {
 }
 
 // tag puts an image of one file for this machine, and tags it.
-func (f *fakeRegistry) tag(name, content string) ispec.Descriptor {
+func (f *fakeRegistry) tag(name, content string) {
 	f.t.Helper()
 	repository, _, _ := strings.Cut(name, ":")
-	d := f.image(repository, runtime.GOARCH, content)
-	f.tags[name] = d.Digest.String()
-	return d
+	f.tags[name] = f.image(repository, runtime.GOARCH, content).Digest.String()
 }
 
 func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -112,7 +112,7 @@ func (w *watch) stop() {
 
 // cause is err, or why the watch has ended the request.
 func (w *watch) cause(err error) error {
-	if err != nil && err != io.EOF && w.Err() != nil {
+	if err != nil && !errors.Is(err, io.EOF) && w.Err() != nil {
 		return context.Cause(w)
 	}
 	return err

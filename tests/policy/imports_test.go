@@ -55,7 +55,7 @@ var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/s
 
 // only lists packages whose import needs a reason, and where there is one.
 var only = []struct{ imported, by string }{
-	{"unsafe", "pkg/forkexec"}, // the child may not allocate, and memory is laid out for the kernel
+	{"unsafe", "pkg/forkexec"},   // the child may not allocate, and memory is laid out for the kernel
 	{"net/http", "pkg/registry"}, // its protocol
 	// The shell that it embeds asks for an *exec.ExitError; QEMU; commands; ps(1).
 	{"os/exec", "rootfs/shell pkg/vm pkg/compare cmd/minictr"},
