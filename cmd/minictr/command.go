@@ -14,7 +14,6 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
-	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/systemd"
 )
 
@@ -44,6 +43,9 @@ func commands() []command {
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
+		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
+		{"login", "[HOST]", "sign in at a registry; docker.io if none is named", false, loginCommand},
+		{"logout", "[HOST]", "forget the password for a registry", false, logoutCommand},
 		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
 		{"images", "", "list the images", false, imagesCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
@@ -136,7 +138,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.StringVar(&g.dataRoot, "data-root", data, "keep images and containers' files in `DIR` [$"+envDataRoot+"]")
 	f.StringVar(&g.root, "root", state, "keep the state of containers in `DIR` [$"+envRoot+"]")
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
-	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
+	f.Var((*list)(&g.insecure), "insecure-registry", "let `HOST` not prove who it is, nor speak TLS [$"+envInsecure+"]")
 	f.BoolVarP(&g.version, "version", "v", false, "print the version")
 	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
 	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
@@ -259,15 +261,14 @@ func (c *call) runtime() *container.Runtime {
 
 // engine is the engine that the global flags ask for.
 func (c *call) engine() (*engine.Engine, error) {
-	mirrors, err := mirrorsOf(words(c.mirrors))
-	if err != nil {
+	if _, err := mirrorsOf(words(c.mirrors)); err != nil {
 		return nil, err
 	}
 	return &engine.Engine{
-		Root:     c.dataRoot,
-		Runtime:  *c.runtime(),
-		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c.insecure)},
-		Messages: c.stderr,
+		Root:       c.dataRoot,
+		Runtime:    *c.runtime(),
+		Registries: c.registries,
+		Messages:   c.stderr,
 	}, nil
 }
 

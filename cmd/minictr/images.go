@@ -16,43 +16,6 @@ import (
 	"github.com/minictr/minictr/pkg/image"
 )
 
-func mirrorsOf(flags []string) (map[string][]string, error) {
-	if len(flags) == 0 {
-		return nil, nil
-	}
-	mirrors := make(map[string][]string)
-	for _, f := range flags {
-		host, url, ok := strings.Cut(f, "=")
-		if !ok || host == "" || url == "" {
-			return nil, fmt.Errorf("--mirror: %q is not HOST=URL, as in docker.io=http://localhost:5000", f)
-		}
-		mirrors[host] = append(mirrors[host], url)
-	}
-	return mirrors, nil
-}
-
-func pullCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		if err := c.exactly(1, "IMAGE"); err != nil {
-			return err
-		}
-		e, store, err := c.store()
-		if err != nil {
-			return err
-		}
-		ref, err := image.ParseReference(c.args[0])
-		if err != nil {
-			return err
-		}
-		img, err := store.Pull(c, ref, e.Pull)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(c.stdout, img.ID)
-		return err
-	}
-}
-
 // store is the engine's store of images.
 func (c *call) store() (*engine.Engine, *image.Store, error) {
 	e, err := c.engine()

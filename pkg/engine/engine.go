@@ -16,6 +16,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -29,7 +30,8 @@ const (
 type Engine struct {
 	Root    string // of files that stay
 	Runtime container.Runtime
-	Pull    image.PullOptions
+	// Registries returns who speaks to them, once that is needed.
+	Registries func() (*registry.Client, error)
 	// Messages takes notices for people: what is pulled, what was repaired.
 	Messages io.Writer
 }
@@ -138,7 +140,11 @@ func (e *Engine) Image(ctx context.Context, name string, pull bool) (*image.Imag
 		return nil, err
 	}
 	fmt.Fprintf(e.Messages, "minictr: image %s is not here: pulling %s\n", name, ref)
-	return store.Pull(ctx, ref, e.Pull)
+	registries, err := e.Registries()
+	if err != nil {
+		return nil, err
+	}
+	return registries.Pull(ctx, store, ref, image.Options{})
 }
 
 // builtin makes the built-in image, unless it is there. The one that another

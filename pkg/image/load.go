@@ -89,7 +89,7 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 		return nil, err
 	}
 	defer root.Close()
-	layout := layoutDir{root, opts.Limits.orDefault().Document}
+	layout := layoutDir{root, opts.Limits.OrDefault().Document}
 	text, err := layout.read("oci-layout")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the directory is no OCI image layout: it has no file oci-layout")
