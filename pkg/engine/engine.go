@@ -64,12 +64,19 @@ func (e *Engine) Sweep() error {
 	return err
 }
 
+// FullName is the name by which the store knows the built-in image, if that is
+// meant, and else the name itself.
+func FullName(name string) string {
+	if name == rootfs.Short {
+		return rootfs.Name
+	}
+	return name
+}
+
 // RemoveImage removes a name, and the image if that was its last, unless a
 // container needs it.
 func (e *Engine) RemoveImage(name string) (err error) {
-	if name == rootfs.Short {
-		name = rootfs.Name
-	}
+	name = FullName(name)
 	store, err := e.Images()
 	if err != nil {
 		return err

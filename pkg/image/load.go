@@ -114,59 +114,6 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 	return images, err
 }
 
-// Import makes an image of one layer out of the tar of a root file system,
-// which may be compressed, and names it. config says how to run it; its
-// platform is that of opts unless it has one.
-func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Config, opts Options) (img *Image, err error) {
-	defer annotate(&err, "import")
-	ref, err := ParseReference(name)
-	if err != nil {
-		return nil, err
-	}
-	err = s.write(func(st *stage) error {
-		a, err := st.importLayer(ctx, r, config, opts)
-		if err != nil {
-			return err
-		}
-		a.names = []string{ref.String()}
-		images, err := st.commit([]*addition{a})
-		if err == nil {
-			img = images[0]
-		}
-		return err
-	})
-	return img, err
-}
-
-func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, opts Options) (*addition, error) {
-	var diffID Digest
-	unnamed := st.path("layers", "imported")
-	blob, err := st.putStream(r, func(r io.Reader) (err error) {
-		diffID, err = unpackArchive(ctx, r, unnamed)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Rename(unnamed, st.path("layers", diffID.Hex())); err != nil {
-		return nil, fmt.Errorf("layer: %w", err)
-	}
-	if config.OS == "" {
-		config.Platform = opts.platform()
-	}
-	config.RootFS = RootFS{Type: "layers", DiffIDs: []Digest{diffID}}
-	text, err := json.Marshal(config)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	configBlob, err := st.putDocument(mediaTypeConfig, text)
-	if err != nil {
-		return nil, err
-	}
-	opts.Platform = config.Platform
-	return st.addMade(ctx, configBlob, []Descriptor{blob}, opts)
-}
-
 // addMade makes the manifest of an image whose blobs are in the stage, and
 // adds the image.
 func (st *stage) addMade(ctx context.Context, config Descriptor, layers []Descriptor, opts Options, names ...string) (*addition, error) {
