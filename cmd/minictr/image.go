@@ -140,7 +140,6 @@ type imageDocument struct {
 	GraphDriver   graphDriver
 	RootFS        rootFS
 	Descriptor    image.Descriptor
-	LayersAsSaved []image.Descriptor
 }
 
 type graphDriver struct {
@@ -184,7 +183,6 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 	d := &imageDocument{
 		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{}, Created: c.Created, Author: c.Author,
 		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size, Config: raw.Config,
-		RootFS: rootFS{c.RootFS.Type, c.RootFS.DiffIDs}, Descriptor: img.Manifest, LayersAsSaved: img.Layers,
 	}
 	d.GraphDriver.Name, d.GraphDriver.Data.LowerDir = "overlay", strings.Join(img.LayerDirs(), ":")
 	if n := len(c.History); n > 0 {

@@ -29,9 +29,8 @@ const (
 	FormatDocker Format = "docker-archive"
 )
 
-// Save writes an archive of images that Get finds by the names. An image has in
-// it the names that it was asked for by; all of a repository's, if that was
-// asked for without a tag.
+// Save writes an archive of the images that Get finds by the names, and in the
+// archive an image has these names only. The same images make the same archive.
 func (s *Store) Save(ctx context.Context, w io.Writer, format Format, names ...string) (err error) {
 	defer annotate(&err, "save")
 	lock, err := s.lock("lock", unix.LOCK_SH) // nothing is swept meanwhile
@@ -70,15 +69,19 @@ func (s *Store) Save(ctx context.Context, w io.Writer, format Format, names ...s
 	return a.finish(format)
 }
 
-// askedFor returns which of its names an image was found by.
+// askedFor returns which of its names an image was found by; if it has not that
+// very one, those in the same repository.
 func (i *Image) askedFor(name string) []string {
 	ref, err := ParseReference(name)
 	if err != nil {
-		return nil
+		return nil // by its ID
+	}
+	if slices.Contains(i.Names, ref.String()) {
+		return []string{ref.String()}
 	}
 	return slices.DeleteFunc(slices.Clone(i.Names), func(own string) bool {
 		other, err := ParseReference(own)
-		return err != nil || other.Repository() != ref.Repository() || ref.Tag+ref.Digest.String() != "" && own != ref.String()
+		return err != nil || other.Repository() != ref.Repository()
 	})
 }
 
@@ -216,8 +219,7 @@ func (a *saver) document(name string, text []byte) error {
 	return a.file(name, int64(len(text)), strings.NewReader(string(text)))
 }
 
-// file writes one file, unless the archive has it. The same images make the
-// same archive.
+// file writes one file, unless the archive has it.
 func (a *saver) file(name string, size int64, content io.Reader) error {
 	if a.done[name] {
 		return nil
