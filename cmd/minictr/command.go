@@ -49,7 +49,7 @@ func commands() []command {
 		{"import", "FILE|- NAME", "make an image of the archive of a root file system", false, importCommand},
 		{"commit", "CONTAINER NAME", "make an image of what a running container has changed", false, commitCommand},
 		{"export", "CONTAINER", "write the root of a running container as a tar", false, exportCommand},
-		{"images", "", "list the images", false, imagesCommand},
+		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
 		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
 		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
 		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},

@@ -183,6 +183,7 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 	d := &imageDocument{
 		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{}, Created: c.Created, Author: c.Author,
 		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size, Config: raw.Config,
+		RootFS: rootFS{c.RootFS.Type, c.RootFS.DiffIDs}, Descriptor: img.Manifest,
 	}
 	d.GraphDriver.Name, d.GraphDriver.Data.LowerDir = "overlay", strings.Join(img.LayerDirs(), ":")
 	if n := len(c.History); n > 0 {

@@ -136,14 +136,19 @@ func imagesCommand(f *pflag.FlagSet) action {
 	digests := f.Bool("digests", false, "with the digests of their manifests")
 	list := listFlags(f)
 	return func(c *call) error {
-		if err := c.exactly(0, ""); err != nil {
-			return err
-		}
 		_, store, err := c.store()
 		if err != nil {
 			return err
 		}
 		images, damaged := store.List()
+		if len(c.args) > 0 {
+			if images, err = ofRepository(images, c.args[0]); err == nil {
+				err = c.exactly(1, c.command.args)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		var rows [][]string
 		for _, img := range images {
 			if *quiet {
@@ -175,6 +180,22 @@ func imagesCommand(f *pflag.FlagSet) action {
 		}
 		return errors.Join(err, damaged)
 	}
+}
+
+// ofRepository are the images that have a name in a repository, or with its tag;
+// they lose the others.
+func ofRepository(images []*image.Image, name string) (list []*image.Image, err error) {
+	ref, err := image.ParseReference(name)
+	for _, img := range images {
+		img.Names = slices.DeleteFunc(img.Names, func(own string) bool {
+			other, err := image.ParseReference(own)
+			return err != nil || other.Repository() != ref.Repository() || ref.Tag != "" && ref.Tag != other.Tag
+		})
+		if len(img.Names) > 0 {
+			list = append(list, img)
+		}
+	}
+	return list, err
 }
 
 // familiar is a name as people write it.

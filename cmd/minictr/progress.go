@@ -79,27 +79,32 @@ func (p *progress) print(format string, args ...any) {
 	p.err = cmp.Or(p.err, err)
 }
 
-// draw draws the layers under way: as many as the screen has room for, none
-// wider than it is.
+// draw draws the layers under way.
 func (p *progress) draw() {
 	width, height, err := term.GetSize(2)
 	if err != nil || width <= 0 || height <= 0 {
 		width, height = 80, 24
 	}
+	text := p.text(width, height)
+	p.print("%s", text)
+	p.lines = strings.Count(text, "\n")
+}
+
+// text has a line for each layer under way: no more than a screen of this size
+// has room for, and none wider than it is.
+func (p *progress) text(width, height int) string {
 	var text strings.Builder
-	shown := p.layer[:min(len(p.layer), height-1)]
-	for _, l := range shown {
+	for _, l := range p.layer[:min(len(p.layer), height-1)] {
 		line := fmt.Sprintf("layer %s: ", l.Layer.Short())
-		end := fmt.Sprintf(" %s of %s", size(l.Done), size(l.Total))
-		if room := min(width-1-len(line)-len(end)-2, 40); room >= 5 {
+		end := fmt.Sprintf("%s of %s", size(l.Done), size(l.Total))
+		if room := min(width-1-len(line)-len("[] ")-len(end), 38); room >= 5 {
 			full := int(int64(room) * l.Done / max(l.Total, 1))
-			line += "[" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "]"
+			line += "[" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "] "
 		}
 		line += end
 		text.WriteString(line[:min(len(line), width-1)] + "\n")
 	}
-	p.print("%s", &text)
-	p.lines = len(shown)
+	return text.String()
 }
 
 // stop takes away the lines of what is not whole and never will be.

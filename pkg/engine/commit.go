@@ -147,6 +147,9 @@ func (e *Engine) Export(id string, w io.Writer) error {
 // rootOf finds a container that is of an image, and that image.
 func (e *Engine) rootOf(id string) (*image.Store, *container.State, *image.Image, error) {
 	s, err := e.Runtime.Load(id)
+	if errors.Is(err, container.ErrNotExist) {
+		return nil, nil, nil, fmt.Errorf("%w; when run ends, its container is gone", err)
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
