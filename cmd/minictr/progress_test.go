@@ -25,7 +25,7 @@ func TestProgressFits(t *testing.T) {
 		{80, 24, "layer aaaaaaaaaaaa: [=================                     ] 2.4MB of 5.1MB\n" +
 			"layer bbbbbbbbbbbb: [                                      ] 0B of 123.5MB\n"},
 		{50, 24, "layer aaaaaaaaaaaa: [=====       ] 2.4MB of 5.1MB\nlayer bbbbbbbbbbbb: [             ] 0B of 123.5MB\n"},
-		{30, 24, "layer aaaaaaaaaaaa: 2.4MB of 5\nlayer bbbbbbbbbbbb: 0B of 123\n"},
+		{30, 24, "layer aaaaaaaaaaaa: 2.4MB of \nlayer bbbbbbbbbbbb: 0B of 123\n"},
 		{80, 2, "layer aaaaaaaaaaaa: [=================                     ] 2.4MB of 5.1MB\n"},
 		{1, 1, ""},
 	} {
