@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -132,52 +132,46 @@ func compress(r io.Reader) io.ReadCloser {
 
 // replace gives a configuration the fields of c, and keeps those that c has no
 // word for, such as a health check. What tells of the container that the old
-// one was made in goes.
+// one was made in goes. Without such fields the document is as the usual
+// libraries write it, so that the image keeps its ID where they copy it.
 func (c Config) replace(text []byte) ([]byte, error) {
 	var old Config
-	var doc struct{ Config json.RawMessage }
-	if err := parseJSON(text, &old); err != nil {
+	doc := struct{ Config json.RawMessage }{json.RawMessage("{}")}
+	if err := errors.Join(parseJSON(text, &old), parseJSON(text, &doc)); err != nil {
 		return nil, err
 	}
-	if err := parseJSON(text, &doc); err != nil {
+	outer, err := more(text, old)
+	delete(outer, "container")
+	delete(outer, "container_config")
+	inner, e := more(doc.Config, old.Config)
+	if err = errors.Join(err, e); err != nil {
 		return nil, err
 	}
-	if doc.Config == nil {
-		doc.Config = []byte("{}")
+	if len(outer)+len(inner) == 0 {
+		return json.Marshal(c)
 	}
-	inner, err := replaceFields(doc.Config, old.Config, c.Config, nil)
-	if err != nil {
+	known, err := fields(c.Config)
+	maps.Copy(inner, known)
+	all, e := fields(c)
+	maps.Copy(outer, all)
+	text, marshalErr := json.Marshal(inner)
+	if err = errors.Join(err, e, marshalErr); err != nil {
 		return nil, err
 	}
-	return replaceFields(text, old, c, inner, "container", "container_config")
+	outer["config"] = text
+	return json.Marshal(outer)
 }
 
-// replaceFields replaces the fields of a document that are old's by those of v;
-// the field config, if it is not nil, is written as it is.
-func replaceFields(text json.RawMessage, old, v any, config json.RawMessage, drop ...string) ([]byte, error) {
+// more returns the fields of a document that are not v's.
+func more(text json.RawMessage, v any) (map[string]json.RawMessage, error) {
 	doc, err := fields(text)
-	if err != nil {
-		return nil, err
-	}
-	known, err := fields(old)
-	if err != nil {
-		return nil, err
-	}
-	changed, err := fields(v)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range slices.AppendSeq(drop, maps.Keys(known)) {
-		delete(doc, name)
-	}
-	maps.Copy(doc, changed)
-	if config != nil {
-		doc["config"] = config
-	}
-	return json.Marshal(doc)
+	known, e := fields(v)
+	maps.DeleteFunc(doc, func(name string, _ json.RawMessage) bool { _, found := known[name]; return found })
+	return doc, errors.Join(err, e)
 }
 
-func fields(v any) (m map[string]json.RawMessage, err error) {
+func fields(v any) (map[string]json.RawMessage, error) {
+	m := map[string]json.RawMessage{}
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err

@@ -127,7 +127,7 @@ func blobName(d Digest) string { return "blobs/sha256/" + d.Hex() }
 func (a *saver) name(entry dockerImage, names []string) {
 	for _, name := range names {
 		if ref, err := ParseReference(name); err == nil && ref.Digest.IsZero() {
-			entry.RepoTags = append(entry.RepoTags, ref.Familiar())
+			entry.RepoTags = append(entry.RepoTags, name) // in full: short names are podman's own
 		}
 	}
 	a.list = append(a.list, entry)
