@@ -90,56 +90,68 @@ func moment(t *time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// images finds those that the arguments name.
-func (c *call) images(least string) (list []*image.Image, err error) {
-	if len(c.args) == 0 {
-		return nil, fmt.Errorf("%s needs %s: minictr images lists them", c.name, least)
+// images finds those of some names, and returns the names in full. The built-in
+// one is made, if it is named.
+func (c *call) images(names []string) (images []*image.Image, store *image.Store, full []string, err error) {
+	if len(names) == 0 {
+		return nil, nil, nil, fmt.Errorf("%s needs an image: minictr images lists them", c.name)
 	}
-	e, err := c.engine()
-	for _, name := range c.args {
+	e, store, err := c.store()
+	for _, name := range names {
 		if err != nil {
-			return nil, err
+			return nil, nil, nil, err
 		}
 		var img *image.Image
 		img, err = e.Image(c, name, false)
-		list = append(list, img)
+		images, full = append(images, img), append(full, engine.FullName(name))
 	}
-	return list, err
+	return images, store, full, err
+}
+
+// ofImage is the action of a command that takes one image.
+func ofImage(do func(*call, *image.Image) error) action {
+	return func(c *call) error {
+		if err := c.exactly(1, c.command.args); err != nil {
+			return err
+		}
+		images, _, _, err := c.images(c.args)
+		if err != nil {
+			return err
+		}
+		return do(c, images[0])
+	}
 }
 
 func tagCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
-		if err := c.exactly(2, "IMAGE NAME"); err != nil {
+		if err := c.exactly(2, c.command.args); err != nil {
 			return err
 		}
-		e, store, err := c.store()
+		_, store, names, err := c.images(c.args[:1])
 		if err != nil {
 			return err
 		}
-		if _, err := e.Image(c, c.args[0], false); err != nil { // it also makes the built-in one
-			return err
-		}
-		return store.Tag(engine.FullName(c.args[0]), c.args[1])
+		return store.Tag(names[0], c.args[1])
 	}
 }
 
 // An imageDocument is what docker image inspect prints.
 type imageDocument struct {
-	ID            string `json:"Id"`
-	RepoTags      []string
-	RepoDigests   []string
-	Comment       string
-	Created       *time.Time `json:",omitempty"`
-	Author        string
-	Architecture  string
-	Variant       string `json:",omitempty"`
-	Os            string
-	OsVersion     string `json:",omitempty"`
-	Size          int64
-	Config        json.RawMessage
-	GraphDriver   graphDriver
-	RootFS        rootFS
-	Descriptor    image.Descriptor
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Comment      string
+	Created      *time.Time `json:",omitempty"`
+	Author       string
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	OsVersion    string `json:",omitempty"`
+	Size         int64
+	Config       json.RawMessage
+	GraphDriver  graphDriver
+	RootFS       rootFS
+	Descriptor   image.Descriptor
 }
 
 type graphDriver struct {
@@ -154,11 +166,11 @@ type rootFS struct {
 
 func inspectCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
-		images, err := c.images("an image")
+		images, _, _, err := c.images(c.args)
 		if err != nil {
 			return err
 		}
-		list := []any{}
+		var list []any
 		for _, img := range images {
 			d, err := documentOf(img)
 			if err != nil {
@@ -208,15 +220,7 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 func historyCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only the IDs")
 	list := listFlags(f)
-	return func(c *call) error {
-		if err := c.exactly(1, "IMAGE"); err != nil {
-			return err
-		}
-		images, err := c.images("an image")
-		if err != nil {
-			return err
-		}
-		img := images[0]
+	return ofImage(func(c *call, img *image.Image) (err error) {
 		// The last step made the image; those before it have no image here.
 		id, layer := list.id(img.ID), len(img.Layers)
 		var rows [][]string
@@ -244,7 +248,7 @@ func historyCommand(f *pflag.FlagSet) action {
 			return nil
 		}
 		return list.print(c.stdout, []string{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}, rows)
-	}
+	})
 }
 
 // historyOf is an image's history; of layers that it does not tell of, that
@@ -263,16 +267,9 @@ func saveCommand(f *pflag.FlagSet) action {
 	output := f.StringP("output", "o", "", "write `FILE`, and not standard output")
 	format := f.String("format", string(image.FormatOCI), "write this `FORMAT`: oci-archive, the blobs as they are, which docker (not before 23 if they are zstd), podman and skopeo load; or docker-archive, with plain layers, for the oldest")
 	return func(c *call) error {
-		if _, err := c.images("an image"); err != nil { // it also makes the built-in one
-			return err
-		}
-		_, store, err := c.store()
+		_, store, names, err := c.images(c.args)
 		if err != nil {
 			return err
-		}
-		names := slices.Clone(c.args)
-		for i, name := range names {
-			names[i] = engine.FullName(name)
 		}
 		return c.writeArchive(*output, func(w io.Writer) error { return store.Save(c, w, image.Format(*format), names...) })
 	}
@@ -313,10 +310,7 @@ func (c *call) writeArchive(name string, write func(io.Writer) error) (err error
 func imagePruneCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "also those with a name, if no container uses them")
 	force := f.BoolP("force", "f", false, "do not ask")
-	return func(c *call) error {
-		if err := c.exactly(0, ""); err != nil {
-			return err
-		}
+	return withEngine(0, func(c *call, e *engine.Engine) error {
 		if !*force {
 			what := "all images without a name"
 			if *all {
@@ -327,10 +321,6 @@ func imagePruneCommand(f *pflag.FlagSet) action {
 			if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 				return errors.New("nothing is removed: --force does not ask")
 			}
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
 		}
 		if err := e.Sweep(); err != nil {
 			return err
@@ -344,19 +334,12 @@ func imagePruneCommand(f *pflag.FlagSet) action {
 		}
 		fmt.Fprintln(c.stdout, "total reclaimed space:", size(freed))
 		return err
-	}
+	})
 }
 
 func imageTreeCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		if err := c.exactly(1, "IMAGE"); err != nil {
-			return err
-		}
-		images, err := c.images("an image")
-		if err != nil {
-			return err
-		}
-		changes, err := images[0].Changes()
+	return ofImage(func(c *call, img *image.Image) error {
+		changes, err := img.Changes()
 		if err != nil {
 			return err
 		}
@@ -374,5 +357,5 @@ func imageTreeCommand(*pflag.FlagSet) action {
 		}
 		_, err = fmt.Fprintf(c.stdout, "\n%s of %s can't be seen any more, and are still in the image: a layer can hide what\nlies below it, but a file that it deletes makes the image no smaller\n", size(hidden), size(all))
 		return err
-	}
+	})
 }

@@ -27,17 +27,24 @@ func (c *call) made(img *image.Image, err error) error {
 	return err
 }
 
-func importCommand(f *pflag.FlagSet) action {
-	var m engine.Making
-	makingFlags(f, &m)
+// withEngine is the action of a command that takes n arguments and an engine.
+func withEngine(n int, do func(*call, *engine.Engine) error) action {
 	return func(c *call) error {
-		if err := c.exactly(2, "FILE|- NAME"); err != nil {
+		if err := c.exactly(n, c.command.args); err != nil {
 			return err
 		}
 		e, err := c.engine()
 		if err != nil {
 			return err
 		}
+		return do(c, e)
+	}
+}
+
+func importCommand(f *pflag.FlagSet) action {
+	var m engine.Making
+	makingFlags(f, &m)
+	return withEngine(2, func(c *call, e *engine.Engine) (err error) {
 		in := os.Stdin
 		if c.args[0] != "-" {
 			if in, err = os.Open(c.args[0]); err != nil {
@@ -46,7 +53,7 @@ func importCommand(f *pflag.FlagSet) action {
 			defer in.Close()
 		}
 		return c.made(e.Import(c, in, c.args[1], "minictr import", m))
-	}
+	})
 }
 
 func imageFromCommand(f *pflag.FlagSet) action {
@@ -57,21 +64,14 @@ func imageFromCommand(f *pflag.FlagSet) action {
 	workdir := f.StringP("workdir", "w", "", "begin in `DIR`")
 	user := f.StringP("user", "u", "", "run as `USER[:GROUP]`")
 	f.VarP((*list)(&m.Env), "env", "e", "set `NAME=VALUE` in its environment")
-	return func(c *call) error {
-		if err := c.exactly(2, "DIR NAME"); err != nil {
-			return err
-		}
+	return withEngine(2, func(c *call, e *engine.Engine) error {
 		for _, change := range [...][2]string{{"ENTRYPOINT", listed(*program)}, {"CMD", listed(*cmd)}, {"WORKDIR", *workdir}, {"USER", *user}} {
 			if change[1] != "" {
 				m.Changes = append(m.Changes, change[0]+" "+change[1])
 			}
 		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
 		return c.made(e.ImportDir(c, c.args[0], c.args[1], m))
-	}
+	})
 }
 
 // listed makes a JSON list of words.
@@ -88,28 +88,14 @@ func commitCommand(f *pflag.FlagSet) action {
 	makingFlags(f, &m)
 	f.StringVarP(&m.Author, "author", "a", "", "say that `AUTHOR` made it")
 	pause := f.BoolP("pause", "p", true, "have its processes stand still while its files are read")
-	return func(c *call) error {
-		if err := c.exactly(2, "CONTAINER NAME"); err != nil {
-			return err
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return withEngine(2, func(c *call, e *engine.Engine) error {
 		return c.made(e.Commit(c, c.args[0], c.args[1], *pause, m))
-	}
+	})
 }
 
 func exportCommand(f *pflag.FlagSet) action {
 	output := f.StringP("output", "o", "", "write `FILE`, and not standard output")
-	return func(c *call) error {
-		if err := c.exactly(1, "CONTAINER"); err != nil {
-			return err
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return withEngine(1, func(c *call, e *engine.Engine) error {
 		return c.writeArchive(*output, func(w io.Writer) error { return e.Export(c.args[0], w) })
-	}
+	})
 }

@@ -187,32 +187,25 @@ func (a *saver) plain(d Descriptor, use func(io.Reader) error) error {
 	}
 	defer f.Close()
 	r, err := decompress(f)
-	if err != nil {
-		return err
+	if err == nil {
+		err = errors.Join(use(r), r.Close())
 	}
-	defer r.Close()
-	return use(r)
+	return err
 }
 
 // finish writes what tells of the images.
 func (a *saver) finish(format Format) error {
+	list, err := json.Marshal(a.list)
+	if err != nil {
+		return err
+	}
 	if format == FormatOCI {
 		text, err := json.Marshal(a.index)
-		if err == nil {
-			err = a.document("index.json", text)
-		}
-		if err == nil {
-			err = a.document("oci-layout", []byte(`{"imageLayoutVersion":"`+layoutVersion+`"}`))
-		}
-		if err != nil {
+		if err = errors.Join(err, a.document("index.json", text), a.document("oci-layout", []byte(`{"imageLayoutVersion":"`+layoutVersion+`"}`))); err != nil {
 			return err
 		}
 	}
-	text, err := json.Marshal(a.list)
-	if err == nil {
-		err = a.document("manifest.json", text)
-	}
-	return errors.Join(err, a.out.Close())
+	return errors.Join(a.document("manifest.json", list), a.out.Close())
 }
 
 func (a *saver) document(name string, text []byte) error {
