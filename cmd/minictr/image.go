@@ -55,7 +55,7 @@ func (l listing) text(s string) string {
 }
 
 // print prints a table, unless what is in it has been printed as JSON.
-func (l listing) print(w io.Writer, header []string, rows [][]string) error {
+func (l listing) print(w io.Writer, rows [][]string) error {
 	switch *l.format {
 	case "json":
 		return nil
@@ -64,7 +64,7 @@ func (l listing) print(w io.Writer, header []string, rows [][]string) error {
 		return fmt.Errorf("--format: %q is neither table nor json", *l.format)
 	}
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
+	for _, row := range rows {
 		fmt.Fprintln(out, strings.Join(row, "\t"))
 	}
 	return out.Flush()
@@ -223,7 +223,7 @@ func historyCommand(f *pflag.FlagSet) action {
 	return ofImage(func(c *call, img *image.Image) (err error) {
 		// The last step made the image; those before it have no image here.
 		id, layer := list.id(img.ID), len(img.Layers)
-		var rows [][]string
+		rows := [][]string{{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}}
 		for _, h := range slices.Backward(historyOf(img)) {
 			var bytes int64
 			if !h.EmptyLayer && layer > 0 {
@@ -247,7 +247,7 @@ func historyCommand(f *pflag.FlagSet) action {
 		if *quiet {
 			return nil
 		}
-		return list.print(c.stdout, []string{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}, rows)
+		return list.print(c.stdout, rows)
 	})
 }
 

@@ -149,37 +149,39 @@ func imagesCommand(f *pflag.FlagSet) action {
 				return err
 			}
 		}
-		var rows [][]string
-		for _, img := range images {
-			if *quiet {
+		if *quiet {
+			for _, img := range images {
 				fmt.Fprintln(c.stdout, list.id(img.ID))
-				continue
 			}
-			names := img.Names
-			if len(names) == 0 {
-				names = []string{none}
-			}
-			for _, name := range names {
-				if list.json() {
-					err = errors.Join(err, writeCompact(c.stdout, list.image(img, name)))
-					continue
-				}
-				row := []string{familiar(name), list.id(img.ID), strconv.Itoa(len(img.Layers)), size(img.Size), created(img.Config.Created)}
-				if *digests {
-					row = slices.Insert(row, 1, img.Manifest.Digest.String())
-				}
-				rows = append(rows, row)
-			}
+			return damaged
 		}
-		header := []string{"IMAGE", "ID", "LAYERS", "SIZE", "CREATED"}
-		if *digests {
-			header = slices.Insert(header, 1, "DIGEST")
-		}
-		if !*quiet {
-			err = errors.Join(err, list.print(c.stdout, header, rows))
-		}
-		return errors.Join(err, damaged)
+		return errors.Join(c.listImages(images, list, *digests), damaged)
 	}
+}
+
+// listImages prints a line for each name of each image.
+func (c *call) listImages(images []*image.Image, list listing, digests bool) (err error) {
+	rows := [][]string{{"IMAGE", "DIGEST", "ID", "LAYERS", "SIZE", "CREATED"}}
+	for _, img := range images {
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{none}
+		}
+		for _, name := range names {
+			if list.json() {
+				err = errors.Join(err, writeCompact(c.stdout, list.image(img, name)))
+			}
+			rows = append(rows, []string{
+				familiar(name), img.Manifest.Digest.String(), list.id(img.ID), strconv.Itoa(len(img.Layers)), size(img.Size), created(img.Config.Created),
+			})
+		}
+	}
+	if !digests {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 1, 2)
+		}
+	}
+	return errors.Join(err, list.print(c.stdout, rows))
 }
 
 // ofRepository are the images that have a name in a repository, or with its tag;

@@ -83,7 +83,7 @@ func (s *Store) make(ctx context.Context, base *Image, r io.Reader, name string,
 func (st *stage) makeLayer(ctx context.Context, r io.Reader) (blob Descriptor, diffID Digest, err error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	magic, err := buffered.Peek(magicSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return blob, diffID, err
 	}
 	if len(magic) == 0 {
