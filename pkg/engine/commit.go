@@ -72,17 +72,18 @@ func (e *Engine) ImportDir(ctx context.Context, dir, name string, m Making) (img
 			return nil, err
 		}
 	}
-	err = piped(func(w io.Writer) error { return image.Pack(w, []string{dir}, newest) }, func(r io.Reader) error {
+	err = piped(ctx, func(w io.Writer) error { return image.Pack(w, []string{dir}, newest) }, func(r io.Reader) error {
 		img, err = e.Import(ctx, r, name, "minictr image from "+filepath.Base(dir), m)
 		return err
 	})
 	return img, err
 }
 
-// piped has one function write what another reads. The error of who failed
-// first is the one that counts.
-func piped(write func(io.Writer) error, read func(io.Reader) error) error {
+// piped has one function write what another reads, until one of them fails, or
+// the context ends.
+func piped(ctx context.Context, write func(io.Writer) error, read func(io.Reader) error) error {
 	out, in := io.Pipe()
+	defer context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })()
 	ended := make(chan struct{})
 	go func() {
 		in.CloseWithError(write(in))
@@ -128,7 +129,7 @@ func (e *Engine) Commit(ctx context.Context, id, name string, pause bool, m Maki
 			}
 		}()
 	}
-	err = piped(func(w io.Writer) error { return image.PackUpper(w, filepath.Join(s.Bundle, "upper")) }, func(r io.Reader) error {
+	err = piped(ctx, func(w io.Writer) error { return image.PackUpper(w, filepath.Join(s.Bundle, "upper")) }, func(r io.Reader) error {
 		img, err = store.Commit(ctx, base, r, name, config, image.Options{})
 		return err
 	})
