@@ -28,10 +28,6 @@ var DefaultLimits = Limits{
 	Window:   128 << 20,
 }
 
-// OrDefault returns the limits, with those of DefaultLimits in the place of
-// zeros.
-func (l Limits) OrDefault() Limits { return l.Or(DefaultLimits) }
-
 // Or returns the limits, with those of other in the place of zeros.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{

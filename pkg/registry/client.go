@@ -51,8 +51,6 @@ type Client struct {
 	// Credentials, if not nil, returns those for a host as references name it,
 	// once the host asks for some.
 	Credentials func(host string) (Credentials, error)
-	// Limits are those of images that are pulled.
-	Limits image.Limits
 
 	delays     delays
 	mu         sync.Mutex

@@ -20,7 +20,6 @@ import (
 // asked, the error is an Error.
 func (c *Client) Pull(ctx context.Context, store *image.Store, ref image.Reference, opts image.Options) (*image.Image, error) {
 	defer c.close()
-	opts.Limits = c.Limits
 	endpoints, err := c.endpoints(ref.Domain)
 	if err != nil {
 		return nil, err
@@ -44,10 +43,14 @@ func (c *Client) pullFrom(ctx context.Context, store *image.Store, e *endpoint, 
 	if err != nil {
 		return nil, err
 	}
+	limit, err := store.MaxDocument()
+	if err != nil {
+		return nil, err
+	}
 	var text []byte
 	var mediaType string
 	err = c.retry(ctx, func() (err error) {
-		text, mediaType, err = s.manifest(ctx, ref)
+		text, mediaType, err = s.manifest(ctx, ref, limit)
 		return err
 	})
 	if err != nil {
@@ -68,14 +71,14 @@ func nameOf(ref image.Reference) string {
 }
 
 // manifest fetches the manifest or index that ref names, and its media type.
-func (s *session) manifest(ctx context.Context, ref image.Reference) (text []byte, mediaType string, err error) {
+func (s *session) manifest(ctx context.Context, ref image.Reference, limit int64) (text []byte, mediaType string, err error) {
 	name := nameOf(ref)
 	resp, err := s.do(ctx, &request{method: http.MethodGet, url: s.in("manifests/" + name), header: accept()})
 	if err != nil {
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	text, err = readAll(resp.Body, "a manifest", s.client.Limits.OrDefault().Document)
+	text, err = readAll(resp.Body, "a manifest", limit)
 	if err != nil {
 		return nil, "", fmt.Errorf("manifest %s: %w", name, err)
 	}
