@@ -87,7 +87,11 @@ func pullCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if !*quiet {
-			fmt.Fprintf(c.stderr, "minictr: its digest is %s\n", img.Manifest.Digest)
+			digest := img.IndexOf(ref.String())
+			if digest.IsZero() {
+				digest = img.Manifest.Digest
+			}
+			fmt.Fprintf(c.stderr, "minictr: its digest is %s\n", digest)
 		}
 		_, err = fmt.Fprintln(c.stdout, img.ID)
 		return err
@@ -145,6 +149,9 @@ func pushCommand(f *pflag.FlagSet) action {
 		digest, err := client.Push(c, store, img, ref, nil)
 		if err != nil {
 			return err
+		}
+		if !*quiet && digest == img.Manifest.Digest && !img.IndexOf(ref.String()).IsZero() {
+			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", img.Config.Platform)
 		}
 		_, err = fmt.Fprintln(c.stdout, digest)
 		return err

@@ -33,12 +33,16 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 		if err != nil {
 			return err
 		}
-		if top, err = st.resolve(ctx, src, []Descriptor{top}, opts, 0); err != nil {
-			return err
-		}
-		added, err := st.add(ctx, src, top, opts, ref.String())
+		found, err := st.resolve(ctx, src, []Descriptor{top}, opts, 0)
 		if err != nil {
 			return err
+		}
+		added, err := st.add(ctx, src, found, opts, ref.String())
+		if err != nil {
+			return err
+		}
+		if found.Digest != top.Digest {
+			added.index = top
 		}
 		images, err := st.commit([]*addition{added})
 		if err == nil {
@@ -47,6 +51,56 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 		return err
 	})
 	return img, err
+}
+
+// from notes the index that led to d.
+func (d Descriptor) from(index Digest) Descriptor {
+	d.Annotations = map[string]string{annotationIndex: index.String()}
+	return d
+}
+
+// indexOf is the zero Digest if no index led to the entry.
+func indexOf(entry Descriptor) (d Digest) {
+	d, _ = ParseDigest(entry.Annotations[annotationIndex])
+	return d
+}
+
+// IndexOf returns the digest of the index by which the image came when it was
+// pulled by that name; it is zero if there was none.
+func (i *Image) IndexOf(name string) Digest {
+	ref, err := ParseReference(name)
+	if err != nil {
+		return Digest{}
+	}
+	return i.indexes[ref.String()]
+}
+
+// ReadIndex returns an index that the store keeps for its images, and those of
+// the images in it that the store has. whole says that these are all.
+func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Image, whole bool, err error) {
+	defer annotate(&err, "index "+d.Short())
+	info, err := os.Stat(s.blobPath(d))
+	if err != nil {
+		return index, nil, nil, false, err
+	}
+	index = Descriptor{Digest: d, Size: info.Size()}
+	if text, err = readDocument(s.blobPath(d), index); err != nil {
+		return index, nil, nil, false, err
+	}
+	list, err := parseIndex(text, "")
+	if err != nil {
+		return index, nil, nil, false, err
+	}
+	if index.MediaType = list.MediaType; index.MediaType == "" {
+		index.MediaType = mediaTypeIndex
+	}
+	here, err := s.list()
+	for _, entry := range list.Manifests {
+		if n := slices.IndexFunc(here, func(i *Image) bool { return i.Manifest.Digest == entry.Digest }); n >= 0 {
+			images = append(images, here[n])
+		}
+	}
+	return index, text, images, len(images) == len(list.Manifests), err
 }
 
 // Blobs returns the descriptors of all that the image's manifest names: the

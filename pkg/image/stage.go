@@ -116,6 +116,7 @@ type addition struct {
 	parts    *manifest
 	config   *Config
 	names    []string
+	index    Descriptor // that led to it; without a digest if none did
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
@@ -215,7 +216,7 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 		for _, a := range additions {
 			x.put(a.manifest, "")
 			for _, name := range a.names {
-				x.put(a.manifest, name)
+				x.put(a.manifest.from(a.index.Digest), name)
 			}
 		}
 		for _, a := range additions {
@@ -246,6 +247,9 @@ func (st *stage) sync() error {
 func (st *stage) place(a *addition) error {
 	s := st.store
 	blobs := append([]Descriptor{a.manifest, a.parts.Config}, a.parts.Layers...)
+	if !a.index.Digest.IsZero() {
+		blobs = append(blobs, a.index)
+	}
 	for _, d := range blobs {
 		if err := moveNew(st.path("blobs", d.Digest.Hex()), s.blobPath(d.Digest)); err != nil {
 			return err

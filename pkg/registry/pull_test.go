@@ -41,12 +41,18 @@ func (f *fakeRegistry) twoPlatforms(name string) (index, ours ispec.Descriptor) 
 	about := f.image(repository, "unknown", "")
 	about.Platform.OS = "unknown"
 	ours = f.image(repository, runtime.GOARCH, "ours")
-	index = f.put(repository, ispec.MediaTypeImageIndex, jsonOf(f.t, ispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex,
-		Manifests: []ispec.Descriptor{about, f.image(repository, "riscv64", "riscv64"), ours},
+	return f.index(name, about, f.image(repository, "riscv64", "riscv64"), ours), ours
+}
+
+// index tags an index of the images.
+func (f *fakeRegistry) index(name string, images ...ispec.Descriptor) ispec.Descriptor {
+	f.t.Helper()
+	repository, _, _ := strings.Cut(name, ":")
+	index := f.put(repository, ispec.MediaTypeImageIndex, jsonOf(f.t, ispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex, Manifests: images,
 	}))
 	f.tags[name] = index.Digest.String()
-	return index, ours
+	return index
 }
 
 func TestPull(t *testing.T) {
