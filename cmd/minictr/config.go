@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/minictr/minictr/pkg/image"
 )
 
 // registriesFile is what a file registries.json may hold. The flags and the
@@ -23,6 +25,8 @@ type registriesFile struct {
 	// Certificates are, by host, files of certificates that are trusted there,
 	// beside this file if they are not absolute.
 	Certificates map[string]string `json:"certificates"`
+	// Limits bound what is pulled.
+	Limits image.Limits `json:"limits"`
 }
 
 // readRegistries reads the host's file and the user's, whose word counts.
@@ -37,7 +41,7 @@ func readRegistries() (all registriesFile, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		var f registriesFile
+		f := registriesFile{Limits: all.Limits}
 		if err == nil {
 			err = parseStrict(text, &f)
 		}
@@ -52,6 +56,7 @@ func readRegistries() (all registriesFile, err error) {
 		maps.Copy(all.Mirrors, f.Mirrors)
 		maps.Copy(all.Certificates, f.Certificates)
 		all.Insecure = append(all.Insecure, f.Insecure...)
+		all.Limits = f.Limits
 	}
 	return all, nil
 }

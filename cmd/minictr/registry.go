@@ -46,6 +46,7 @@ func (c *call) registries() (*registry.Client, error) {
 		Mirrors:      f.Mirrors,
 		Insecure:     append(f.Insecure, words(c.insecure)...),
 		Certificates: f.Certificates,
+		Limits:       f.Limits,
 		Credentials: func(host string) (registry.Credentials, error) {
 			file, err := openCredentials()
 			if err != nil {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,18 +27,27 @@ type Source interface {
 }
 
 // Add adds the image that text leads to, a manifest or an index of that media
-// type, under the name ref. The blobs come from src.
+// type if it is known, under the name ref. The blobs come from src.
 func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []byte, ref Reference, opts Options) (img *Image, err error) {
-	err = s.write(func(st *stage) error {
+	m, list, err := parseManifest(text, mediaType)
+	if err != nil {
+		return nil, err
+	}
+	if list != nil {
+		mediaType = list.MediaType
+	} else {
+		mediaType = m.MediaType
+	}
+	err = s.write(opts, func(st *stage) error {
 		top, err := st.putDocument(mediaType, text)
 		if err != nil {
 			return err
 		}
-		found, err := st.resolve(ctx, src, []Descriptor{top}, opts, 0)
+		found, err := st.resolve(ctx, src, []Descriptor{top}, 0)
 		if err != nil {
 			return err
 		}
-		added, err := st.add(ctx, src, found, opts, ref.String())
+		added, err := st.add(ctx, src, found, ref.String())
 		if err != nil {
 			return err
 		}
@@ -87,13 +97,14 @@ func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Im
 	if text, err = readDocument(s.blobPath(d), index); err != nil {
 		return index, nil, nil, false, err
 	}
-	list, err := parseIndex(text, "")
+	_, list, err := parseManifest(text, "")
+	if err == nil && list == nil {
+		err = errors.New("is a manifest")
+	}
 	if err != nil {
 		return index, nil, nil, false, err
 	}
-	if index.MediaType = list.MediaType; index.MediaType == "" {
-		index.MediaType = mediaTypeIndex
-	}
+	index.MediaType = list.MediaType
 	here, err := s.list()
 	for _, entry := range list.Manifests {
 		if n := slices.IndexFunc(here, func(i *Image) bool { return i.Manifest.Digest == entry.Digest }); n >= 0 {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,9 @@ func (c *Client) Pull(ctx context.Context, store *image.Store, ref image.Referen
 	if err != nil {
 		return nil, err
 	}
+	if opts.Limits == (image.Limits{}) {
+		opts.Limits = c.Limits
+	}
 	failed := &Error{Op: "pull", Reference: ref}
 	for _, e := range endpoints {
 		img, err := c.pullFrom(ctx, store, &e, ref, opts)
@@ -46,7 +50,7 @@ func (c *Client) pullFrom(ctx context.Context, store *image.Store, e *endpoint, 
 	var text []byte
 	var mediaType string
 	err = c.retry(ctx, func() (err error) {
-		text, mediaType, err = s.manifest(ctx, ref)
+		text, mediaType, err = s.manifest(ctx, ref, cmp.Or(opts.Limits.Document, image.DefaultLimits.Document))
 		return err
 	})
 	if err != nil {
@@ -67,14 +71,14 @@ func nameOf(ref image.Reference) string {
 }
 
 // manifest fetches the manifest or index that ref names, and its media type.
-func (s *session) manifest(ctx context.Context, ref image.Reference) (text []byte, mediaType string, err error) {
+func (s *session) manifest(ctx context.Context, ref image.Reference, limit int64) (text []byte, mediaType string, err error) {
 	name := nameOf(ref)
 	resp, err := s.do(ctx, &request{method: http.MethodGet, url: s.in("manifests/" + name), header: accept()})
 	if err != nil {
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	text, err = readAll(resp.Body, "a manifest", image.MaxDocument)
+	text, err = readAll(resp.Body, "a manifest", limit)
 	if err != nil {
 		return nil, "", fmt.Errorf("manifest %s: %w", name, err)
 	}

@@ -103,6 +103,35 @@ func TestPullOnce(t *testing.T) {
 	}
 }
 
+// TestPullSilentIndex pulls an index that neither says itself what it is, nor
+// does the registry.
+func TestPullSilentIndex(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	d := f.put("a", "", jsonOf(t, map[string]any{"schemaVersion": 2, "manifests": []ispec.Descriptor{f.image("a", runtime.GOARCH, "x")}}))
+	f.tags["a:v1"] = d.Digest.String()
+	img, err := impatient().Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
+	if err != nil || img.IndexOf(f.reference("a:v1").String()).String() != d.Digest.String() {
+		t.Errorf("got %v, %v", img, err)
+	}
+}
+
+// TestPullLimits checks that the client's limits are those of a pull.
+func TestPullLimits(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	f.tag("a:v1", "x")
+	for _, limits := range []image.Limits{{Document: 10}, {Bytes: 10}} {
+		c := impatient()
+		c.Limits = limits
+		_, err := c.Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
+		if limit, found := errors.AsType[*image.LimitError](err); !found || limit.Limit != 10 {
+			t.Errorf("%+v: got %v", limits, err)
+		}
+	}
+	s.wantEmpty(t)
+}
+
 func TestPullFromMirror(t *testing.T) {
 	s := openStore(t)
 	f := newFakeRegistry(t)

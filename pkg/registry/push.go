@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/minictr/minictr/pkg/image"
 )
 
@@ -70,7 +72,7 @@ func (p *pusher) pushImage(ctx context.Context, img *image.Image, name string) e
 		return err
 	}
 	defer f.Close()
-	text, err := readAll(f, "a manifest", image.MaxDocument)
+	text, err := io.ReadAll(f)
 	if err != nil {
 		return err
 	}
@@ -117,28 +119,18 @@ func (p *pusher) report(d image.Descriptor, done int64) {
 
 // pushBlobs sends some at once. The first error ends the others.
 func (p *pusher) pushBlobs(ctx context.Context, blobs []image.Descriptor) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan image.Descriptor)
-	var workers sync.WaitGroup
-	for range min(parallel, len(blobs)) {
-		workers.Go(func() {
-			for d := range next {
-				if err := p.client.retry(ctx, func() error { return p.pushBlob(ctx, d) }); err != nil {
-					cancel(fmt.Errorf("blob %s: %w", d.Digest, err))
-				}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, d := range blobs {
+		group.Go(func() error {
+			err := p.client.retry(ctx, func() error { return p.pushBlob(ctx, d) })
+			if err != nil {
+				return fmt.Errorf("blob %s: %w", d.Digest, err)
 			}
+			return nil
 		})
 	}
-	for _, d := range blobs {
-		select {
-		case next <- d:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	workers.Wait()
-	return context.Cause(ctx)
+	return group.Wait()
 }
 
 // pushBlob sends a blob, unless it is there. What a broken upload has left is
