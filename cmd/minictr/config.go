@@ -41,7 +41,7 @@ func readRegistries() (all registriesFile, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		var f registriesFile
+		f := registriesFile{Limits: all.Limits}
 		if err == nil {
 			err = parseStrict(text, &f)
 		}

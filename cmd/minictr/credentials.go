@@ -105,8 +105,8 @@ func (f *credentialsFile) get(ctx context.Context, host string) (registry.Creden
 	if helper := f.helperFor(host); helper != "" {
 		var answer struct{ Username, Secret string }
 		out, err := runHelper(ctx, helper, "get", keyOf(host))
-		if err == nil {
-			err = json.Unmarshal(out, &answer)
+		if err == nil && json.Unmarshal(out, &answer) != nil {
+			err = fmt.Errorf("docker-credential-%s get: its answer can't be read", helper)
 		}
 		switch {
 		case errors.Is(err, errNoCredentials):

@@ -84,17 +84,21 @@ func pullCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if !*quiet {
-			fmt.Fprintf(c.stderr, "minictr: its digest is %s\n", img.Manifest.Digest)
+			digest := img.IndexOf(ref.String())
+			if digest.IsZero() {
+				digest = img.Manifest.Digest
+			}
+			fmt.Fprintf(c.stderr, "minictr: its digest is %s\n", digest)
 		}
 		_, err = fmt.Fprintln(c.stdout, img.ID)
 		return err
 	}
 }
 
-// sayName says what a short name stands for.
+// sayName says where an image of a short name is.
 func (c *call) sayName(ref image.Reference) {
-	if full := ref.String(); full != c.args[0] {
-		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", c.args[0], full)
+	if name := c.args[0]; !strings.HasPrefix(name, ref.Repository()) {
+		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", name, ref)
 	}
 }
 
@@ -141,6 +145,9 @@ func pushCommand(f *pflag.FlagSet) action {
 		digest, err := client.Push(c, store, img, ref, nil)
 		if err != nil {
 			return err
+		}
+		if !*quiet && digest == img.Manifest.Digest && !img.IndexOf(ref.String()).IsZero() {
+			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", img.Config.Platform)
 		}
 		_, err = fmt.Fprintln(c.stdout, digest)
 		return err

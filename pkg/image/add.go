@@ -31,25 +31,39 @@ type Source interface {
 }
 
 // Add adds the image that text leads to, a manifest or an index of that media
-// type, under the name ref. The blobs come from src. Of several operations that
-// add one image at the same time, one does the work, and the others wait for it.
+// type if it is known, under the name ref. The blobs come from src. Of several
+// operations that add one image at the same time, one does the work, and the
+// others wait for it.
 func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []byte, ref Reference, opts Options) (img *Image, err error) {
+	m, list, err := parseManifest(text, mediaType)
+	if err != nil {
+		return nil, err
+	}
+	if list != nil {
+		mediaType = list.MediaType
+	} else {
+		mediaType = m.MediaType
+	}
 	err = s.write(opts, func(st *stage) (err error) {
 		top, err := st.putDocument(mediaType, text)
 		if err != nil {
 			return err
 		}
-		if top, err = st.resolve(ctx, src, []Descriptor{top}, 0); err != nil {
+		found, err := st.resolve(ctx, src, []Descriptor{top}, 0)
+		if err != nil {
 			return err
 		}
-		unlock, err := s.alone(ctx, top.Digest)
+		unlock, err := s.alone(ctx, found.Digest)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
-		added, err := st.add(ctx, src, top, ref.String())
+		added, err := st.add(ctx, src, found, ref.String())
 		if err != nil {
 			return err
+		}
+		if found.Digest != top.Digest {
+			added.index = top
 		}
 		images, err := st.commit([]*addition{added})
 		if err == nil {
@@ -88,6 +102,57 @@ func (s *Store) alone(ctx context.Context, manifest Digest) (unlock func() error
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// from notes the index that led to d.
+func (d Descriptor) from(index Digest) Descriptor {
+	d.Annotations = map[string]string{annotationIndex: index.String()}
+	return d
+}
+
+// indexOf is the zero Digest if no index led to the entry.
+func indexOf(entry Descriptor) (d Digest) {
+	d, _ = ParseDigest(entry.Annotations[annotationIndex])
+	return d
+}
+
+// IndexOf returns the digest of the index by which the image came when it was
+// pulled by that name; it is zero if there was none.
+func (i *Image) IndexOf(name string) Digest {
+	ref, err := ParseReference(name)
+	if err != nil {
+		return Digest{}
+	}
+	return i.indexes[ref.String()]
+}
+
+// ReadIndex returns an index that the store keeps for its images, and those of
+// the images in it that the store has. whole says that these are all.
+func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Image, whole bool, err error) {
+	defer annotate(&err, "index "+d.Short())
+	info, err := os.Stat(s.blobPath(d))
+	if err != nil {
+		return index, nil, nil, false, err
+	}
+	index = Descriptor{Digest: d, Size: info.Size()}
+	if text, err = readDocument(s.blobPath(d), index); err != nil {
+		return index, nil, nil, false, err
+	}
+	_, list, err := parseManifest(text, "")
+	if err == nil && list == nil {
+		err = errors.New("is a manifest")
+	}
+	if err != nil {
+		return index, nil, nil, false, err
+	}
+	index.MediaType = list.MediaType
+	here, err := s.list()
+	for _, entry := range list.Manifests {
+		if n := slices.IndexFunc(here, func(i *Image) bool { return i.Manifest.Digest == entry.Digest }); n >= 0 {
+			images = append(images, here[n])
+		}
+	}
+	return index, text, images, len(images) == len(list.Manifests), err
 }
 
 // Blobs returns the descriptors of all that the image's manifest names: the

@@ -70,6 +70,9 @@ func (x *index) put(d Descriptor, name string) {
 		return
 	}
 	entry.Annotations = map[string]string{annotationRefName: name}
+	if index := d.Annotations[annotationIndex]; index != "" {
+		entry.Annotations[annotationIndex] = index
+	}
 	x.drop(func(other Descriptor) bool { return other.Digest == d.Digest && nameOf(other) == "" })
 	x.Manifests = append(x.Manifests, entry)
 }
@@ -232,7 +235,7 @@ func (s *Store) Tag(name, newName string) (err error) {
 		if err != nil {
 			return err
 		}
-		x.put(img.Manifest, ref.String())
+		x.put(img.Manifest.from(img.IndexOf(name)), ref.String())
 		return nil
 	})
 }

@@ -27,6 +27,7 @@ const (
 const (
 	annotationRefName   = "org.opencontainers.image.ref.name"
 	annotationImageName = "io.containerd.image.name"
+	annotationIndex     = "minictr.index" // the digest of the index that led here
 )
 
 // Descriptor refers to a blob by what it is, its digest and its size in bytes

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -127,6 +128,7 @@ type addition struct {
 	parts    *manifest
 	config   *Config
 	names    []string
+	index    Descriptor // that led to it; without a digest if none did
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
@@ -173,6 +175,14 @@ func checkName(name string) error {
 		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
 	}
 	return nil
+}
+
+// others are the names but for those that only this program gives.
+func (st *stage) others(names []string) []string {
+	if st.opts.BuiltIn {
+		return names
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return checkName(name) != nil })
 }
 
 // checkSizes refuses what is too much before any of it is brought, and begins
@@ -297,7 +307,7 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 		for _, a := range additions {
 			x.put(a.manifest, "")
 			for _, name := range a.names {
-				x.put(a.manifest, name)
+				x.put(a.manifest.from(a.index.Digest), name)
 			}
 		}
 		for _, a := range additions {
@@ -328,6 +338,9 @@ func (st *stage) sync() error {
 func (st *stage) place(a *addition) error {
 	s := st.store
 	blobs := append([]Descriptor{a.manifest, a.parts.Config}, a.parts.Layers...)
+	if !a.index.Digest.IsZero() {
+		blobs = append(blobs, a.index)
+	}
 	for _, d := range blobs {
 		if err := moveBlob(st.path("blobs", d.Digest.Hex()), s.blobPath(d.Digest)); err != nil {
 			return err

@@ -234,6 +234,9 @@ func (s *Store) sweep() error {
 		keep[s.blobPath(img.Manifest.Digest)] = true
 		keep[s.blobPath(img.ID)] = true
 		keep[s.imagePath(img.ID)] = true
+		for _, index := range img.indexes {
+			keep[s.blobPath(index)] = true
+		}
 		for i, layer := range img.Layers {
 			keep[s.blobPath(layer.Digest)] = true
 			keep[s.layerPath(img.Config.RootFS.DiffIDs[i])] = true

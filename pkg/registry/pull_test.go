@@ -41,12 +41,18 @@ func (f *fakeRegistry) twoPlatforms(name string) (index, ours ispec.Descriptor) 
 	about := f.image(repository, "unknown", "")
 	about.Platform.OS = "unknown"
 	ours = f.image(repository, runtime.GOARCH, "ours")
-	index = f.put(repository, ispec.MediaTypeImageIndex, jsonOf(f.t, ispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex,
-		Manifests: []ispec.Descriptor{about, f.image(repository, "riscv64", "riscv64"), ours},
+	return f.index(name, about, f.image(repository, "riscv64", "riscv64"), ours), ours
+}
+
+// index tags an index of the images.
+func (f *fakeRegistry) index(name string, images ...ispec.Descriptor) ispec.Descriptor {
+	f.t.Helper()
+	repository, _, _ := strings.Cut(name, ":")
+	index := f.put(repository, ispec.MediaTypeImageIndex, jsonOf(f.t, ispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex, Manifests: images,
 	}))
 	f.tags[name] = index.Digest.String()
-	return index, ours
+	return index
 }
 
 func TestPull(t *testing.T) {
@@ -95,6 +101,34 @@ func TestPullOnce(t *testing.T) {
 	if f.count("GET /v2/a/") != 1 {
 		t.Errorf("asked again for %v", f.asked)
 	}
+}
+
+// TestPullSilentIndex pulls an index that neither says itself what it is, nor
+// does the registry.
+func TestPullSilentIndex(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	d := f.put("a", "", jsonOf(t, map[string]any{"schemaVersion": 2, "manifests": []ispec.Descriptor{f.image("a", runtime.GOARCH, "x")}}))
+	f.tags["a:v1"] = d.Digest.String()
+	img, err := impatient().Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
+	if err != nil || img.IndexOf(f.reference("a:v1").String()).String() != d.Digest.String() {
+		t.Errorf("got %v, %v", img, err)
+	}
+}
+
+// TestPullLimits checks that the store's limits are those of a pull.
+func TestPullLimits(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	f.tag("a:v1", "x")
+	for _, limits := range []image.Limits{{Document: 10}, {Bytes: 10}} {
+		s.Limits = func() (image.Limits, error) { return limits, nil }
+		_, err := impatient().Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
+		if limit, found := errors.AsType[*image.LimitError](err); !found || limit.Limit != 10 {
+			t.Errorf("%+v: got %v", limits, err)
+		}
+	}
+	s.wantEmpty(t)
 }
 
 func TestPullFromMirror(t *testing.T) {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,14 @@ import (
 	"net/url"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/minictr/minictr/pkg/image"
 )
 
 // Push sends an image to its registry under the name ref, and returns the
-// digest that it has there (distribution-spec, push). What the registry has is
+// digest that this has there (distribution-spec, push). If the image came by an
+// index, and the store has all images of that, the index is sent with them. What the registry has is
 // not sent again, and neither is what another of its repositories has, as far
 // as the names in the store tell. progress, if not nil, is called as the bytes
 // leave, by one goroutine at a time. If a registry was asked, the error is an
@@ -24,27 +28,55 @@ func (c *Client) Push(ctx context.Context, store *image.Store, img *image.Image,
 	if err != nil {
 		return image.Digest{}, fmt.Errorf("registry: push: %w", err)
 	}
-	err = c.pushTo(ctx, store, &e, img, ref, progress)
+	digest, err := c.pushTo(ctx, store, &e, img, ref, progress)
 	if err != nil {
 		return image.Digest{}, &Error{Op: "push", Reference: ref, Tries: []Try{{URL: e.String(), Err: err}}}
 	}
-	return img.Manifest.Digest, nil
+	return digest, nil
 }
 
-func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, img *image.Image, ref image.Reference, progress func(image.Progress)) error {
+func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, img *image.Image, ref image.Reference, progress func(image.Progress)) (image.Digest, error) {
+	s, err := c.session(ctx, e, ref.Path, "pull,push")
+	if err != nil {
+		return image.Digest{}, err
+	}
+	p := &pusher{session: s, from: elsewhere(store, ref), progress: progress}
+	name := nameOf(ref)
+	d := img.IndexOf(ref.String())
+	if d.IsZero() {
+		return img.Manifest.Digest, p.pushImage(ctx, img, name)
+	}
+	index, text, images, whole, err := store.ReadIndex(d)
+	if err != nil || !whole {
+		return img.Manifest.Digest, errors.Join(err, p.pushImage(ctx, img, name))
+	}
+	for _, i := range images {
+		if err := p.pushImage(ctx, i, i.Manifest.Digest.String()); err != nil {
+			return d, err
+		}
+	}
+	return d, p.pushDocument(ctx, index, text, name)
+}
+
+func (p *pusher) pushImage(ctx context.Context, img *image.Image, name string) error {
 	blobs, err := img.Blobs()
 	if err != nil {
 		return err
 	}
-	s, err := c.session(ctx, e, ref.Path, "pull,push")
-	if err != nil {
-		return err
-	}
-	p := &pusher{session: s, image: img, from: elsewhere(store, ref), progress: progress}
+	p.image = img
 	if err := p.pushBlobs(ctx, blobs); err != nil {
 		return err
 	}
-	return p.pushManifest(ctx, ref)
+	f, err := img.Open(img.Manifest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	return p.pushDocument(ctx, img.Manifest, text, name)
 }
 
 // elsewhere returns which repositories of the same registry have a blob. It is
@@ -67,7 +99,7 @@ func elsewhere(store *image.Store, ref image.Reference) map[image.Digest]string 
 	return from
 }
 
-// pusher sends one image.
+// pusher sends images, one after the other.
 type pusher struct {
 	*session
 	image    *image.Image
@@ -87,28 +119,18 @@ func (p *pusher) report(d image.Descriptor, done int64) {
 
 // pushBlobs sends some at once. The first error ends the others.
 func (p *pusher) pushBlobs(ctx context.Context, blobs []image.Descriptor) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan image.Descriptor)
-	var workers sync.WaitGroup
-	for range min(parallel, len(blobs)) {
-		workers.Go(func() {
-			for d := range next {
-				if err := p.client.retry(ctx, func() error { return p.pushBlob(ctx, d) }); err != nil {
-					cancel(fmt.Errorf("blob %s: %w", d.Digest, err))
-				}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, d := range blobs {
+		group.Go(func() error {
+			err := p.client.retry(ctx, func() error { return p.pushBlob(ctx, d) })
+			if err != nil {
+				return fmt.Errorf("blob %s: %w", d.Digest, err)
 			}
+			return nil
 		})
 	}
-	for _, d := range blobs {
-		select {
-		case next <- d:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	workers.Wait()
-	return context.Cause(ctx)
+	return group.Wait()
 }
 
 // pushBlob sends a blob, unless it is there. What a broken upload has left is
@@ -183,18 +205,13 @@ func (p *pusher) uploadTo(location string, d image.Descriptor) (*url.URL, error)
 	return u, p.checkScheme(u)
 }
 
-// pushManifest sends the very bytes that came, so that the digest stays.
-func (p *pusher) pushManifest(ctx context.Context, ref image.Reference) error {
-	d := p.image.Manifest
-	f, err := p.image.Open(d)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+// pushDocument sends the very bytes of a manifest or an index that came, so
+// that the digest stays.
+func (p *pusher) pushDocument(ctx context.Context, d image.Descriptor, text []byte, name string) error {
 	r := &request{
-		method: http.MethodPut, url: p.in("manifests/" + nameOf(ref)), want: []int{http.StatusCreated},
+		method: http.MethodPut, url: p.in("manifests/" + name), want: []int{http.StatusCreated},
 		header: http.Header{"Content-Type": {d.MediaType}},
-		body:   io.NewSectionReader(f, 0, d.Size),
+		body:   io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))),
 	}
 	return p.client.retry(ctx, func() error {
 		resp, err := p.do(ctx, r)

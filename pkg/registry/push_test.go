@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -205,4 +206,48 @@ func TestPushDamaged(t *testing.T) {
 	if _, damaged := errors.AsType[*image.DamagedError](err); !damaged || len(f.tags) > 0 {
 		t.Errorf("got %v, %v", err, f.tags)
 	}
+}
+
+// TestPushIndex pulls two images of an index, and pushes what there is after
+// each: without the other it is the image alone.
+func TestPushIndex(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	ours, other := f.image("a", runtime.GOARCH, "ours"), f.image("a", "riscv64", "other")
+	index := f.index("a:v1", ours, other)
+	c := impatient()
+	ref, to := f.reference("a:v1"), f.reference("b:v1")
+	for _, tt := range []struct{ architecture, want string }{
+		{"", ours.Digest.String()}, {"riscv64", index.Digest.String()},
+	} {
+		opts := image.Options{}
+		if tt.architecture != "" {
+			opts.Platform = image.Platform{OS: "linux", Architecture: tt.architecture}
+		}
+		img, err := c.Pull(t.Context(), s.Store, ref, opts)
+		if err != nil || img.IndexOf(ref.String()).String() != index.Digest.String() {
+			t.Fatalf("got %v, %v", img, err)
+		}
+		if err := s.Tag(ref.String(), to.String()); err != nil { // which sweeps, too
+			t.Fatal(err)
+		}
+		if img, err = s.Get(to.String()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Push(t.Context(), s.Store, img, to, nil)
+		if err != nil || got.String() != tt.want || f.tags["b:v1"] != tt.want {
+			t.Errorf("%q: got %v, %v, %s; want %s", tt.architecture, got, err, f.tags["b:v1"], tt.want)
+		}
+	}
+	// The index goes with the last image that came by it.
+	images, err := s.List()
+	if err != nil || len(images) != 2 {
+		t.Fatalf("got %v, %v", images, err)
+	}
+	for _, img := range images {
+		if err := s.Remove(img.ID.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.wantEmpty(t)
 }
