@@ -73,9 +73,9 @@ func (u *unpacker) createNode(e entry) error {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return u.writeFile(e)
 	case tar.TypeSymlink:
-		return os.NewSyscallError("symlinkat", unix.Symlinkat(e.hdr.Linkname, e.parent.fd, e.base))
+		return call("symlinkat", func() error { return unix.Symlinkat(e.hdr.Linkname, e.parent.fd, e.base) })
 	case tar.TypeFifo:
-		return os.NewSyscallError("mknodat", unix.Mknodat(e.parent.fd, e.base, unix.S_IFIFO|e.mode(), 0))
+		return call("mknodat", func() error { return unix.Mknodat(e.parent.fd, e.base, unix.S_IFIFO|e.mode(), 0) })
 	case tar.TypeChar, tar.TypeBlock:
 		return mknod(e)
 	}
@@ -94,7 +94,9 @@ func mknod(e entry) error {
 	if major == 0 && minor == 0 {
 		return errors.New("device 0:0 belongs to overlayfs")
 	}
-	return os.NewSyscallError("mknodat", unix.Mknodat(e.parent.fd, e.base, mode|e.mode(), int(unix.Mkdev(uint32(major), uint32(minor)))))
+	return call("mknodat", func() error {
+		return unix.Mknodat(e.parent.fd, e.base, mode|e.mode(), int(unix.Mkdev(uint32(major), uint32(minor))))
+	})
 }
 
 // clear removes what has the entry's name. The descriptor of the parent stays
@@ -107,13 +109,13 @@ func (u *unpacker) clear(e entry) error {
 // mkdir makes a directory, or keeps the one there is. One that replaces a
 // whiteout hides what lower layers have of that name: it becomes opaque.
 func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
-	err = unix.Mkdirat(e.parent.fd, e.base, e.mode())
-	if err != unix.EEXIST {
-		return true, os.NewSyscallError("mkdirat", err)
+	err = call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) })
+	if !errors.Is(err, unix.EEXIST) {
+		return true, err
 	}
 	var stat unix.Stat_t
-	if err := unix.Fstatat(e.parent.fd, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return false, os.NewSyscallError("fstatat", err)
+	if err := call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return false, err
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return false, nil
@@ -124,8 +126,8 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 	if err := u.clear(e); err != nil {
 		return false, err
 	}
-	if err := unix.Mkdirat(e.parent.fd, e.base, e.mode()); err != nil {
-		return false, os.NewSyscallError("mkdirat", err)
+	if err := call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) }); err != nil {
+		return false, err
 	}
 	if overlay.IsWhiteout(&stat) {
 		return true, setOpaque(e.parent.fd, e.base)
@@ -149,23 +151,23 @@ func (u *unpacker) link(e entry) error {
 func (u *unpacker) linkTo(e entry, target string) error {
 	dir, err := openInRoot(u.steps[0].fd, path.Dir(target), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return os.NewSyscallError("openat2", err)
+		return err
 	}
 	defer unix.Close(dir) // O_PATH: nothing to lose
 	base := path.Base(target)
 	var from, to unix.Stat_t
-	if err := unix.Fstatat(dir, base, &from, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return os.NewSyscallError("fstatat", err)
+	if err := call("fstatat", func() error { return unix.Fstatat(dir, base, &from, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return err
 	}
 	if overlay.IsWhiteout(&from) {
 		return unix.ENOENT // a second one would hide another name
 	}
-	err = unix.Linkat(dir, base, e.parent.fd, e.base, 0)
-	if !errors.Is(err, unix.EEXIST) {
-		return os.NewSyscallError("linkat", err)
+	link := func() error { return unix.Linkat(dir, base, e.parent.fd, e.base, 0) }
+	if err := call("linkat", link); !errors.Is(err, unix.EEXIST) {
+		return err
 	}
-	if err := unix.Fstatat(e.parent.fd, e.base, &to, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return os.NewSyscallError("fstatat", err)
+	if err := call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &to, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return err
 	}
 	if from.Ino == to.Ino {
 		return nil
@@ -173,7 +175,7 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	if err := u.clear(e); err != nil {
 		return err
 	}
-	return os.NewSyscallError("linkat", unix.Linkat(dir, base, e.parent.fd, e.base, 0))
+	return call("linkat", link)
 }
 
 // writeFile makes a regular file. Blocks of zero bytes become holes, whether
@@ -182,11 +184,13 @@ func (u *unpacker) writeFile(e entry) (err error) {
 	if err := u.take(e.hdr.Size); err != nil {
 		return err
 	}
-	fd, err := unix.Openat(e.parent.fd, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode())
+	fd, err := number("openat", func() (int, error) {
+		return unix.Openat(e.parent.fd, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode())
+	})
 	if err != nil {
-		return os.NewSyscallError("openat", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd))) }()
+	defer func() { err = errors.Join(err, closeFile(fd)) }()
 	var size, written int64
 	for {
 		n, readErr := io.ReadFull(e.content, u.buf)
@@ -201,7 +205,7 @@ func (u *unpacker) writeFile(e entry) (err error) {
 		case size != e.hdr.Size, readErr != io.EOF && readErr != io.ErrUnexpectedEOF:
 			return readErr
 		case written < size: // it ends with a hole
-			return os.NewSyscallError("ftruncate", unix.Ftruncate(fd, size))
+			return call("ftruncate", func() error { return unix.Ftruncate(fd, size) })
 		default:
 			return nil
 		}
@@ -239,15 +243,15 @@ func (u *unpacker) isHole(p []byte) bool {
 func (u *unpacker) finish(e entry, fresh bool) error {
 	hdr, byItself := e.hdr, fresh && !e.parent.setgid
 	if !byItself || hdr.Uid != u.uid || hdr.Gid != u.gid {
-		if err := unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return os.NewSyscallError("fchownat", err)
+		if err := call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+			return err
 		}
 	}
 	mode := uint32(hdr.Mode) & 0o7777
 	byItself = byItself && !u.acl && mode&(u.umask|^uint32(0o777)) == 0
 	if hdr.Typeflag != tar.TypeSymlink && !byItself {
-		if err := unix.Fchmodat(e.parent.fd, e.base, mode, 0); err != nil {
-			return os.NewSyscallError("fchmodat", err)
+		if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, mode, 0) }); err != nil {
+			return err
 		}
 	}
 	for key, value := range hdr.PAXRecords {
@@ -294,7 +298,7 @@ func setOpaque(parent int, base string) error {
 // through procfs.
 func setXattr(parent int, base, name, value string) error {
 	file := "/proc/self/fd/" + strconv.Itoa(parent) + "/" + base
-	if err := unix.Lsetxattr(file, name, []byte(value), 0); err != nil {
+	if err := call("lsetxattr", func() error { return unix.Lsetxattr(file, name, []byte(value), 0) }); err != nil {
 		return fmt.Errorf("set attribute %q: %w", name, err)
 	}
 	return nil

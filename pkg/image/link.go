@@ -202,8 +202,8 @@ func sameAttributes(dir, unlisted string) (bool, error) {
 }
 
 func statOf(path string) (stat unix.Stat_t, err error) {
-	if err := unix.Lstat(path, &stat); err != nil {
-		return stat, &os.PathError{Op: "lstat", Path: path, Err: err}
+	if err := call("lstat", func() error { return unix.Lstat(path, &stat) }); err != nil {
+		return stat, fmt.Errorf("%s: %w", path, err)
 	}
 	return stat, nil
 }
@@ -213,7 +213,7 @@ func statOf(path string) (stat unix.Stat_t, err error) {
 func xattrsOf(path string) (names []string, err error) {
 	list, err := readXattr(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	if err != nil {
-		return nil, &os.PathError{Op: "llistxattr", Path: path, Err: err}
+		return nil, fmt.Errorf("%s: listxattr: %w", path, err)
 	}
 	for name := range strings.SplitSeq(string(list), "\x00") {
 		if name != "" && !isOverlayXattr(name) {
@@ -234,8 +234,8 @@ func copyAttributes(from, to string) error {
 		return err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Chmod(to, stat.Mode&0o7777); err != nil {
-			return &os.PathError{Op: "chmod", Path: to, Err: err}
+		if err := call("chmod", func() error { return unix.Chmod(to, stat.Mode&0o7777) }); err != nil {
+			return fmt.Errorf("%s: %w", to, err)
 		}
 	}
 	names, err := xattrsOf(from)
@@ -245,10 +245,10 @@ func copyAttributes(from, to string) error {
 	for _, name := range names {
 		value, err := readXattr(func(buf []byte) (int, error) { return unix.Lgetxattr(from, name, buf) })
 		if err == nil {
-			err = unix.Lsetxattr(to, name, value, 0)
+			err = call("lsetxattr", func() error { return unix.Lsetxattr(to, name, value, 0) })
 		}
 		if err != nil {
-			return &os.PathError{Op: "copy attribute " + strconv.Quote(name), Path: to, Err: err}
+			return fmt.Errorf("%s: copy attribute %q: %w", to, name, err)
 		}
 	}
 	return nil
@@ -256,12 +256,12 @@ func copyAttributes(from, to string) error {
 
 // readXattr calls read with a buffer of the size that read says it wants.
 func readXattr(read func([]byte) (int, error)) ([]byte, error) {
-	size, err := read(nil)
+	size, err := number("xattr", func() (int, error) { return read(nil) })
 	if err != nil || size == 0 {
 		return nil, err
 	}
 	buf := make([]byte, size)
-	n, err := read(buf)
+	n, err := number("xattr", func() (int, error) { return read(buf) })
 	return buf[:max(n, 0)], err
 }
 

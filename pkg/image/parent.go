@@ -3,7 +3,6 @@ package image
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -80,7 +79,8 @@ func (u *unpacker) enter(component string) error {
 		return &LimitError{What: "directories in a path", Limit: maxDepth}
 	}
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
-	fd, err := unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0)
+	open := func() (int, error) { return unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0) }
+	fd, err := number("openat", open)
 	if errors.Is(err, unix.ENOTDIR) {
 		fd, err = openInRoot(u.steps[0].fd, name, flags)
 	}
@@ -88,10 +88,10 @@ func (u *unpacker) enter(component string) error {
 		if err := u.makeUnlisted(entry{parent: top, base: component, name: name, unlisted: true}); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fd, err = unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0)
+		fd, err = number("openat", open)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, os.NewSyscallError("open", err))
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return u.push(name, fd)
 }
@@ -99,9 +99,9 @@ func (u *unpacker) enter(component string) error {
 // push makes an open directory the last step.
 func (u *unpacker) push(name string, fd int) error {
 	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	if err := call("fstat", func() error { return unix.Fstat(fd, &stat) }); err != nil {
 		_ = unix.Close(fd) // O_PATH
-		return os.NewSyscallError("fstat", err)
+		return err
 	}
 	u.steps = append(u.steps, step{name: name, fd: fd, setgid: stat.Mode&unix.S_ISGID != 0, atime: stat.Atim, mtime: stat.Mtim})
 	return nil
@@ -120,8 +120,8 @@ func (u *unpacker) makeUnlisted(e entry) error {
 		return &LimitError{What: "bytes in the paths of directories that a layer does not list", Limit: maxUnlisted}
 	}
 	u.unlisted[e.name] = true
-	if err := unix.Fchmodat(e.parent.fd, e.base, 0o755, 0); err != nil {
-		return os.NewSyscallError("fchmodat", err)
+	if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, 0o755, 0) }); err != nil {
+		return err
 	}
 	return setTimes(e.parent.fd, e.base, unix.Timespec{}, unix.Timespec{})
 }
@@ -134,8 +134,8 @@ func openInRoot(root int, name string, flags uint64) (int, error) {
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	for {
-		fd, err := unix.Openat2(root, name, &how)
-		if err != unix.EINTR && err != unix.EAGAIN {
+		fd, err := number("openat2", func() (int, error) { return unix.Openat2(root, name, &how) })
+		if !errors.Is(err, unix.EAGAIN) { // something was renamed meanwhile
 			return fd, err
 		}
 	}
@@ -147,7 +147,7 @@ func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is
 
 func setTimes(parent int, base string, atime, mtime unix.Timespec) error {
 	times := []unix.Timespec{atime, mtime}
-	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW))
+	return call("utimensat", func() error { return unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
 func timespec(t time.Time) unix.Timespec {

@@ -47,9 +47,9 @@ func (r *remover) empty(dir, depth int) error {
 		if _, err := unix.Seek(dir, 0, io.SeekStart); err != nil {
 			return os.NewSyscallError("lseek", err)
 		}
-		n, err := unix.ReadDirent(dir, buf)
+		n, err := number("getdents64", func() (int, error) { return unix.ReadDirent(dir, buf) })
 		if err != nil {
-			return os.NewSyscallError("getdents64", err)
+			return err
 		}
 		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
 		if len(names) == 0 {
@@ -64,33 +64,37 @@ func (r *remover) empty(dir, depth int) error {
 }
 
 func (r *remover) remove(dir int, name string, depth int) error {
-	err := unix.Unlinkat(dir, name, 0)
+	err := call("unlinkat", func() error { return unix.Unlinkat(dir, name, 0) })
 	if !errors.Is(err, unix.EISDIR) {
-		return os.NewSyscallError("unlinkat", err)
+		return err
 	}
 	if depth == maxHeld {
 		return r.moveUp(dir, name)
 	}
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := number("openat", func() (int, error) {
+		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		return os.NewSyscallError("openat", err)
+		return err
 	}
 	if r.top < 0 {
 		r.top = fd
 	}
 	err = r.empty(fd, depth+1)
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
+	if err = errors.Join(err, closeFile(fd)); err != nil {
 		return err
 	}
-	return os.NewSyscallError("unlinkat", unix.Unlinkat(dir, name, unix.AT_REMOVEDIR))
+	return call("unlinkat", func() error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) })
 }
 
 func (r *remover) moveUp(dir int, name string) error {
 	for {
 		r.moved++
-		err := unix.Renameat2(dir, name, r.top, "deep-"+strconv.Itoa(r.moved), unix.RENAME_NOREPLACE)
-		if err != unix.EEXIST {
-			return os.NewSyscallError("renameat2", err)
+		err := call("renameat2", func() error {
+			return unix.Renameat2(dir, name, r.top, "deep-"+strconv.Itoa(r.moved), unix.RENAME_NOREPLACE)
+		})
+		if !errors.Is(err, unix.EEXIST) {
+			return err
 		}
 	}
 }

@@ -327,7 +327,7 @@ func (st *stage) sync() error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
+	err = call("syncfs", func() error { return unix.Syncfs(int(f.Fd())) })
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -368,7 +368,9 @@ func moveBlob(from, to string) error {
 // moveNew moves from to to, unless to is there already: then another operation
 // was first with the same content. If neither is there, that is an error.
 func moveNew(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	err := call("renameat2", func() error {
+		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	})
 	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) && exists(to) {
 		return nil
 	}

@@ -56,7 +56,7 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err = fill(partial); err == nil {
-		err = os.NewSyscallError("rename", unix.Rename(partial, dir)) // os.Rename refuses an empty directory
+		err = call("rename", func() error { return unix.Rename(partial, dir) }) // os.Rename refuses an empty directory
 	}
 	if err != nil {
 		err = errors.Join(err, removeAll(partial))
@@ -145,10 +145,7 @@ func (c *copier) make(name, from, to string, stat *unix.Stat_t) error {
 		}
 		return os.Symlink(target, to)
 	}
-	if err := unix.Mknod(to, stat.Mode&unix.S_IFMT|0o600, int(stat.Rdev)); err != nil {
-		return &fs.PathError{Op: "mknod", Path: to, Err: err}
-	}
-	return nil
+	return call("mknod", func() error { return unix.Mknod(to, stat.Mode&unix.S_IFMT|0o600, int(stat.Rdev)) })
 }
 
 // setDirTimes gives the directories their times, when nothing more is made in

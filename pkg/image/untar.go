@@ -80,9 +80,11 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	root, err := number("open", func() (int, error) {
+		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	u := &unpacker{
 		ctx: ctx, budget: budget, maxPath: limits.Path, uid: os.Geteuid(), gid: os.Getegid(), umask: umask(),
@@ -195,13 +197,12 @@ func (u *unpacker) whiteout(parent int, base, hidden string) error {
 		return fmt.Errorf("a whiteout can't hide %q", hidden)
 	}
 	var stat unix.Stat_t
-	err := unix.Fstatat(parent, hidden, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	err := call("fstatat", func() error { return unix.Fstatat(parent, hidden, &stat, unix.AT_SYMLINK_NOFOLLOW) })
 	switch {
-	case err == unix.ENOENT:
-		err = unix.Mknodat(parent, hidden, unix.S_IFCHR, 0)
-		return os.NewSyscallError("mknodat", err)
+	case errors.Is(err, unix.ENOENT):
+		return call("mknodat", func() error { return unix.Mknodat(parent, hidden, unix.S_IFCHR, 0) })
 	case err != nil:
-		return os.NewSyscallError("fstatat", err)
+		return err
 	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return setOpaque(parent, hidden)
 	}
