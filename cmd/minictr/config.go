@@ -25,7 +25,7 @@ type registriesFile struct {
 	// Certificates are, by host, files of certificates that are trusted there,
 	// beside this file if they are not absolute.
 	Certificates map[string]string `json:"certificates"`
-	// Limits bound what is pulled.
+	// Limits are those of images that come from outside.
 	Limits image.Limits `json:"limits"`
 }
 
@@ -41,7 +41,7 @@ func readRegistries() (all registriesFile, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		f := registriesFile{Limits: all.Limits}
+		var f registriesFile
 		if err == nil {
 			err = parseStrict(text, &f)
 		}
@@ -56,7 +56,7 @@ func readRegistries() (all registriesFile, err error) {
 		maps.Copy(all.Mirrors, f.Mirrors)
 		maps.Copy(all.Certificates, f.Certificates)
 		all.Insecure = append(all.Insecure, f.Insecure...)
-		all.Limits = f.Limits
+		all.Limits = f.Limits.Or(all.Limits)
 	}
 	return all, nil
 }

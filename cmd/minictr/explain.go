@@ -170,7 +170,7 @@ func hintOf(err error) string {
 	case errors.As(err, &missing):
 		return "minictr images lists what is here; minictr pull fetches more"
 	case errors.As(err, &bare) && bare.Entry != "":
-		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
+		return "if it is a root file system, minictr import FILE NAME makes an image of it"
 	case errors.Is(err, vm.ErrNoQEMU):
 		return "Debian's package for it is qemu-system-x86, or qemu-system-arm"
 	case errors.Is(err, vm.ErrNoKernel):

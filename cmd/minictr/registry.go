@@ -46,7 +46,6 @@ func (c *call) registries() (*registry.Client, error) {
 		Mirrors:      f.Mirrors,
 		Insecure:     append(f.Insecure, words(c.insecure)...),
 		Certificates: f.Certificates,
-		Limits:       f.Limits,
 		Credentials: func(host string) (registry.Credentials, error) {
 			file, err := openCredentials()
 			if err != nil {
@@ -58,13 +57,13 @@ func (c *call) registries() (*registry.Client, error) {
 }
 
 func pullCommand(f *pflag.FlagSet) action {
-	quiet := f.BoolP("quiet", "q", false, "print the image's ID, and nothing else")
+	quiet, plain := progressFlags(f)
 	platform := f.String("platform", "", "of an image for several, take the one for `OS/ARCH[/VARIANT]`")
 	return func(c *call) error {
 		if err := c.exactly(1, "IMAGE"); err != nil {
 			return err
 		}
-		opts, err := platformOptions(*platform)
+		p, err := platformOf(*platform)
 		if err != nil {
 			return err
 		}
@@ -72,18 +71,15 @@ func pullCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		e, store, err := c.store()
+		e, err := c.engine()
 		if err != nil {
 			return err
 		}
-		client, err := e.Registries()
-		if err != nil {
-			return err
-		}
+		e.Progress = func() (func(image.Progress), func() error) { return c.progress(*quiet, *plain) }
 		if !*quiet {
 			c.sayName(ref)
 		}
-		img, err := client.Pull(c, store, ref, opts)
+		img, err := e.Pull(c, ref, p)
 		if err != nil {
 			return err
 		}
@@ -106,17 +102,16 @@ func (c *call) sayName(ref image.Reference) {
 	}
 }
 
-// platformOptions reads the flag --platform.
-func platformOptions(s string) (opts image.Options, err error) {
+// platformOf reads the flag --platform.
+func platformOf(s string) (p image.Platform, err error) {
 	if s == "" {
-		return opts, nil
+		return p, nil
 	}
 	parts := strings.Split(s, "/")
 	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return opts, fmt.Errorf("--platform: %q is not OS/ARCH[/VARIANT], as in linux/arm64", s)
+		return p, fmt.Errorf("--platform: %q is not OS/ARCH[/VARIANT], as in linux/arm64", s)
 	}
-	opts.Platform = image.Platform{OS: parts[0], Architecture: parts[1], Variant: strings.Join(parts[2:], "")}
-	return opts, nil
+	return image.Platform{OS: parts[0], Architecture: parts[1], Variant: strings.Join(parts[2:], "")}, nil
 }
 
 func pushCommand(f *pflag.FlagSet) action {

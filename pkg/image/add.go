@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ManifestTypes are the media types of the documents that an image begins
@@ -27,7 +31,8 @@ type Source interface {
 }
 
 // Add adds the image that text leads to, a manifest or an index of that media
-// type if it is known, under the name ref. The blobs come from src.
+// type if it is known, under the name ref. The blobs come from src. Of several operations that
+// add one image at the same time, one does the work, and the others wait for it.
 func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []byte, ref Reference, opts Options) (img *Image, err error) {
 	m, list, err := parseManifest(text, mediaType)
 	if err != nil {
@@ -38,7 +43,7 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 	} else {
 		mediaType = m.MediaType
 	}
-	err = s.write(opts, func(st *stage) error {
+	err = s.write(opts, func(st *stage) (err error) {
 		top, err := st.putDocument(mediaType, text)
 		if err != nil {
 			return err
@@ -47,6 +52,11 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 		if err != nil {
 			return err
 		}
+		unlock, err := s.alone(ctx, found.Digest)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
 		added, err := st.add(ctx, src, found, ref.String())
 		if err != nil {
 			return err
@@ -61,6 +71,36 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 		return err
 	})
 	return img, err
+}
+
+// alone waits until no other operation adds the image of this manifest. The
+// lock lies in tmp, which is not swept while an operation is at work.
+func (s *Store) alone(ctx context.Context, manifest Digest) (unlock func() error, err error) {
+	name := s.path("tmp", "adding-"+manifest.Hex())
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	for {
+		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() error {
+				err := os.Remove(name) // who comes now has a file of its own to lock, and finds the image
+				if errors.Is(err, fs.ErrNotExist) {
+					err = nil
+				}
+				return errors.Join(err, f.Close())
+			}, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // from notes the index that led to d.

@@ -18,22 +18,25 @@ import (
 // stage is the private directory of one operation, laid out as the store is.
 // What has come into it whole moves into the store by commit.
 type stage struct {
-	store  *Store
-	dir    string
-	opts   Options
-	limits Limits
-	budget *budget // of the image at hand
-	pairs  pairs
-	mu     sync.Mutex // of Options.Progress
+	store    *Store
+	dir      string
+	opts     Options
+	limits   Limits
+	budget   *budget // of the image at hand
+	contents contents
+	mu       sync.Mutex // of Options.Progress
 }
 
 func newStage(s *Store, opts Options) (*stage, error) {
+	limits, err := s.limits()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(s.path("tmp"), "stage-")
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	st := &stage{store: s, dir: dir, opts: opts, limits: opts.Limits.orDefault()}
-	st.budget = newBudget(st.limits)
+	st := &stage{store: s, dir: dir, opts: opts, limits: limits, budget: newBudget(limits)}
 	for _, sub := range []string{"blobs", "layers", "images"} {
 		if err := os.Mkdir(st.path(sub), 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("stage: %w", err), removeAll(dir))
@@ -227,7 +230,7 @@ func (st *stage) addLayers(ctx context.Context, src Source, blobs []Descriptor, 
 // to see, for it will be passed on as theirs.
 func (st *stage) addLayer(ctx context.Context, src Source, blob Descriptor, diffID Digest) error {
 	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
-	if _, found := st.have(blob); found && unpacked && st.pairs.known(st.store, blob.Digest, diffID) {
+	if _, found := st.have(blob); found && unpacked && st.contents.known(st.store, blob.Digest, diffID) {
 		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 		return nil
 	}
@@ -239,32 +242,33 @@ func (st *stage) addLayer(ctx context.Context, src Source, blob Descriptor, diff
 		return st.unpackLayer(ctx, r, diffID, st.path("layers", diffID.Hex()))
 	})
 	if err == nil {
-		st.pairs.add(blob.Digest, diffID)
+		st.contents.add(blob.Digest, diffID)
+		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 	}
 	return err
 }
 
-// pairs are layers' blobs, and what was found in them: those of the images in
+// contents are layers' blobs, and what was found in them: those of the images in
 // the store, and those of this stage.
-type pairs struct {
+type contents struct {
 	read sync.Once // the store's
 	seen sync.Map
 }
 
-func (p *pairs) known(s *Store, blob, diffID Digest) bool {
-	p.read.Do(func() {
+func (c *contents) known(s *Store, blob, diffID Digest) bool {
+	c.read.Do(func() {
 		images, _ := s.list() // of those that are damaged nothing is known
 		for _, img := range images {
 			for i, layer := range img.Layers {
-				p.add(layer.Digest, img.Config.RootFS.DiffIDs[i])
+				c.add(layer.Digest, img.Config.RootFS.DiffIDs[i])
 			}
 		}
 	})
-	_, found := p.seen.Load([2]Digest{blob, diffID})
+	_, found := c.seen.Load([2]Digest{blob, diffID})
 	return found
 }
 
-func (p *pairs) add(blob, diffID Digest) { p.seen.Store([2]Digest{blob, diffID}, true) }
+func (c *contents) add(blob, diffID Digest) { c.seen.Store([2]Digest{blob, diffID}, true) }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)

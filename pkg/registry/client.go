@@ -52,9 +52,6 @@ type Client struct {
 	// once the host asks for some.
 	Credentials func(host string) (Credentials, error)
 
-	// Limits are those of Pull, where its options have none.
-	Limits image.Limits
-
 	delays     delays
 	mu         sync.Mutex
 	transports map[string]*http.Transport // by host; "" has those that are like any other

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,9 +24,6 @@ func (c *Client) Pull(ctx context.Context, store *image.Store, ref image.Referen
 	if err != nil {
 		return nil, err
 	}
-	if opts.Limits == (image.Limits{}) {
-		opts.Limits = c.Limits
-	}
 	failed := &Error{Op: "pull", Reference: ref}
 	for _, e := range endpoints {
 		img, err := c.pullFrom(ctx, store, &e, ref, opts)
@@ -47,10 +43,14 @@ func (c *Client) pullFrom(ctx context.Context, store *image.Store, e *endpoint, 
 	if err != nil {
 		return nil, err
 	}
+	limit, err := store.MaxDocument()
+	if err != nil {
+		return nil, err
+	}
 	var text []byte
 	var mediaType string
 	err = c.retry(ctx, func() (err error) {
-		text, mediaType, err = s.manifest(ctx, ref, cmp.Or(opts.Limits.Document, image.DefaultLimits.Document))
+		text, mediaType, err = s.manifest(ctx, ref, limit)
 		return err
 	})
 	if err != nil {

@@ -116,15 +116,14 @@ func TestPullSilentIndex(t *testing.T) {
 	}
 }
 
-// TestPullLimits checks that the client's limits are those of a pull.
+// TestPullLimits checks that a store's limits are those of a pull.
 func TestPullLimits(t *testing.T) {
 	s := openStore(t)
 	f := newFakeRegistry(t)
 	f.tag("a:v1", "x")
 	for _, limits := range []image.Limits{{Document: 10}, {Bytes: 10}} {
-		c := impatient()
-		c.Limits = limits
-		_, err := c.Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
+		s.Limits = func() (image.Limits, error) { return limits, nil }
+		_, err := impatient().Pull(t.Context(), s.Store, f.reference("a:v1"), image.Options{})
 		if limit, found := errors.AsType[*image.LimitError](err); !found || limit.Limit != 10 {
 			t.Errorf("%+v: got %v", limits, err)
 		}
