@@ -207,7 +207,7 @@ func TestRefusesFiles(t *testing.T) {
 		{"rmi nosuch", "image: get: nosuch is not in the store: minictr images lists what is here; minictr pull fetches more"},
 		{"rmi UPPER", `image: get: reference "UPPER": "UPPER": the name must be in lower case`},
 		{"plan nosuch", "image: get: nosuch is not in the store: minictr images lists what is here; minictr pull fetches more"},
-		{"pull 127.0.0.1:1/nosuch", "image: pull 127.0.0.1:1/nosuch:latest: tried http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: no registry can be reached; the built-in image needs none: minictr run tiny"},
+		{"pull 127.0.0.1:1/nosuch", "registry: pull 127.0.0.1:1/nosuch:latest: tried https://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: no registry can be reached; the built-in image needs none: minictr run tiny"},
 		{"--data-root words images", "image: open store DIR/words: open DIR/words/version: not a directory"},
 		{"--root words ps", "open words: not a directory"},
 		{"--root words run tiny true", "open words: not a directory"},

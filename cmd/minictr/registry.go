@@ -95,10 +95,10 @@ func pullCommand(f *pflag.FlagSet) action {
 	}
 }
 
-// sayName says what a short name stands for.
+// sayName says where an image of a short name is.
 func (c *call) sayName(ref image.Reference) {
-	if full := ref.String(); full != c.args[0] {
-		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", c.args[0], full)
+	if name := c.args[0]; !strings.HasPrefix(name, ref.Repository()) {
+		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", name, ref)
 	}
 }
 

@@ -31,8 +31,9 @@ type Source interface {
 }
 
 // Add adds the image that text leads to, a manifest or an index of that media
-// type if it is known, under the name ref. The blobs come from src. Of several operations that
-// add one image at the same time, one does the work, and the others wait for it.
+// type if it is known, under the name ref. The blobs come from src. Of several
+// operations that add one image at the same time, one does the work, and the
+// others wait for it.
 func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []byte, ref Reference, opts Options) (img *Image, err error) {
 	m, list, err := parseManifest(text, mediaType)
 	if err != nil {

@@ -218,5 +218,5 @@ func (st *stage) addDockerImage(ctx context.Context, a *archive, img dockerImage
 		}
 		layers = append(layers, layer)
 	}
-	return st.addMade(ctx, config, layers, names...)
+	return st.addMade(ctx, config, layers, st.others(names)...)
 }

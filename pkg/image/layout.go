@@ -114,7 +114,7 @@ func (st *stage) addIndex(ctx context.Context, src Source, text []byte) ([]*addi
 		if err != nil {
 			return nil, err
 		}
-		a, err := st.add(ctx, src, d, names...)
+		a, err := st.add(ctx, src, d, st.others(names)...)
 		if err != nil {
 			return nil, err
 		}

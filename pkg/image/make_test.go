@@ -279,7 +279,13 @@ func TestSave(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A blob that is damaged is no part of an archive.
-	if err := os.WriteFile(s.blobPath(images[0].Layers[1].Digest), gzipOf(t, tarOf(t, file("f", "evil"))), 0o600); err != nil {
+	blob := s.blobPath(images[0].Layers[1].Digest)
+	content, err := os.ReadFile(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(blob, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, format := range []Format{FormatOCI, FormatDocker} {

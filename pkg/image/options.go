@@ -10,8 +10,9 @@ type Options struct {
 	// Platform chooses among the images of an index; the zero Platform is this
 	// machine's.
 	Platform Platform
-	// BuiltIn lets images have names of the host LocalHost: no registry's and no
-	// archive's image is to be taken for what this program has made itself.
+	// BuiltIn lets images have names of the host LocalHost: no registry's image
+	// is to be taken for what this program has made itself. Those of archives lose
+	// such a name.
 	BuiltIn bool
 	// Progress, if not nil, is called as the bytes of layers arrive, by one
 	// goroutine at a time.

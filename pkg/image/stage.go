@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -174,6 +175,14 @@ func checkName(name string) error {
 		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
 	}
 	return nil
+}
+
+// others are the names but for those that only this program gives.
+func (st *stage) others(names []string) []string {
+	if st.opts.BuiltIn {
+		return names
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return checkName(name) != nil })
 }
 
 // checkSizes refuses what is too much before any of it is brought, and begins

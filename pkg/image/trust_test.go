@@ -83,11 +83,8 @@ func TestBuiltInName(t *testing.T) {
 	const name = LocalHost + "/tiny"
 	l := newLayout(t)
 	dir := l.add(l.image(host()), name).write()
-	if _, err := s.Load(t.Context(), dir, Options{}); err == nil || !strings.Contains(err.Error(), "built in") {
-		t.Errorf("load: got %v", err)
-	}
-	if images, err := s.List(); err != nil || len(images) != 0 {
-		t.Errorf("got %v, %v", images, err)
+	if images, err := s.Load(t.Context(), dir, Options{}); err != nil || len(images[0].Names) != 0 {
+		t.Errorf("load: got %v, %v", images, err)
 	}
 	img := load(t, s, "other")
 	if err := s.Tag(img.ID.String(), name); err == nil || !strings.Contains(err.Error(), "built in") {

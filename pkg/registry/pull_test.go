@@ -116,7 +116,7 @@ func TestPullSilentIndex(t *testing.T) {
 	}
 }
 
-// TestPullLimits checks that a store's limits are those of a pull.
+// TestPullLimits checks that the store's limits are those of a pull.
 func TestPullLimits(t *testing.T) {
 	s := openStore(t)
 	f := newFakeRegistry(t)
