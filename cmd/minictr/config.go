@@ -41,7 +41,7 @@ func readRegistries() (all registriesFile, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		f := registriesFile{Limits: all.Limits}
+		var f registriesFile
 		if err == nil {
 			err = parseStrict(text, &f)
 		}

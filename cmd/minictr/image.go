@@ -213,7 +213,10 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 		if ref.Digest.IsZero() {
 			d.RepoTags = append(d.RepoTags, ref.Familiar())
 		}
-		ref.Tag, ref.Digest = "", img.Manifest.Digest
+		ref.Tag, ref.Digest = "", img.IndexOf(name) // what others get by the same name
+		if ref.Digest.IsZero() {
+			ref.Digest = img.Manifest.Digest
+		}
 		if digest := ref.Familiar(); !slices.Contains(d.RepoDigests, digest) {
 			d.RepoDigests = append(d.RepoDigests, digest)
 		}

@@ -52,7 +52,6 @@ type Client struct {
 	// once the host asks for some.
 	Credentials func(host string) (Credentials, error)
 
-
 	delays     delays
 	mu         sync.Mutex
 	transports map[string]*http.Transport // by host; "" has those that are like any other
