@@ -167,6 +167,7 @@ func TestRefusesCommandLines(t *testing.T) {
 		{"load", "image: load: the archive is empty"},
 		{"load one two", "load requires exactly 1 argument(s): minictr load FILE"},
 		{"completion", "completion requires exactly 1 argument(s): minictr completion bash|zsh|fish"},
+		{"image", "image needs a second word: minictr help lists from, prune and tree; ls, rm, tag, pull and others are as without it"},
 		{"images one two", "images requires exactly 1 argument(s): minictr images [REPOSITORY[:TAG]]"},
 		{"spec here", "spec takes no arguments"},
 		{"doctor me", "doctor takes no arguments"},

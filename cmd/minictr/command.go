@@ -121,7 +121,10 @@ func ofImages(word string) string {
 // arguments.
 func (c *call) find(words []string) (cmd command, rest []string, err error) {
 	name, rest := words[0], words[1:]
-	if name == "image" && !c.runc && len(rest) > 0 {
+	if name == "image" && !c.runc {
+		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+			return command{}, nil, errors.New("image needs a second word: minictr help lists from, prune and tree; ls, rm, tag, pull and others are as without it")
+		}
 		name, rest = ofImages(rest[0]), rest[1:]
 	}
 	for _, cmd := range c.table() {

@@ -115,7 +115,7 @@ func platformOf(s string) (p image.Platform, err error) {
 }
 
 func pushCommand(f *pflag.FlagSet) action {
-	quiet := f.BoolP("quiet", "q", false, "print the image's digest, and nothing else")
+	quiet, plain := progressFlags(f)
 	return func(c *call) error {
 		if err := c.exactly(1, "NAME"); err != nil {
 			return err
@@ -142,8 +142,9 @@ func pushCommand(f *pflag.FlagSet) action {
 		if !*quiet {
 			c.sayName(ref)
 		}
-		digest, err := client.Push(c, store, img, ref, nil)
-		if err != nil {
+		report, stop := c.progress(*quiet, *plain)
+		digest, err := client.Push(c, store, img, ref, report)
+		if err = errors.Join(err, stop()); err != nil {
 			return err
 		}
 		if !*quiet && digest == img.Manifest.Digest && !img.IndexOf(ref.String()).IsZero() {
