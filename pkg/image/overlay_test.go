@@ -81,15 +81,17 @@ func TestOverlayFull(t *testing.T) {
 	})
 }
 
-// inOverlay runs do where the image is mounted on dir.
+// inOverlay runs do where the image is mounted on dir. Below its layers is an
+// empty one, for overlayfs does not take a single one alone.
 func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 	t.Helper()
+	empty := t.TempDir()
 	inMountNamespace(t, func() error {
 		images, lower := img.Lower()
 		if err := unix.Chdir(images); err != nil {
 			return os.NewSyscallError("chdir", err)
 		}
-		options := "lowerdir=" + strings.Join(lower, ":")
+		options := "lowerdir=" + strings.Join(append(lower, empty), ":")
 		if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, options); err != nil {
 			return os.NewSyscallError("mount overlay "+options, err)
 		}

@@ -36,6 +36,7 @@ var debian = [][2]string{
 	{"uidmap", "a user's container with ids of its own"},
 	{"docker-registry", "pulling from a registry"},
 	{"skopeo", "pulling from a registry"},
+	{"umoci", "comparing the trees of images"},
 	{"mmdebstrap", "an image of Debian"},
 	{"qemu-system-x86", "virtual machines"},
 	{"qemu-system-arm", "a virtual machine with another kind of processor"},
