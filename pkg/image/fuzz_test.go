@@ -3,7 +3,9 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -67,6 +69,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add(uint8(0), append(gzipOf(f, plain[:700]), gzipOf(f, plain[700:])...))
 	f.Add(uint8(0), append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdOf(f, plain)...))
+	f.Add(uint8(0), wideXz(f, plain))
 	f.Fuzz(func(t *testing.T, how uint8, raw []byte) {
 		if len(raw) > 16<<10 {
 			t.Skip("a bomb of so many bytes takes too long")
@@ -94,24 +97,102 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-// compressed is raw as it is, with the checksums of a tar, or that compressed.
+// compressed is raw as it is, with the checksums that a tar has, or that
+// compressed.
 func compressed(t testing.TB, how uint8, raw []byte) []byte {
 	t.Helper()
+	raw = bytes.Clone(raw)
 	if how %= 5; how == 0 {
 		return raw
 	}
-	raw = bytes.Clone(raw)
-	for ; len(raw) >= 512; raw = raw[512:] {
-		// not for what follows
+	for block := raw; len(block) >= 512; block = block[512:] {
+		if string(block[257:262]) != "ustar" {
+			continue
+		}
+		copy(block[148:156], "        ")
+		sum := 0
+		for _, b := range block[:512] {
+			sum += int(b)
+		}
+		copy(block[148:], fmt.Sprintf("%06o\x00", sum))
+	}
+	switch how {
+	case 2:
+		return gzipOf(t, raw)
+	case 3:
+		return zstdOf(t, raw)
+	case 4:
+		var buf bytes.Buffer
+		w, err := xz.NewWriter(&buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return buf.Bytes()
 	}
 	return raw
 }
 
+// wideXz says that it needs a dictionary of 3 GiB.
+func wideXz(t testing.TB, plain []byte) []byte {
+	t.Helper()
+	packed := compressed(t, 4, plain)
+	header := packed[12:] // of the first block: its size in words, flags, and the filter
+	end := int(header[0]) * 4
+	if header[1] != 0 || header[2] != 0x21 {
+		t.Fatalf("another filter: %x", header[:end])
+	}
+	header[4] = 39
+	binary.LittleEndian.PutUint32(header[end:], crc32.ChecksumIEEE(header[:end]))
+	return packed
+}
+
 // FuzzLoad makes archives of raw bytes. What is no image leaves the store as it
-// was.
+// was, and what is one is whole.
 func FuzzLoad(f *testing.F) {
 	if os.Getuid() != 0 {
 		f.Skip("needs root")
 	}
-	_ = xz.Reader{}
+	l := newLayout(f)
+	l.add(l.image(host(), tarOf(f, file("f", "x"))), "a:1")
+	config := jsonOf(f, Config{Platform: host(), RootFS: RootFS{Type: "layers", DiffIDs: []Digest{digestBytes(tarOf(f))}}})
+	docker := tarOf(f, file("c.json", string(config)), file("l/layer.tar", string(tarOf(f))), tar.Header{Name: "k", Typeflag: tar.TypeSymlink, Linkname: "./l/layer.tar"},
+		file("manifest.json", `[{"Config":"c.json","RepoTags":["b:2"],"Layers":["k"]}]`))
+	for how := range uint8(5) {
+		f.Add(how, l.tar("./"))
+		f.Add(how, docker)
+		f.Add(uint8(0), compressed(f, how, docker))
+	}
+	f.Add(uint8(0), wideXz(f, docker))
+	f.Fuzz(func(t *testing.T, how uint8, raw []byte) {
+		if len(raw) > 16<<10 {
+			t.Skip("a bomb of so many bytes takes too long")
+		}
+		s := openStore(t)
+		blob, before := bytes.NewReader(compressed(t, how, raw)), allocated()
+		images, err := s.LoadStream(t.Context(), blob, Options{})
+		if grown := allocated() - before; grown > mostMemory {
+			t.Errorf("%d bytes take %d of memory", blob.Size(), grown)
+		}
+		if err != nil {
+			wantEmpty(t, s)
+			return
+		}
+		list, err := s.List()
+		if err != nil || len(list) == 0 || len(images) == 0 {
+			t.Errorf("loaded %v; the store has %v, %v", images, list, err)
+		}
+		for _, img := range list {
+			for _, dir := range img.LayerDirs() {
+				if _, err := os.Stat(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 }

@@ -195,7 +195,7 @@ func onDisk(t *testing.T, path string) string {
 // sparseFormats are GNU tar's options for its ways to write files with holes.
 var sparseFormats = []string{"--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0"}
 
-func sparseLayer(t *testing.T, format string) []byte {
+func sparseLayer(t testing.TB, format string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "sparse"))
