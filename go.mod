@@ -19,4 +19,7 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-require golang.org/x/tools v0.40.1-0.20260108161641-ca281cf95054 // indirect
+require (
+	golang.org/x/sync v0.25.0
+	golang.org/x/tools v0.40.1-0.20260108161641-ca281cf95054 // indirect
+)

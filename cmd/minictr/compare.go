@@ -101,7 +101,11 @@ func (c *call) comparison(e *engine.Engine, config *compare.Config, m *machineFl
 
 // costs are what lies on the disk and what must come up, known beforehand.
 func (c *call) costs(config *compare.Config, machine *vm.Config, img *image.Image, calls int) error {
-	files, err := diskUsage(img.LayerDirs()...)
+	layers, err := img.LayerDirs()
+	if err != nil {
+		return err
+	}
+	files, err := diskUsage(layers...)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,13 @@ type Engine struct {
 }
 
 // Images opens the store of images.
-func (e *Engine) Images() (*image.Store, error) { return image.Open(e.Root) }
+func (e *Engine) Images() (*image.Store, error) {
+	store, err := image.Open(e.Root)
+	if err == nil {
+		store.Warn = func(err error) { fmt.Fprintf(e.Messages, "minictr: warning: %v\n", err) }
+	}
+	return store, err
+}
 
 // Sweep takes away what killed containers have left, and says so. It also
 // removes bundles without a state: a power cut empties the one directory, and
@@ -154,7 +160,7 @@ func (e *Engine) builtin(ctx context.Context, store *image.Store) (*image.Image,
 	if err := rootfs.Write(&layout); err != nil {
 		return nil, err
 	}
-	images, err := store.LoadStream(ctx, &layout, image.Options{})
+	images, err := store.LoadStream(ctx, &layout, image.Options{BuiltIn: true})
 	if err != nil {
 		return nil, err
 	}

@@ -52,9 +52,9 @@ type Template struct {
 	Read   spec.FileReader
 }
 
-func templateOf(img *image.Image) Template {
-	_, layers := img.Lower()
-	return Template{Config: spec.Image(img.Config.Config), Layers: layers, Read: img.ReadFile}
+func templateOf(img *image.Image) (Template, error) {
+	_, layers, err := img.Lower()
+	return Template{Config: spec.Image(img.Config.Config), Layers: layers, Read: img.ReadFile}, err
 }
 
 // Spec compiles options and an image to a config.json. It returns the bricks

@@ -44,7 +44,7 @@ func (e *Engine) template(name string) (Template, error) {
 	if err != nil {
 		return Template{}, err
 	}
-	return templateOf(img), nil
+	return templateOf(img)
 }
 
 // builtinTemplate describes the built-in image, which need not be made yet.

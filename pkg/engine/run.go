@@ -40,7 +40,11 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	}
 	signals := CatchSignals() // not before a pull, which they shall end
 	id := NewID()
-	s, bricks, err := Spec(id, templateOf(img), o)
+	template, err := templateOf(img)
+	if err != nil {
+		return 0, err
+	}
+	s, bricks, err := Spec(id, template, o)
 	if err != nil {
 		return 0, err
 	}
@@ -100,7 +104,10 @@ func bundle(dir string, img *image.Image, s *specs.Spec) error {
 			return err
 		}
 	}
-	layers, _ := img.Lower()
+	layers, _, err := img.Lower()
+	if err != nil {
+		return err
+	}
 	if err := os.Symlink(filepath.Join(layers, "l"), filepath.Join(dir, "l")); err != nil {
 		return err
 	}

@@ -14,13 +14,21 @@ func (e *Engine) VM(ctx context.Context, o Options) (*vm.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, _, err := Spec(NewID(), templateOf(img), o)
+	template, err := templateOf(img)
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := Spec(NewID(), template, o)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := img.LayerDirs()
 	if err != nil {
 		return nil, err
 	}
 	c := &vm.Config{
 		Cgroup: vm.CgroupV2, Modules: containerModules, CPUs: 1,
-		Layers: img.LayerDirs(), Process: s.Process, Hostname: s.Hostname,
+		Layers: layers, Process: s.Process, Hostname: s.Hostname,
 	}
 	if limit := s.Linux.Resources.Memory; limit != nil {
 		c.Memory = *limit.Limit

@@ -42,15 +42,15 @@ func (a *archive) notImage() error {
 // spool reads the tar r into the stage. An archive may name its parts in any
 // order, so nothing can be done before the last has come.
 func (st *stage) spool(ctx context.Context, r io.Reader) (*archive, error) {
-	plain, err := decompress(r)
+	plain, err := decompress(r, st.limits.Window)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
 	a := &archive{files: map[string]Descriptor{}, links: map[string]string{}}
-	limited := newLimiter(plain, "bytes in an archive", MaxArchiveBytes)
+	limited := newLimiter(plain, "bytes in an archive", st.limits.Bytes)
 	entries := tar.NewReader(limited)
-	for range MaxArchiveFiles {
+	for range maxArchiveFiles {
 		hdr, err := entries.Next()
 		if errors.Is(err, io.EOF) {
 			// The checksum of a compressed archive is behind its last entry, and
@@ -72,7 +72,7 @@ func (st *stage) spool(ctx context.Context, r io.Reader) (*archive, error) {
 	if !a.isImage() {
 		return nil, a.notImage()
 	}
-	return nil, &LimitError{What: "files in an archive", Limit: MaxArchiveFiles}
+	return nil, &LimitError{What: "files in an archive", Limit: maxArchiveFiles}
 }
 
 func (a *archive) isImage() bool {
@@ -172,23 +172,23 @@ func (st *stage) layerMediaType(blob Descriptor) (string, error) {
 // dockerImage is an entry of the manifest.json that docker save writes.
 type dockerImage struct {
 	Config   string
-	RepoTags []string
-	Layers   []string
+	RepoTags list[string]
+	Layers   list[string]
 }
 
 // addDocker adds the images of a docker save archive, under manifests of our
 // own making, for it has none.
-func (st *stage) addDocker(ctx context.Context, a *archive, text []byte, opts Options) ([]*addition, error) {
-	var list []dockerImage
-	if err := parseJSON(text, &list); err != nil {
+func (st *stage) addDocker(ctx context.Context, a *archive, text []byte) ([]*addition, error) {
+	var images list[dockerImage]
+	if err := parseJSON(text, &images); err != nil {
 		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
-	if len(list) == 0 {
+	if len(images) == 0 {
 		return nil, errors.New("manifest.json lists no image")
 	}
 	var additions []*addition
-	for i, img := range list {
-		added, err := st.addDockerImage(ctx, a, img, opts)
+	for i, img := range images {
+		added, err := st.addDockerImage(ctx, a, img)
 		if err != nil {
 			return nil, fmt.Errorf("manifest.json: /%d: %w", i, err)
 		}
@@ -197,7 +197,7 @@ func (st *stage) addDocker(ctx context.Context, a *archive, text []byte, opts Op
 	return additions, nil
 }
 
-func (st *stage) addDockerImage(ctx context.Context, a *archive, img dockerImage, opts Options) (*addition, error) {
+func (st *stage) addDockerImage(ctx context.Context, a *archive, img dockerImage) (*addition, error) {
 	var names []string
 	for _, tag := range img.RepoTags {
 		ref, err := ParseReference(tag)
@@ -210,9 +210,6 @@ func (st *stage) addDockerImage(ctx context.Context, a *archive, img dockerImage
 	if !found {
 		return nil, fmt.Errorf("/Config: the archive has no file %.200q", img.Config)
 	}
-	if len(img.Layers) > MaxLayers {
-		return nil, &LimitError{What: "layers", Limit: MaxLayers}
-	}
 	var layers []Descriptor
 	for i, name := range img.Layers {
 		layer, found := a.find(name)
@@ -221,5 +218,5 @@ func (st *stage) addDockerImage(ctx context.Context, a *archive, img dockerImage
 		}
 		layers = append(layers, layer)
 	}
-	return st.addMade(ctx, config, layers, opts, names...)
+	return st.addMade(ctx, config, layers, names...)
 }

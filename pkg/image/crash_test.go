@@ -202,10 +202,16 @@ func TestSweep(t *testing.T) {
 // TestDiskFull loads into a file system that is too small.
 func TestDiskFull(t *testing.T) {
 	needRoot(t)
-	dir := t.TempDir()
+	dir, archives := t.TempDir(), t.TempDir()
 	var large []tar.Header
 	for i := range 64 {
 		large = append(large, file(fmt.Sprint(i), strings.Repeat(fmt.Sprint(i), 64<<10)))
+	}
+	for name, entries := range map[string][]tar.Header{"small": {file("f", "x")}, "large": large} {
+		l := newLayout(t)
+		if err := os.WriteFile(filepath.Join(archives, name), l.add(l.image(host(), tarOf(t, entries...)), name).tar(""), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	inMountNamespace(t, func() error {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
@@ -215,13 +221,15 @@ func TestDiskFull(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		small := load(t, s, "small", tarOf(t, file("f", "x")))
-		l := newLayout(t)
-		archive := l.add(l.image(host(), tarOf(t, large...)), "large").tar("")
-		if _, err := s.LoadStream(t.Context(), bytes.NewReader(archive), Options{}); !errors.Is(err, unix.ENOSPC) {
-			t.Errorf("got %v", err)
+		// Other threads are not in this mount namespace; other processes are.
+		if out, err := loader(t, filepath.Join(archives, "small"), dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
 		}
-		if images, err := s.List(); err != nil || len(images) != 1 || images[0].ID != small.ID {
+		out, err := loader(t, filepath.Join(archives, "large"), dir).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), unix.ENOSPC.Error()) {
+			t.Errorf("got %v: %s", err, out)
+		}
+		if images, err := s.List(); err != nil || len(images) != 1 || len(images[0].Names) != 1 || images[0].Names[0] != "docker.io/library/small:latest" {
 			t.Errorf("got %v, %v", images, err)
 		}
 		if entries, err := os.ReadDir(s.path("tmp")); err != nil || len(entries) != 0 {

@@ -10,25 +10,34 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/overlay"
 )
 
 const (
-	holeSize    = 4096 // zero bytes of a block that becomes a hole
-	paxXattr    = "SCHILY.xattr."
-	opaqueXattr = "trusted.overlay.opaque"
+	holeSize = 4096 // zero bytes of a block that becomes a hole
+	paxXattr = "SCHILY.xattr."
 )
 
 // entry is one entry of the archive: base is to be made in parent.
 type entry struct {
-	parent      int
-	base        string
-	name        string // from the root
-	hdr         *tar.Header
-	content     io.Reader
-	implicitDir bool // a directory that the archive doesn't list; no hdr
+	parent   step
+	base     string
+	name     string // from the root
+	hdr      *tar.Header
+	content  io.Reader
+	unlisted bool // a directory that the archive doesn't list; no hdr
+}
+
+// mode is what the entry is made with: its own permissions, of which the umask
+// takes its part away.
+func (e entry) mode() uint32 {
+	if e.unlisted {
+		return 0o755
+	}
+	return uint32(e.hdr.Mode) & 0o777
 }
 
 // create makes the entry, in place of anything of that name but a directory
@@ -36,24 +45,25 @@ type entry struct {
 func (u *unpacker) create(e entry) error {
 	switch e.hdr.Typeflag {
 	case tar.TypeDir:
-		u.dirTimes = append(u.dirTimes, dirTime{e.name, e.hdr.ModTime})
-		if err := u.mkdir(e); err != nil {
-			return err
-		}
-	case tar.TypeLink:
-		return u.link(e)
-	default:
-		err := u.createNode(e)
-		if errors.Is(err, unix.EEXIST) {
-			if err = u.clear(e); err == nil {
-				err = u.createNode(e)
-			}
-		}
+		delete(u.unlisted, e.name)
+		fresh, err := u.mkdir(e)
 		if err != nil {
 			return err
 		}
+		return u.finish(e, fresh)
+	case tar.TypeLink:
+		return u.link(e)
 	}
-	return u.finish(e)
+	err := u.createNode(e)
+	if errors.Is(err, unix.EEXIST) {
+		if err = u.clear(e); err == nil {
+			err = u.createNode(e)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return u.finish(e, true)
 }
 
 // createNode makes everything that is no directory and no hard link. When the
@@ -63,9 +73,9 @@ func (u *unpacker) createNode(e entry) error {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return u.writeFile(e)
 	case tar.TypeSymlink:
-		return os.NewSyscallError("symlinkat", unix.Symlinkat(e.hdr.Linkname, e.parent, e.base))
+		return os.NewSyscallError("symlinkat", unix.Symlinkat(e.hdr.Linkname, e.parent.fd, e.base))
 	case tar.TypeFifo:
-		return os.NewSyscallError("mknodat", unix.Mknodat(e.parent, e.base, unix.S_IFIFO|0o600, 0))
+		return os.NewSyscallError("mknodat", unix.Mknodat(e.parent.fd, e.base, unix.S_IFIFO|e.mode(), 0))
 	case tar.TypeChar, tar.TypeBlock:
 		return mknod(e)
 	}
@@ -84,49 +94,49 @@ func mknod(e entry) error {
 	if major == 0 && minor == 0 {
 		return errors.New("device 0:0 belongs to overlayfs")
 	}
-	return os.NewSyscallError("mknodat", unix.Mknodat(e.parent, e.base, mode|0o600, int(unix.Mkdev(uint32(major), uint32(minor)))))
+	return os.NewSyscallError("mknodat", unix.Mknodat(e.parent.fd, e.base, mode|e.mode(), int(unix.Mkdev(uint32(major), uint32(minor)))))
 }
 
 // clear removes what has the entry's name. The descriptor of the parent stays
 // good, but its path may have led through what is gone.
 func (u *unpacker) clear(e entry) error {
-	u.parentDir = "-"
-	return removeTree(e.parent, e.base)
+	u.stale = true
+	return removeTree(e.parent.fd, e.base)
 }
 
 // mkdir makes a directory, or keeps the one there is. One that replaces a
 // whiteout hides what lower layers have of that name: it becomes opaque.
-func (u *unpacker) mkdir(e entry) error {
-	err := unix.Mkdirat(e.parent, e.base, 0o700)
+func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
+	err = unix.Mkdirat(e.parent.fd, e.base, e.mode())
 	if err != unix.EEXIST {
-		return os.NewSyscallError("mkdirat", err)
+		return true, os.NewSyscallError("mkdirat", err)
 	}
 	var stat unix.Stat_t
-	if err := unix.Fstatat(e.parent, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return os.NewSyscallError("fstatat", err)
+	if err := unix.Fstatat(e.parent.fd, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false, os.NewSyscallError("fstatat", err)
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return nil
+		return false, nil
 	}
-	if e.implicitDir && !isWhiteout(&stat) {
-		return errors.New("is not a directory")
+	if e.unlisted && !overlay.IsWhiteout(&stat) {
+		return false, errors.New("is not a directory")
 	}
 	if err := u.clear(e); err != nil {
-		return err
+		return false, err
 	}
-	if err := unix.Mkdirat(e.parent, e.base, 0o700); err != nil {
-		return os.NewSyscallError("mkdirat", err)
+	if err := unix.Mkdirat(e.parent.fd, e.base, e.mode()); err != nil {
+		return false, os.NewSyscallError("mkdirat", err)
 	}
-	if isWhiteout(&stat) {
-		return setOpaque(e.parent, e.base)
+	if overlay.IsWhiteout(&stat) {
+		return true, setOpaque(e.parent.fd, e.base)
 	}
-	return nil
+	return true, nil
 }
 
 // link makes a hard link to a file of the same layer. The file keeps the
 // attributes of its own entry.
 func (u *unpacker) link(e entry) error {
-	target, err := entryName(e.hdr.Linkname)
+	target, err := entryName(e.hdr.Linkname, u.maxPath)
 	if err != nil {
 		return fmt.Errorf("hard link to %.300q: %w", e.hdr.Linkname, err)
 	}
@@ -137,20 +147,24 @@ func (u *unpacker) link(e entry) error {
 }
 
 func (u *unpacker) linkTo(e entry, target string) error {
-	dir, err := openInRoot(u.root, path.Dir(target), unix.O_PATH|unix.O_DIRECTORY)
+	dir, err := openInRoot(u.steps[0].fd, path.Dir(target), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return os.NewSyscallError("openat2", err)
 	}
 	defer unix.Close(dir) // O_PATH: nothing to lose
-	err = unix.Linkat(dir, path.Base(target), e.parent, e.base, 0)
+	base := path.Base(target)
+	var from, to unix.Stat_t
+	if err := unix.Fstatat(dir, base, &from, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return os.NewSyscallError("fstatat", err)
+	}
+	if overlay.IsWhiteout(&from) {
+		return unix.ENOENT // a second one would hide another name
+	}
+	err = unix.Linkat(dir, base, e.parent.fd, e.base, 0)
 	if !errors.Is(err, unix.EEXIST) {
 		return os.NewSyscallError("linkat", err)
 	}
-	var from, to unix.Stat_t
-	if err := unix.Fstatat(dir, path.Base(target), &from, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return os.NewSyscallError("fstatat", err)
-	}
-	if err := unix.Fstatat(e.parent, e.base, &to, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(e.parent.fd, e.base, &to, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return os.NewSyscallError("fstatat", err)
 	}
 	if from.Ino == to.Ino {
@@ -159,26 +173,25 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	if err := u.clear(e); err != nil {
 		return err
 	}
-	return os.NewSyscallError("linkat", unix.Linkat(dir, path.Base(target), e.parent, e.base, 0))
+	return os.NewSyscallError("linkat", unix.Linkat(dir, base, e.parent.fd, e.base, 0))
 }
 
 // writeFile makes a regular file. Blocks of zero bytes become holes, whether
 // or not the archive called the file sparse.
 func (u *unpacker) writeFile(e entry) (err error) {
-	if u.left -= e.hdr.Size; u.left < 0 {
-		return &LimitError{What: "bytes in a layer", Limit: MaxLayerBytes}
+	if err := u.take(e.hdr.Size); err != nil {
+		return err
 	}
-	fd, err := unix.Openat(e.parent, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(e.parent.fd, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode())
 	if err != nil {
 		return os.NewSyscallError("openat", err)
 	}
-	f := os.NewFile(uintptr(fd), e.name)
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() { err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd))) }()
 	var size, written int64
 	for {
 		n, readErr := io.ReadFull(e.content, u.buf)
-		end, err := u.writeBlocks(f, u.buf[:n], size)
-		if err != nil {
+		end, err := u.writeBlocks(fd, u.buf[:n], size)
+		if err = errors.Join(err, u.ctx.Err()); err != nil {
 			return err
 		}
 		size += int64(n)
@@ -188,7 +201,7 @@ func (u *unpacker) writeFile(e entry) (err error) {
 		case size != e.hdr.Size, readErr != io.EOF && readErr != io.ErrUnexpectedEOF:
 			return readErr
 		case written < size: // it ends with a hole
-			return f.Truncate(size)
+			return os.NewSyscallError("ftruncate", unix.Ftruncate(fd, size))
 		default:
 			return nil
 		}
@@ -197,17 +210,19 @@ func (u *unpacker) writeFile(e entry) (err error) {
 
 // writeBlocks writes p at offset in as few calls as the holes allow, and
 // returns where the last of them ended.
-func (u *unpacker) writeBlocks(f *os.File, p []byte, offset int64) (written int64, err error) {
+func (u *unpacker) writeBlocks(fd int, p []byte, offset int64) (written int64, err error) {
 	for start := 0; start < len(p); {
 		end := start
 		for end < len(p) && !u.isHole(p[end:]) {
 			end = min(end+holeSize, len(p))
 		}
-		if end > start {
-			if _, err := f.WriteAt(p[start:end], offset+int64(start)); err != nil {
-				return written, err
+		for start < end {
+			n, err := unix.Pwrite(fd, p[start:end], offset+int64(start))
+			if err != nil && err != unix.EINTR {
+				return written, os.NewSyscallError("pwrite64", err)
 			}
-			written = offset + int64(end)
+			start += max(n, 0)
+			written = offset + int64(start)
 		}
 		start = min(end+holeSize, len(p))
 	}
@@ -220,14 +235,18 @@ func (u *unpacker) isHole(p []byte) bool {
 
 // finish gives the entry its owner, mode, attributes and times, in the one
 // order that keeps them: chown(2) clears set-user-ID and capabilities, and
-// changes times.
-func (u *unpacker) finish(e entry) error {
-	hdr := e.hdr
-	if err := unix.Fchownat(e.parent, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return os.NewSyscallError("fchownat", err)
+// changes times. What a fresh entry has by itself needs no call.
+func (u *unpacker) finish(e entry, fresh bool) error {
+	hdr, byItself := e.hdr, fresh && !e.parent.setgid
+	if !byItself || hdr.Uid != u.uid || hdr.Gid != u.gid {
+		if err := unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return os.NewSyscallError("fchownat", err)
+		}
 	}
-	if hdr.Typeflag != tar.TypeSymlink {
-		if err := unix.Fchmodat(e.parent, e.base, uint32(hdr.Mode)&0o7777, 0); err != nil {
+	mode := uint32(hdr.Mode) & 0o7777
+	byItself = byItself && !u.acl && mode&(u.umask|^uint32(0o777)) == 0
+	if hdr.Typeflag != tar.TypeSymlink && !byItself {
+		if err := unix.Fchmodat(e.parent.fd, e.base, mode, 0); err != nil {
 			return os.NewSyscallError("fchmodat", err)
 		}
 	}
@@ -236,33 +255,39 @@ func (u *unpacker) finish(e entry) error {
 		if !found || !isXattrNamespace(name) {
 			continue
 		}
-		if err := setXattr(e.parent, e.base, name, value); err != nil {
+		u.acl = u.acl || name == "system.posix_acl_default"
+		if err := setXattr(e.parent.fd, e.base, name, value); err != nil {
 			return err
 		}
 	}
-	atime := hdr.AccessTime
-	if atime.IsZero() {
-		atime = hdr.ModTime
+	atime, mtime := timesOf(hdr)
+	return setTimes(e.parent.fd, e.base, atime, mtime)
+}
+
+// timesOf returns the entry's times. Most archives have one only.
+func timesOf(hdr *tar.Header) (atime, mtime unix.Timespec) {
+	if mtime = timespec(hdr.ModTime); hdr.AccessTime.IsZero() {
+		return mtime, mtime
 	}
-	return setTimes(e.parent, e.base, atime, hdr.ModTime)
+	return timespec(hdr.AccessTime), mtime
 }
 
-// finishImplicit gives a directory that the archive does not list its attributes.
-func (u *unpacker) finishImplicit(e entry) error {
-	e.hdr = &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
-	return u.finish(e)
+// umask is the mask of modes of this process, proc_pid_status(5), or all of
+// them where it can't be known: asking umask(2) would change it.
+func umask() uint32 {
+	status, err := os.ReadFile("/proc/thread-self/status")
+	_, rest, found := strings.Cut(string(status), "\nUmask:\t")
+	digits, _, _ := strings.Cut(rest, "\n")
+	mask, e := strconv.ParseUint(digits, 8, 32)
+	if err != nil || !found || e != nil {
+		return 0o777
+	}
+	return uint32(mask)
 }
 
-func setTimes(parent int, base string, atime, mtime time.Time) error {
-	times := []unix.Timespec{timespec(atime), timespec(mtime)}
-	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW))
+func setOpaque(parent int, base string) error {
+	return setXattr(parent, base, overlay.OpaqueXattr, "y")
 }
-
-func timespec(t time.Time) unix.Timespec {
-	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
-}
-
-func setOpaque(parent int, base string) error { return setXattr(parent, base, opaqueXattr, "y") }
 
 // setXattr sets an extended attribute of any kind of file. No system call
 // older than 6.13 takes a descriptor and a name, so the descriptor is named

@@ -1,23 +1,53 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
 
-// Limits on what comes from outside. Beyond them an image is refused with a
-// LimitError. MaxLayers keeps overlayfs's option string far below the page
-// that mount(2) takes.
+// Limits bound what comes from outside. Beyond them an image is refused with
+// a LimitError. A field that is zero stands for DefaultLimits'.
+type Limits struct {
+	Document int64 `json:"document,omitempty"` // bytes of an index, a manifest or a configuration
+	Layers   int64 `json:"layers,omitempty"`   // layers of an image
+	Bytes    int64 `json:"bytes,omitempty"`    // bytes of an image's layers, packed and unpacked
+	Entries  int64 `json:"entries,omitempty"`  // files and directories in an image's layers
+	Path     int64 `json:"path,omitempty"`     // bytes of a path in a layer
+	Window   int64 `json:"window,omitempty"`   // bytes of zstd's window
+}
+
+// DefaultLimits are far beyond what images are. Overlayfs takes 500 layers,
+// and mount(2) the names that Image.Lower has for them.
+var DefaultLimits = Limits{
+	Document: 4 << 20,
+	Layers:   500,
+	Bytes:    64 << 30,
+	Entries:  2_000_000,
+	Path:     4095,
+	Window:   128 << 20,
+}
+
+func (l Limits) orDefault() Limits {
+	return Limits{
+		Document: cmp.Or(l.Document, DefaultLimits.Document),
+		Layers:   cmp.Or(l.Layers, DefaultLimits.Layers),
+		Bytes:    cmp.Or(l.Bytes, DefaultLimits.Bytes),
+		Entries:  cmp.Or(l.Entries, DefaultLimits.Entries),
+		Path:     cmp.Or(l.Path, DefaultLimits.Path),
+		Window:   cmp.Or(l.Window, DefaultLimits.Window),
+	}
+}
+
+// Limits that nobody has a reason to change.
 const (
-	MaxLayers       = 128       // layers of an image
-	MaxDocument     = 4 << 20   // bytes of an index, a manifest or a configuration
-	MaxLayerBytes   = 64 << 30  // bytes of a layer, uncompressed
-	MaxLayerEntries = 2_000_000 // entries of a layer
-	MaxArchiveBytes = 128 << 30 // bytes of an archive, uncompressed
-	MaxArchiveFiles = 10_000    // files in an archive
-	MaxPath         = 4095      // bytes of a path in a layer
-	maxWindow       = 128 << 20 // bytes of zstd's window
-	maxReadFile     = 1 << 20   // bytes that Image.ReadFile reads
+	maxArchiveFiles = 10_000   // files in an archive of images
+	maxDepth        = 512      // directories in a path in a layer, each of which is held open
+	maxUnlisted     = 16 << 20 // bytes in the names of directories that a layer needs and does not list
+	maxList         = 10_000   // elements of a list in a document
+	maxDictionary   = 64 << 20 // bytes of xz's dictionary
+	maxLinkText     = 4095     // bytes of a symbolic link
+	maxReadFile     = 1 << 20  // bytes that Image.ReadFile reads
 )
 
 // annotate says of the error of a public function where it comes from.

@@ -149,11 +149,11 @@ func TestHostileBlobs(t *testing.T) {
 		{"too many layers", func(l *layout) Descriptor {
 			d := l.put(mediaTypeLayer, layer)
 			m := manifest{SchemaVersion: 2}
-			for range MaxLayers + 1 {
+			for range DefaultLimits.Layers + 1 {
 				m.Layers = append(m.Layers, d)
 			}
 			return l.manifest(m, config)
-		}, "more than 128 layers"},
+		}, "more than 500 layers"},
 		{"both kinds", raw(`{"schemaVersion":2,"config":CONFIG,"layers":[],"manifests":[]}`), "both manifests and layers"},
 		{"no config", raw(`{"schemaVersion":2,"layers":[]}`), "/config: mediaType"},
 		{"artifact", raw(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`), "not that of an image's configuration"},
@@ -163,9 +163,9 @@ func TestHostileBlobs(t *testing.T) {
 		{"no JSON", raw(`{`), "unexpected end of JSON"},
 		{"huge config", func(l *layout) Descriptor {
 			c := config
-			c.Author = strings.Repeat("x", MaxDocument)
+			c.Author = strings.Repeat("x", int(DefaultLimits.Document))
 			return l.manifest(manifest{SchemaVersion: 2, Layers: []Descriptor{l.put(mediaTypeLayer, layer)}}, c)
-		}, fmt.Sprintf("more than %d bytes", MaxDocument)},
+		}, fmt.Sprintf("more than %d bytes", int(DefaultLimits.Document))},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,11 +11,11 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 )
 
@@ -73,9 +73,6 @@ func (s *Store) image(entry Descriptor, x *index) (img *Image, err error) {
 // readDocument reads a blob that is held in memory and checks it against its
 // descriptor, so that a damaged store is noticed.
 func readDocument(path string, d Descriptor) ([]byte, error) {
-	if d.Size > MaxDocument {
-		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: MaxDocument}
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
@@ -90,25 +87,31 @@ func readDocument(path string, d Descriptor) ([]byte, error) {
 
 // Lower returns what overlayfs stacks for the image: the paths of its layers,
 // the top one first, relative to the directory dir. They are so short that
-// those of MaxLayers layers fit into mount(2)'s options several times:
-// lowerdir=l/0:l/1:l/2. The process that mounts has dir as its working
-// directory, or has a link named l to dir/l in its own. A layer that the image
-// has twice is there once, on the upper of its two places, for overlayfs
-// refuses the same directory twice and the lower one would add nothing.
-func (i *Image) Lower() (dir string, lower []string) {
-	for n := range max(1, len(i.stack())) {
+// those of 500 layers fit into mount(2)'s options: lowerdir=l/0:l/1:l/2. The
+// process that mounts has dir as its working directory, or has a link named l
+// to dir/l in its own. See linkLayers for what is in them.
+func (i *Image) Lower() (dir string, lower []string, err error) {
+	dir = i.store.imagePath(i.ID)
+	entries, err := os.ReadDir(filepath.Join(dir, "l"))
+	if err == nil && len(entries) == 0 {
+		err = errors.New("has no layers")
+	}
+	if err != nil {
+		return "", nil, &DamagedError{i.Manifest.Digest, err}
+	}
+	for n := range entries {
 		lower = append(lower, "l/"+strconv.Itoa(n))
 	}
-	return i.store.imagePath(i.ID), lower
+	return dir, lower, nil
 }
 
 // LayerDirs returns the directories of the layers, the top one first.
-func (i *Image) LayerDirs() []string {
-	dir, dirs := i.Lower()
+func (i *Image) LayerDirs() ([]string, error) {
+	dir, dirs, err := i.Lower()
 	for n := range dirs {
 		dirs[n] = filepath.Join(dir, dirs[n])
 	}
-	return dirs
+	return dirs, err
 }
 
 // Layout returns what an image layout of this image alone is: its index.json,
@@ -124,17 +127,4 @@ func (i *Image) Layout() (list []byte, files map[string]string, err error) {
 	}
 	list, err = json.Marshal(index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: []Descriptor{i.Manifest}})
 	return list, files, err
-}
-
-// stack returns the image's layers without repetition, the top one first.
-func (i *Image) stack() []Digest { return stackOf(i.Config.RootFS.DiffIDs) }
-
-func stackOf(diffIDs []Digest) []Digest {
-	var stack []Digest
-	for _, d := range slices.Backward(diffIDs) {
-		if !slices.Contains(stack, d) {
-			stack = append(stack, d)
-		}
-	}
-	return stack
 }

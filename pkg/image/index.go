@@ -224,6 +224,9 @@ func (s *Store) Tag(name, newName string) (err error) {
 	if !ref.Digest.IsZero() {
 		return fmt.Errorf("name %s: a name with a digest can't be given", newName)
 	}
+	if err := checkName(ref.String()); err != nil {
+		return err
+	}
 	return s.edit(func(x *index) error {
 		img, err := s.get(name)
 		if err != nil {

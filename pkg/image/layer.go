@@ -3,42 +3,98 @@ package image
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"io"
+	"os"
+	"path/filepath"
 )
 
-// unpackLayer unpacks the blob of a layer into dir and reads it to its end. If
-// it returns no error, the plain archive has the digest diffID; the blob's own
-// is for r to verify.
-func unpackLayer(ctx context.Context, blob io.Reader, diffID Digest, dir string) error {
-	got, err := unpackArchive(ctx, blob, dir)
+// The parts of a layer's directory.
+const (
+	layerTree = "tree"          // its files
+	layerNote = "unlisted.json" // a list of directories in it that its archive does not list
+)
+
+// unpackLayer unpacks the blob of a layer into the directory dir and reads it
+// to its end. If it returns no error, the plain archive has the digest diffID;
+// the blob's own is for r to verify.
+func (st *stage) unpackLayer(ctx context.Context, blob io.Reader, diffID Digest, dir string) error {
+	got, err := st.unpackArchive(ctx, blob, dir)
 	if err != nil {
 		return err
 	}
-	if got != diffID {
-		return &MismatchError{Blob: diffID, What: "diffID", Want: diffID.String(), Got: got.String()}
+	return checkDiffID(diffID, got)
+}
+
+// verifyLayer is unpackLayer of a layer that is there: it leaves nothing.
+func (st *stage) verifyLayer(blob io.Reader, diffID Digest) error {
+	got, err := st.readArchive(blob, drain)
+	if err != nil {
+		return err
+	}
+	return checkDiffID(diffID, got)
+}
+
+func checkDiffID(want, got Digest) error {
+	if got != want {
+		return &MismatchError{Blob: want, What: "diffID", Want: want.String(), Got: got.String()}
 	}
 	return nil
 }
 
 // unpackArchive unpacks a tar, which may be compressed, and returns the digest
 // of the plain one.
-func unpackArchive(ctx context.Context, blob io.Reader, dir string) (diffID Digest, err error) {
-	plain, err := decompress(blob)
+func (st *stage) unpackArchive(ctx context.Context, blob io.Reader, dir string) (Digest, error) {
+	return st.readArchive(blob, func(r io.Reader) error {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		unlisted, err := untar(ctx, r, filepath.Join(dir, layerTree), st.budget, st.limits)
+		if err != nil {
+			return err
+		}
+		note, err := json.Marshal(unlisted)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, layerNote), note, 0o600)
+	})
+}
+
+// readArchive passes a plain tar on, and returns its digest. The blob is read
+// to its end.
+func (st *stage) readArchive(blob io.Reader, use func(io.Reader) error) (diffID Digest, err error) {
+	plain, err := decompress(blob, st.limits.Window)
 	if err != nil {
 		return Digest{}, err
 	}
-	defer plain.Close()
 	sum := sha256.New()
-	r := io.TeeReader(newLimiter(plain, "bytes in a layer", MaxLayerBytes), sum)
-	if err := untar(ctx, r, dir); err != nil {
-		return Digest{}, err
-	}
+	r := readAhead(io.TeeReader(budgeted{plain, st.budget}, sum), func() { _ = plain.Close() }) // it has no error to tell, io.NopCloser and zstd.Decoder
+	defer r.stop()
 	// What follows the end of the archive, usually zero bytes, is part of both
 	// digests.
-	for _, rest := range []io.Reader{r, blob} {
-		if err := drain(rest); err != nil {
+	for _, read := range []func() error{
+		func() error { return use(r) },
+		func() error { return drain(r) },
+		func() error { return drain(blob) },
+	} {
+		if err := read(); err != nil {
 			return Digest{}, err
 		}
 	}
 	return digestOf(sum), nil
+}
+
+// budgeted reads what counts against the budget.
+type budgeted struct {
+	io.Reader
+	*budget
+}
+
+func (b budgeted) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if e := b.take(int64(n)); e != nil {
+		return 0, e
+	}
+	return n, err
 }

@@ -35,7 +35,8 @@ func checkLayout(text []byte) error {
 // layoutDir is an image layout in a directory. Its blobs may be links to
 // other files in it, but not out of it.
 type layoutDir struct {
-	root *os.Root
+	root     *os.Root
+	document int64 // bytes that one may have
 }
 
 func (l layoutDir) open(_ context.Context, d Descriptor) (io.ReadCloser, error) {
@@ -75,7 +76,7 @@ func (l layoutDir) openFile(name string) (*os.File, error) {
 // Git. The blob that the link leads to is verified like any other.
 func linkText(f *os.File, want int64) (target string, found bool) {
 	info, err := f.Stat()
-	if err != nil || info.Size() == want || info.Size() > MaxPath {
+	if err != nil || info.Size() == want || info.Size() > maxLinkText {
 		return "", false
 	}
 	text := make([]byte, info.Size())
@@ -91,11 +92,11 @@ func (l layoutDir) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(newLimiter(f, "bytes in "+name, MaxDocument))
+	return io.ReadAll(newLimiter(f, "bytes in "+name, l.document))
 }
 
 // addIndex adds the images that the index.json of a layout lists.
-func (st *stage) addIndex(ctx context.Context, src source, text []byte, opts Options) ([]*addition, error) {
+func (st *stage) addIndex(ctx context.Context, src source, text []byte) ([]*addition, error) {
 	_, list, err := parseManifest(text, "")
 	if err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
@@ -105,7 +106,7 @@ func (st *stage) addIndex(ctx context.Context, src source, text []byte, opts Opt
 	}
 	var additions []*addition
 	for _, group := range groupByName(list.Manifests) {
-		d, err := st.resolve(ctx, src, group, opts, 1)
+		d, err := st.resolve(ctx, src, group, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +114,7 @@ func (st *stage) addIndex(ctx context.Context, src source, text []byte, opts Opt
 		if err != nil {
 			return nil, err
 		}
-		a, err := st.add(ctx, src, d, opts, names...)
+		a, err := st.add(ctx, src, d, names...)
 		if err != nil {
 			return nil, err
 		}
@@ -162,8 +163,8 @@ func namesOf(d Descriptor) ([]string, error) {
 
 // resolve chooses one of the descriptors by platform and follows it through
 // indexes to a manifest.
-func (st *stage) resolve(ctx context.Context, src source, from []Descriptor, opts Options, depth int) (Descriptor, error) {
-	d, err := choose(from, opts.platform())
+func (st *stage) resolve(ctx context.Context, src source, from []Descriptor, depth int) (Descriptor, error) {
+	d, err := choose(from, st.opts.platform())
 	if err != nil || !isIndex(d.MediaType) {
 		return d, err
 	}
@@ -178,7 +179,7 @@ func (st *stage) resolve(ctx context.Context, src source, from []Descriptor, opt
 	if err != nil {
 		return Descriptor{}, err
 	}
-	return st.resolve(ctx, src, list.Manifests, opts, depth+1)
+	return st.resolve(ctx, src, list.Manifests, depth+1)
 }
 
 func isIndex(mediaType string) bool {

@@ -41,12 +41,12 @@ func (s *Store) LoadStream(ctx context.Context, r io.Reader, opts Options) (imag
 }
 
 func (s *Store) loadArchive(ctx context.Context, r io.Reader, opts Options) (images []*Image, err error) {
-	err = s.write(func(st *stage) error {
+	err = s.write(opts, func(st *stage) error {
 		a, err := st.spool(ctx, r)
 		if err != nil {
 			return err
 		}
-		additions, err := st.addArchive(ctx, a, opts)
+		additions, err := st.addArchive(ctx, a)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (s *Store) loadArchive(ctx context.Context, r io.Reader, opts Options) (ima
 	return images, err
 }
 
-func (st *stage) addArchive(ctx context.Context, a *archive, opts Options) ([]*addition, error) {
+func (st *stage) addArchive(ctx context.Context, a *archive) ([]*addition, error) {
 	if layout, found := a.find("oci-layout"); found {
 		text, err := st.document(ctx, a, layout)
 		if err == nil {
@@ -71,14 +71,14 @@ func (st *stage) addArchive(ctx context.Context, a *archive, opts Options) ([]*a
 		if err != nil {
 			return nil, err
 		}
-		return st.addIndex(ctx, a, text, opts)
+		return st.addIndex(ctx, a, text)
 	}
 	if list, found := a.find("manifest.json"); found {
 		text, err := st.document(ctx, a, list)
 		if err != nil {
 			return nil, err
 		}
-		return st.addDocker(ctx, a, text, opts)
+		return st.addDocker(ctx, a, text)
 	}
 	return nil, a.notImage()
 }
@@ -89,7 +89,7 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 		return nil, err
 	}
 	defer root.Close()
-	layout := layoutDir{root}
+	layout := layoutDir{root, opts.Limits.orDefault().Document}
 	text, err := layout.read("oci-layout")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the directory is no OCI image layout: it has no file oci-layout")
@@ -103,8 +103,8 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 	if err != nil {
 		return nil, err
 	}
-	err = s.write(func(st *stage) error {
-		additions, err := st.addIndex(ctx, layout, text, opts)
+	err = s.write(opts, func(st *stage) error {
+		additions, err := st.addIndex(ctx, layout, text)
 		if err != nil {
 			return err
 		}
@@ -123,8 +123,8 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Con
 	if err != nil {
 		return nil, err
 	}
-	err = s.write(func(st *stage) error {
-		a, err := st.importLayer(ctx, r, config, opts)
+	err = s.write(opts, func(st *stage) error {
+		a, err := st.importLayer(ctx, r, config)
 		if err != nil {
 			return err
 		}
@@ -138,11 +138,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Con
 	return img, err
 }
 
-func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, opts Options) (*addition, error) {
+func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config) (*addition, error) {
 	var diffID Digest
 	unnamed := st.path("layers", "imported")
 	blob, err := st.putStream(r, func(r io.Reader) (err error) {
-		diffID, err = unpackArchive(ctx, r, unnamed)
+		diffID, err = st.unpackArchive(ctx, r, unnamed)
 		return err
 	})
 	if err != nil {
@@ -152,7 +152,7 @@ func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, op
 		return nil, fmt.Errorf("layer: %w", err)
 	}
 	if config.OS == "" {
-		config.Platform = opts.platform()
+		config.Platform = st.opts.platform()
 	}
 	config.RootFS = RootFS{Type: "layers", DiffIDs: []Digest{diffID}}
 	text, err := json.Marshal(config)
@@ -163,13 +163,14 @@ func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, op
 	if err != nil {
 		return nil, err
 	}
-	opts.Platform = config.Platform
-	return st.addMade(ctx, configBlob, []Descriptor{blob}, opts)
+	st.opts.Platform = config.Platform
+	st.pairs.add(blob.Digest, diffID)
+	return st.addMade(ctx, configBlob, []Descriptor{blob})
 }
 
 // addMade makes the manifest of an image whose blobs are in the stage, and
 // adds the image.
-func (st *stage) addMade(ctx context.Context, config Descriptor, layers []Descriptor, opts Options, names ...string) (*addition, error) {
+func (st *stage) addMade(ctx context.Context, config Descriptor, layers []Descriptor, names ...string) (*addition, error) {
 	for i, blob := range layers {
 		mediaType, err := st.layerMediaType(blob)
 		if err != nil {
@@ -186,5 +187,5 @@ func (st *stage) addMade(ctx context.Context, config Descriptor, layers []Descri
 	if err != nil {
 		return nil, err
 	}
-	return st.add(ctx, nowhere{}, d, opts, names...)
+	return st.add(ctx, nowhere{}, d, names...)
 }

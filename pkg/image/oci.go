@@ -1,6 +1,8 @@
 package image
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,18 +61,18 @@ func (p Platform) String() string {
 
 // index lists manifests, often one for each platform (image-index.md).
 type index struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType,omitempty"`
-	Manifests     []Descriptor `json:"manifests"`
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType,omitempty"`
+	Manifests     list[Descriptor] `json:"manifests"`
 }
 
 // manifest lists what one image is made of; the first layer is the lowest
 // (manifest.md).
 type manifest struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType,omitempty"`
-	Config        Descriptor   `json:"config"`
-	Layers        []Descriptor `json:"layers"`
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType,omitempty"`
+	Config        Descriptor       `json:"config"`
+	Layers        list[Descriptor] `json:"layers"`
 }
 
 // Config is the document that an image's ID is the digest of (image-spec,
@@ -83,7 +85,7 @@ type Config struct {
 	Platform
 	Config  ContainerConfig `json:"config,omitzero"`
 	RootFS  RootFS          `json:"rootfs"`
-	History []History       `json:"history,omitempty"`
+	History list[History]   `json:"history,omitempty"`
 }
 
 // ContainerConfig says how a container of the image is run, unless the person
@@ -104,8 +106,8 @@ type ContainerConfig struct {
 // RootFS lists the layers by the digests of their uncompressed archives, the
 // lowest first.
 type RootFS struct {
-	Type    string   `json:"type"`
-	DiffIDs []Digest `json:"diff_ids"`
+	Type    string       `json:"type"`
+	DiffIDs list[Digest] `json:"diff_ids"`
 }
 
 // History tells how a layer was made.
@@ -115,6 +117,32 @@ type History struct {
 	Author     string     `json:"author,omitempty"`
 	Comment    string     `json:"comment,omitempty"`
 	EmptyLayer bool       `json:"empty_layer,omitempty"`
+}
+
+// A list is an array of a document. A few megabytes of empty elements would
+// take a hundred times as much memory; so it is read one by one.
+type list[T any] []T
+
+func (l *list[T]) UnmarshalJSON(text []byte) error {
+	elements := json.NewDecoder(bytes.NewReader(text))
+	first, err := elements.Token()
+	if err != nil || first == nil {
+		return err // null is no list
+	}
+	if first != json.Delim('[') {
+		return json.Unmarshal(text, (*[]T)(l)) // the error for what is no array
+	}
+	for *l = (*l)[:0]; elements.More(); {
+		if len(*l) == maxList {
+			return &LimitError{What: "elements in a list", Limit: maxList}
+		}
+		var element T
+		if err := elements.Decode(&element); err != nil {
+			return err
+		}
+		*l = append(*l, element)
+	}
+	return nil
 }
 
 // document is a manifest or an index before it is known which.
@@ -140,7 +168,7 @@ func parseJSON(text []byte, v any) error {
 // parseManifest reads a manifest or an index; the other result is nil. A
 // document that could pass for both is refused: two readers might see two
 // images in it. declared is the media type of the descriptor or response that
-// led here; it may be empty.
+// led here; it may be empty. The result's is never empty.
 func parseManifest(text []byte, declared string) (*manifest, *index, error) {
 	var d document
 	if err := parseJSON(text, &d); err != nil {
@@ -159,15 +187,15 @@ func parseManifest(text []byte, declared string) (*manifest, *index, error) {
 		d.MediaType = declared
 	}
 	if d.Manifests != nil {
-		x, err := parseIndex(text, d.MediaType)
+		x, err := parseIndex(text, cmp.Or(d.MediaType, mediaTypeIndex))
 		return nil, x, err
 	}
-	m, err := parseImageManifest(text, d.MediaType)
+	m, err := parseImageManifest(text, cmp.Or(d.MediaType, mediaTypeManifest))
 	return m, nil, err
 }
 
 func parseIndex(text []byte, mediaType string) (*index, error) {
-	if mediaType != "" && mediaType != mediaTypeIndex && mediaType != mediaTypeDockerList {
+	if mediaType != mediaTypeIndex && mediaType != mediaTypeDockerList {
 		return nil, fmt.Errorf("index: unknown mediaType %.100q", mediaType)
 	}
 	var x index
@@ -179,11 +207,12 @@ func parseIndex(text []byte, mediaType string) (*index, error) {
 			return nil, fmt.Errorf("index: /manifests/%d: %w", i, err)
 		}
 	}
+	x.MediaType = mediaType
 	return &x, nil
 }
 
 func parseImageManifest(text []byte, mediaType string) (*manifest, error) {
-	if mediaType != "" && mediaType != mediaTypeManifest && mediaType != mediaTypeDockerManifest {
+	if mediaType != mediaTypeManifest && mediaType != mediaTypeDockerManifest {
 		return nil, fmt.Errorf("manifest: unknown mediaType %.100q", mediaType)
 	}
 	var m manifest
@@ -196,9 +225,6 @@ func parseImageManifest(text []byte, mediaType string) (*manifest, error) {
 	if err := checkDescriptor(m.Config); err != nil {
 		return nil, fmt.Errorf("manifest: /config: %w", err)
 	}
-	if len(m.Layers) > MaxLayers {
-		return nil, &LimitError{What: "layers", Limit: MaxLayers}
-	}
 	for i, d := range m.Layers {
 		err := checkDescriptor(d)
 		if err == nil && !isLayer(d.MediaType) {
@@ -208,6 +234,7 @@ func parseImageManifest(text []byte, mediaType string) (*manifest, error) {
 			return nil, fmt.Errorf("manifest: /layers/%d: %w", i, err)
 		}
 	}
+	m.MediaType = mediaType
 	return &m, nil
 }
 

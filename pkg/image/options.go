@@ -10,9 +10,18 @@ type Options struct {
 	// Platform chooses among the images of an index; the zero Platform is this
 	// machine's.
 	Platform Platform
-	// Progress, if not nil, is called as the bytes of layers arrive.
+	// Limits, where they are not zero, stand in the place of DefaultLimits.
+	Limits Limits
+	// BuiltIn lets images have names of the host LocalHost: no registry's and no
+	// archive's image is to be taken for what this program has made itself.
+	BuiltIn bool
+	// Progress, if not nil, is called as the bytes of layers arrive, by one
+	// goroutine at a time.
 	Progress func(Progress)
 }
+
+// LocalHost is the host of the names of images that come from no registry.
+const LocalHost = "minictr.local"
 
 // Progress says how many of a layer's bytes have arrived.
 type Progress struct {
@@ -20,9 +29,11 @@ type Progress struct {
 	Done, Total int64
 }
 
-func (o Options) progress(p Progress) {
-	if o.Progress != nil {
-		o.Progress(p)
+func (st *stage) progress(p Progress) {
+	if st.opts.Progress != nil {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		st.opts.Progress(p)
 	}
 }
 
@@ -51,15 +62,15 @@ func (p Platform) runs(other Platform) bool {
 }
 
 type progressReader struct {
-	r    io.Reader
-	opts Options
-	p    Progress
+	r  io.Reader
+	st *stage
+	p  Progress
 }
 
 func (r *progressReader) Read(b []byte) (int, error) {
 	n, err := r.r.Read(b)
 	if r.p.Done += int64(n); n > 0 {
-		r.opts.progress(r.p)
+		r.st.progress(r.p)
 	}
 	return n, err
 }

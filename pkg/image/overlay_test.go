@@ -68,14 +68,14 @@ func TestOverlay(t *testing.T) {
 func TestOverlayFull(t *testing.T) {
 	needRoot(t)
 	var layers [][]byte
-	for i := range MaxLayers {
+	for i := range int(DefaultLimits.Layers) {
 		layers = append(layers, tarOf(t, file(fmt.Sprint("f", i), "x"), file("last", fmt.Sprint(i))))
 	}
 	img := load(t, openStore(t), "", layers...)
 	dir := t.TempDir()
 	inOverlay(t, img, dir, func() {
 		entries, err := os.ReadDir(dir)
-		if err != nil || len(entries) != MaxLayers+1 {
+		if err != nil || len(entries) != int(DefaultLimits.Layers)+1 {
 			t.Errorf("got %d entries, %v", len(entries), err)
 		}
 	})
@@ -87,7 +87,10 @@ func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 	t.Helper()
 	empty := t.TempDir()
 	inMountNamespace(t, func() error {
-		images, lower := img.Lower()
+		images, lower, err := img.Lower()
+		if err != nil {
+			return err
+		}
 		if err := unix.Chdir(images); err != nil {
 			return os.NewSyscallError("chdir", err)
 		}

@@ -11,6 +11,121 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A step is a directory on the way from the layer's root to the entries at
+// hand. It stays open for the entries that follow, most of which lie in it.
+type step struct {
+	name   string // its path in the layer, "." for the root
+	fd     int    // O_PATH
+	setgid bool   // files that are made in it take its group
+	// Its times are set again when it is left, for what is made in it changes
+	// them: so nothing need be remembered of a directory but while it is open.
+	atime, mtime unix.Timespec
+}
+
+// descend opens the directory dir of the layer, and makes what is missing of
+// it. Every step goes one component down from a descriptor, and follows no
+// link; one that is a link is resolved from the root.
+func (u *unpacker) descend(dir string) (step, error) {
+	keep := 1
+	for keep < len(u.steps) && !u.stale && isBelow(dir, u.steps[keep].name) {
+		keep++
+	}
+	if err := u.ascend(keep); err != nil {
+		return step{}, err
+	}
+	u.stale = false
+	if dir == "." {
+		return u.steps[0], nil
+	}
+	rest := dir
+	if keep > 1 {
+		rest = strings.TrimPrefix(dir[len(u.steps[keep-1].name):], "/")
+	}
+	for rest != "" {
+		var component string
+		component, rest, _ = strings.Cut(rest, "/")
+		if err := u.enter(component); err != nil {
+			return step{}, fmt.Errorf("parent directory: %w", err)
+		}
+	}
+	return u.steps[len(u.steps)-1], nil
+}
+
+// isBelow tells whether the path dir is that of the directory, or leads
+// through it.
+func isBelow(dir, directory string) bool {
+	rest, found := strings.CutPrefix(dir, directory)
+	return found && (rest == "" || rest[0] == '/')
+}
+
+// ascend leaves all directories but the first n.
+func (u *unpacker) ascend(n int) (err error) {
+	for len(u.steps) > n {
+		last := u.steps[len(u.steps)-1]
+		u.steps = u.steps[:len(u.steps)-1]
+		e := setTimes(last.fd, ".", last.atime, last.mtime)
+		_ = unix.Close(last.fd) // O_PATH: there is nothing to lose
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", last.name, e))
+		}
+	}
+	return err
+}
+
+// enter goes into a directory, which is made if it is missing.
+func (u *unpacker) enter(component string) error {
+	top := u.steps[len(u.steps)-1]
+	name := path.Join(top.name, component)
+	if len(u.steps) > maxDepth {
+		return &LimitError{What: "directories in a path", Limit: maxDepth}
+	}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0)
+	if err == unix.ENOTDIR {
+		fd, err = openInRoot(u.steps[0].fd, name, flags)
+	}
+	if isMissing(err) {
+		if err := u.makeUnlisted(entry{parent: top, base: component, name: name, unlisted: true}); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		fd, err = unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, os.NewSyscallError("open", err))
+	}
+	return u.push(name, fd)
+}
+
+// push makes an open directory the last step.
+func (u *unpacker) push(name string, fd int) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		_ = unix.Close(fd) // O_PATH
+		return os.NewSyscallError("fstat", err)
+	}
+	u.steps = append(u.steps, step{name: name, fd: fd, setgid: stat.Mode&unix.S_ISGID != 0, atime: stat.Atim, mtime: stat.Mtim})
+	return nil
+}
+
+// makeUnlisted makes a directory that the archive has not listed so far: as
+// root's, mode 0755, of the time zero. The layer's note says so, see fixUp.
+func (u *unpacker) makeUnlisted(e entry) error {
+	if err := u.takeEntry(); err != nil {
+		return err
+	}
+	if _, err := u.mkdir(e); err != nil {
+		return err
+	}
+	if u.unlistedBytes += len(e.name); u.unlistedBytes > maxUnlisted {
+		return &LimitError{What: "bytes in the paths of directories that a layer does not list", Limit: maxUnlisted}
+	}
+	u.unlisted[e.name] = true
+	if err := unix.Fchmodat(e.parent.fd, e.base, 0o755, 0); err != nil {
+		return os.NewSyscallError("fchmodat", err)
+	}
+	return setTimes(e.parent.fd, e.base, unix.Timespec{}, unix.Timespec{})
+}
+
 // openInRoot opens name below the directory root, as chroot(2) would make
 // name and every symbolic link in it mean (openat2(2)).
 func openInRoot(root int, name string, flags uint64) (int, error) {
@@ -26,88 +141,15 @@ func openInRoot(root int, name string, flags uint64) (int, error) {
 	}
 }
 
-// openParent returns a descriptor of the directory dir of the layer, and makes
-// what is missing of it. The descriptor stays open for the entries that
-// follow, most of which have the same parent.
-func (u *unpacker) openParent(dir string) (int, error) {
-	if dir == u.parentDir {
-		return u.parent, nil
-	}
-	u.forgetParent()
-	fd, err := openInRoot(u.root, dir, unix.O_PATH|unix.O_DIRECTORY)
-	if isMissing(err) {
-		fd, err = u.makeParents(dir)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("parent directory: %w", err)
-	}
-	u.parent, u.parentDir = fd, dir
-	return fd, nil
-}
-
-func (u *unpacker) forgetParent() {
-	if u.parent >= 0 {
-		_ = unix.Close(u.parent) // an O_PATH descriptor: there is nothing to lose
-	}
-	u.parent, u.parentDir = -1, "-"
-}
-
 // isMissing tells whether a directory must be made, or takes the place of a
 // whiteout.
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// makeParents makes each missing directory of dir as root's, mode 0755, of the
-// time zero; an archive need not list them.
-func (u *unpacker) makeParents(dir string) (int, error) {
-	fd, err := openInRoot(u.root, ".", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return -1, os.NewSyscallError("openat2", err)
-	}
-	done := ""
-	for component := range strings.SplitSeq(dir, "/") {
-		done = path.Join(done, component)
-		next, err := openInRoot(u.root, done, unix.O_PATH|unix.O_DIRECTORY)
-		if isMissing(err) {
-			next, err = u.makeDir(fd, component, done)
-		}
-		if err = errors.Join(err, unix.Close(fd)); err != nil {
-			return -1, fmt.Errorf("%s: %w", done, err)
-		}
-		fd = next
-	}
-	return fd, nil
+func setTimes(parent int, base string, atime, mtime unix.Timespec) error {
+	times := []unix.Timespec{atime, mtime}
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW))
 }
 
-func (u *unpacker) makeDir(parent int, base, name string) (int, error) {
-	e := entry{parent: parent, base: base, name: name, implicitDir: true}
-	if err := u.mkdir(e); err != nil {
-		return -1, err
-	}
-	if err := u.finishImplicit(e); err != nil {
-		return -1, err
-	}
-	u.dirTimes = append(u.dirTimes, dirTime{name, time.Unix(0, 0)})
-	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	return fd, os.NewSyscallError("openat", err)
-}
-
-// removeTree removes base and what is below it, following no link.
-func removeTree(parent int, base string) error {
-	err := unix.Unlinkat(parent, base, 0)
-	if !errors.Is(err, unix.EISDIR) {
-		return os.NewSyscallError("unlinkat", err)
-	}
-	fd, err := unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("openat", err)
-	}
-	dir := os.NewFile(uintptr(fd), base)
-	names, err := dir.Readdirnames(-1)
-	for _, name := range names {
-		err = errors.Join(err, removeTree(fd, name))
-	}
-	if err = errors.Join(err, dir.Close()); err != nil {
-		return err
-	}
-	return os.NewSyscallError("unlinkat", unix.Unlinkat(parent, base, unix.AT_REMOVEDIR))
+func timespec(t time.Time) unix.Timespec {
+	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }

@@ -84,8 +84,8 @@ func (s *Store) Pull(ctx context.Context, ref Reference, opts PullOptions) (img 
 func (s *Store) pullFrom(ctx context.Context, base *url.URL, ref Reference, opts PullOptions) (img *Image, err error) {
 	r := newRegistry(base, ref.Path)
 	defer r.client.CloseIdleConnections()
-	err = s.write(func(st *stage) error {
-		text, mediaType, err := r.manifest(ctx, ref)
+	err = s.write(opts.Options, func(st *stage) error {
+		text, mediaType, err := r.manifest(ctx, ref, st.limits.Document)
 		if err != nil {
 			return err
 		}
@@ -93,10 +93,10 @@ func (s *Store) pullFrom(ctx context.Context, base *url.URL, ref Reference, opts
 		if err != nil {
 			return err
 		}
-		if top, err = st.resolve(ctx, r, []Descriptor{top}, opts.Options, 0); err != nil {
+		if top, err = st.resolve(ctx, r, []Descriptor{top}, 0); err != nil {
 			return err
 		}
-		added, err := st.add(ctx, r, top, opts.Options, ref.String())
+		added, err := st.add(ctx, r, top, ref.String())
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/overlay"
 )
 
 // maxLinks is how many symbolic links a path may lead through, as in the
@@ -23,7 +25,11 @@ const maxLinks = 40
 func (i *Image) ReadFile(name string) (content []byte, err error) {
 	w := &walk{}
 	defer func() { err = errors.Join(err, w.close()) }()
-	if content, err = w.readFile(i.LayerDirs(), name); err != nil {
+	layers, err := i.LayerDirs()
+	if err == nil {
+		content, err = w.readFile(layers, name)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("image: %s: %w", i.ID.Short(), &fs.PathError{Op: "read", Path: name, Err: err})
 	}
 	return content, nil
@@ -111,7 +117,7 @@ func (w *walk) enter(component string) (target string, file *os.File, err error)
 			}
 			continue
 		}
-		if dir != nil || isWhiteout(&stat) {
+		if dir != nil || overlay.IsWhiteout(&stat) {
 			break
 		}
 		return w.leaf(layer, component, stat.Mode&unix.S_IFMT)
@@ -130,7 +136,7 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 		if w.links++; w.links > maxLinks {
 			return "", nil, unix.ELOOP
 		}
-		buf := make([]byte, MaxPath+1)
+		buf := make([]byte, maxLinkText+1)
 		n, err := unix.Readlinkat(layer, component, buf)
 		if err != nil {
 			return "", nil, os.NewSyscallError("readlinkat", err)
@@ -160,7 +166,7 @@ func (w *walk) openDir(at int, name string, flags int) (int, error) {
 
 func isOpaque(dir int) bool {
 	var value [1]byte
-	n, err := unix.Fgetxattr(dir, opaqueXattr, value[:])
+	n, err := unix.Fgetxattr(dir, overlay.OpaqueXattr, value[:])
 	return err == nil && n == 1 && value[0] == 'y'
 }
 

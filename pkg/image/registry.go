@@ -62,7 +62,7 @@ func (r *registry) checkScheme(u *url.URL) error {
 }
 
 // manifest fetches the manifest or index that ref names, and its media type.
-func (r *registry) manifest(ctx context.Context, ref Reference) (text []byte, mediaType string, err error) {
+func (r *registry) manifest(ctx context.Context, ref Reference, limit int64) (text []byte, mediaType string, err error) {
 	name := ref.Tag
 	if !ref.Digest.IsZero() {
 		name = ref.Digest.String()
@@ -74,7 +74,7 @@ func (r *registry) manifest(ctx context.Context, ref Reference) (text []byte, me
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	text, err = io.ReadAll(newLimiter(resp.Body, "bytes in a manifest", MaxDocument))
+	text, err = io.ReadAll(newLimiter(resp.Body, "bytes in a manifest", limit))
 	if err != nil {
 		return nil, "", fmt.Errorf("manifest %s: %w", name, err)
 	}

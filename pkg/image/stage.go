@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,42 +24,41 @@ type source interface {
 // stage is the private directory of one operation, laid out as the store is.
 // What has come into it whole moves into the store by commit.
 type stage struct {
-	store *Store
-	dir   string
+	store  *Store
+	dir    string
+	opts   Options
+	limits Limits
+	budget *budget // of the image at hand
+	pairs  pairs
+	mu     sync.Mutex // of Options.Progress
 }
 
-func newStage(s *Store) (*stage, error) {
+func newStage(s *Store, opts Options) (*stage, error) {
 	dir, err := os.MkdirTemp(s.path("tmp"), "stage-")
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	st := &stage{store: s, dir: dir}
+	st := &stage{store: s, dir: dir, opts: opts, limits: opts.Limits.orDefault()}
+	st.budget = newBudget(st.limits)
 	for _, sub := range []string{"blobs", "layers", "images"} {
 		if err := os.Mkdir(st.path(sub), 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("stage: %w", err), st.remove())
+			return nil, errors.Join(fmt.Errorf("stage: %w", err), removeAll(dir))
 		}
 	}
 	return st, nil
-}
-
-func (st *stage) remove() error {
-	if err := os.RemoveAll(st.dir); err != nil {
-		return fmt.Errorf("stage: %w", err)
-	}
-	return nil
 }
 
 func (st *stage) path(elem ...string) string {
 	return filepath.Join(append([]string{st.dir}, elem...)...)
 }
 
-// have returns the path of the blob, if the stage or the store has it whole.
+// have returns the path of the blob, if the stage or the store has it, whole
+// as far as its size tells.
 func (st *stage) have(d Descriptor) (path string, found bool) {
 	path = st.path("blobs", d.Digest.Hex())
 	if exists(path) {
 		return path, true
 	}
-	// One of another size was damaged, and is brought anew.
 	path = st.store.blobPath(d.Digest)
 	info, err := os.Lstat(path)
 	return path, err == nil && info.Size() == d.Size
@@ -65,9 +66,10 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 
 // fetch brings the blob into the stage, unless it is in the store, and passes
 // its bytes on to use as they come. use must read to io.EOF: then they are
-// verified. The blob has its name only when they are.
+// verified. The blob has its name only when they are. One that the store has
+// damaged is brought anew.
 func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
-	if path, found := st.have(d); found {
+	if path, found := st.have(d); found && useFile(path, d, drain) == nil {
 		return useFile(path, d, use)
 	}
 	from, err := src.open(ctx, d)
@@ -79,7 +81,9 @@ func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(i
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
-	err = use(io.TeeReader(newVerifier(from, d), f))
+	r := readAhead(io.TeeReader(newVerifier(from, d), f), func() {})
+	err = use(r)
+	r.stop()
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
@@ -97,8 +101,8 @@ func useFile(path string, d Descriptor, use func(io.Reader) error) error {
 
 // document fetches a manifest, an index or a configuration and returns it.
 func (st *stage) document(ctx context.Context, src source, d Descriptor) (text []byte, err error) {
-	if d.Size > MaxDocument {
-		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: MaxDocument}
+	if d.Size > st.limits.Document {
+		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: st.limits.Document}
 	}
 	err = st.fetch(ctx, src, d, func(r io.Reader) error {
 		text, err = io.ReadAll(r)
@@ -125,7 +129,7 @@ type addition struct {
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
-func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options, names ...string) (*addition, error) {
+func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...string) (*addition, error) {
 	text, err := st.document(ctx, src, d)
 	if err != nil {
 		return nil, err
@@ -137,6 +141,10 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options
 	if m == nil {
 		return nil, fmt.Errorf("manifest %s is an index", d.Digest)
 	}
+	d.MediaType = m.MediaType
+	if err := st.checkSizes(m); err != nil {
+		return nil, err
+	}
 	if text, err = st.document(ctx, src, m.Config); err != nil {
 		return nil, err
 	}
@@ -144,58 +152,111 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, opts Options
 	if err != nil {
 		return nil, err
 	}
-	if err := opts.accept(config.Platform); err != nil {
+	if err := st.opts.accept(config.Platform); err != nil {
 		return nil, err
 	}
-	for i, layer := range m.Layers {
-		if err := st.addLayer(ctx, src, layer, config.RootFS.DiffIDs[i], opts); err != nil {
-			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(m.Layers), err)
-		}
+	if err := st.addLayers(ctx, src, m.Layers, config.RootFS.DiffIDs); err != nil {
+		return nil, err
 	}
 	return &addition{manifest: d, parts: m, config: config, names: names}, st.linkLayers(m.Config.Digest, config)
 }
 
-// addLayer fetches a layer's blob and unpacks it, each unless it is there.
-func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diffID Digest, opts Options) error {
-	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
-	if _, found := st.have(blob); found && unpacked {
-		opts.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
+// checkSizes refuses what is too much before any of it is brought, and begins
+// the budget of what it may become.
+func (st *stage) checkSizes(m *manifest) error {
+	if int64(len(m.Layers)) > st.limits.Layers {
+		return &LimitError{What: "layers", Limit: st.limits.Layers}
+	}
+	packed := newBudget(st.limits)
+	for _, layer := range m.Layers {
+		if err := packed.take(layer.Size); err != nil {
+			return err
+		}
+	}
+	st.budget = newBudget(st.limits)
+	return nil
+}
+
+// parallelLayers is how many layers are fetched and unpacked at once.
+const parallelLayers = 3
+
+// addLayers adds the layers at once, but for those that have their blob or
+// their files in common with one before.
+func (st *stage) addLayers(ctx context.Context, src source, blobs []Descriptor, diffIDs []Digest) error {
+	add := func(ctx context.Context, i int) error {
+		if err := st.addLayer(ctx, src, blobs[i], diffIDs[i]); err != nil {
+			return fmt.Errorf("layer %d of %d: %w", i+1, len(blobs), err)
+		}
 		return nil
 	}
-	return st.fetch(ctx, src, blob, func(r io.Reader) error {
-		r = &progressReader{r: r, opts: opts, p: Progress{Layer: blob.Digest, Total: blob.Size}}
-		if unpacked {
-			return drain(r)
+	seen := map[Digest]bool{}
+	var later []int
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelLayers)
+	for i, blob := range blobs {
+		if seen[blob.Digest] || seen[diffIDs[i]] {
+			later = append(later, i)
+			continue
 		}
-		return unpackLayer(ctx, r, diffID, st.path("layers", diffID.Hex()))
-	})
+		seen[blob.Digest], seen[diffIDs[i]] = true, true
+		group.Go(func() error { return add(groupCtx, i) })
+	}
+	err := group.Wait()
+	for _, i := range later {
+		if err == nil {
+			err = add(ctx, i)
+		}
+	}
+	return err
 }
+
+// addLayer fetches a layer's blob and unpacks it, each unless it is there. That
+// the files which are there come from this blob must be known: else it is read
+// to see, for it will be passed on as theirs.
+func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diffID Digest) error {
+	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
+	if _, found := st.have(blob); found && unpacked && st.pairs.known(st.store, blob.Digest, diffID) {
+		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
+		return nil
+	}
+	err := st.fetch(ctx, src, blob, func(r io.Reader) error {
+		r = &progressReader{r: r, st: st, p: Progress{Layer: blob.Digest, Total: blob.Size}}
+		if unpacked {
+			return st.verifyLayer(r, diffID)
+		}
+		return st.unpackLayer(ctx, r, diffID, st.path("layers", diffID.Hex()))
+	})
+	if err == nil {
+		st.pairs.add(blob.Digest, diffID)
+	}
+	return err
+}
+
+// pairs are layers' blobs, and what was found in them: those of the images in
+// the store, and those of this stage.
+type pairs struct {
+	read sync.Once // the store's
+	seen sync.Map
+}
+
+func (p *pairs) known(s *Store, blob, diffID Digest) bool {
+	p.read.Do(func() {
+		images, _ := s.list() // of those that are damaged nothing is known
+		for _, img := range images {
+			for i, layer := range img.Layers {
+				p.add(layer.Digest, img.Config.RootFS.DiffIDs[i])
+			}
+		}
+	})
+	_, found := p.seen.Load([2]Digest{blob, diffID})
+	return found
+}
+
+func (p *pairs) add(blob, diffID Digest) { p.seen.Store([2]Digest{blob, diffID}, true) }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// linkLayers makes the links that Image.Lower tells of. An image without
-// layers gets an empty directory in their place, as overlayfs needs one.
-func (st *stage) linkLayers(id Digest, config *Config) error {
-	dir := st.path("images", id.Hex(), "l")
-	if exists(dir) {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	stack := stackOf(config.RootFS.DiffIDs)
-	if len(stack) == 0 {
-		return os.Mkdir(filepath.Join(dir, "0"), 0o755)
-	}
-	for i, layer := range stack {
-		if err := os.Symlink("../../../layers/"+layer.Hex(), filepath.Join(dir, strconv.Itoa(i))); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // commit makes the additions part of the store and returns their images. The
@@ -203,6 +264,15 @@ func (st *stage) linkLayers(id Digest, config *Config) error {
 // place, the places reach the disk, and last the index tells of them.
 // syncfs(2) stands for an fsync(2) of each blob and each file of each layer.
 func (st *stage) commit(additions []*addition) ([]*Image, error) {
+	for _, a := range additions {
+		for _, name := range a.names {
+			if !st.opts.BuiltIn {
+				if err := checkName(name); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
 	if err := st.sync(); err != nil {
 		return nil, err
 	}
@@ -236,6 +306,14 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 	return images, err
 }
 
+// checkName refuses the names of images that only this program makes.
+func checkName(name string) error {
+	if strings.HasPrefix(name, LocalHost+"/") {
+		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
+	}
+	return nil
+}
+
 func (st *stage) sync() error {
 	f, err := os.Open(st.dir)
 	if err != nil {
@@ -253,7 +331,7 @@ func (st *stage) place(a *addition) error {
 	s := st.store
 	blobs := append([]Descriptor{a.manifest, a.parts.Config}, a.parts.Layers...)
 	for _, d := range blobs {
-		if err := moveNew(st.path("blobs", d.Digest.Hex()), s.blobPath(d.Digest)); err != nil {
+		if err := moveBlob(st.path("blobs", d.Digest.Hex()), s.blobPath(d.Digest)); err != nil {
 			return err
 		}
 	}
@@ -264,6 +342,16 @@ func (st *stage) place(a *addition) error {
 	}
 	id := a.parts.Config.Digest
 	return moveNew(st.path("images", id.Hex()), s.imagePath(id))
+}
+
+// moveBlob moves a blob to its place, and over the one that is there: it is the
+// same, or damaged. If neither is there, that is an error.
+func moveBlob(from, to string) error {
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) && exists(to) {
+		return nil
+	}
+	return err
 }
 
 // moveNew moves from to to, unless to is there already: then another operation

@@ -13,7 +13,7 @@ import (
 
 // formatVersion is the content of the file version. A store with another is
 // refused and left as it is.
-const formatVersion = "minictr image store 1\n"
+const formatVersion = "minictr image store 2\n"
 
 // Store keeps images in one directory, which is an OCI image layout with
 // unpacked layers beside the blobs:
@@ -22,7 +22,8 @@ const formatVersion = "minictr image store 1\n"
 //	oci-layout          the version of the image layout
 //	index.json          the images and their names; the only list there is
 //	blobs/sha256/HEX    manifests, configurations and layers as they came
-//	layers/HEX/         the files of a layer, by the digest of its plain tar
+//	layers/HEX/         the files of a layer, by the digest of its plain tar, and
+//	                    a note of directories that it does not list
 //	images/HEX/l/N      links to an image's layers, 0 on top, by its ID
 //	tmp/                what is being made; nothing in it survives its maker
 //	lock, index.lock    held by flock(2), see write and editIndex
@@ -32,6 +33,10 @@ const formatVersion = "minictr image store 1\n"
 // there by rename(2) from tmp, verified and synced, and is gone when nothing
 // in index.json leads to it. Readers take no lock.
 type Store struct {
+	// Warn, if not nil, is told what could not be removed; a later operation
+	// tries again.
+	Warn func(error)
+
 	root string
 }
 
@@ -47,7 +52,7 @@ func Open(root string) (*Store, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		err = s.create()
 	case err == nil && string(version) != formatVersion:
-		err = fmt.Errorf("format %.60q is unknown, want %q", strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
+		err = fmt.Errorf("format %.60q is unknown, want %q: another version of minictr made it; move it away, or name another directory with --data-root", strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("image: open store %s: %w", root, err)
@@ -161,7 +166,7 @@ func flock(f *os.File, how int) error {
 // write runs one operation that adds to the store. Any number may run at
 // once, each in a stage of its own, under a shared lock; who finds itself
 // alone first removes what killed operations have left.
-func (s *Store) write(do func(*stage) error) (err error) {
+func (s *Store) write(opts Options, do func(*stage) error) (err error) {
 	lock, err := s.lock("lock", unix.LOCK_SH)
 	if err != nil {
 		return err
@@ -170,12 +175,18 @@ func (s *Store) write(do func(*stage) error) (err error) {
 	if err := s.sweepIfAlone(lock); err != nil {
 		return err
 	}
-	st, err := newStage(s)
+	st, err := newStage(s, opts)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.remove()) }()
+	defer func() { s.warn(removeAll(st.dir)) }()
 	return do(st)
+}
+
+func (s *Store) warn(err error) {
+	if err != nil && s.Warn != nil {
+		s.Warn(fmt.Errorf("image: %w", err))
+	}
 }
 
 // sweepIfAlone sweeps if no other operation holds the lock, and holds it
@@ -212,17 +223,50 @@ func (s *Store) sweep() error {
 			keep[s.layerPath(img.Config.RootFS.DiffIDs[i])] = true
 		}
 	}
-	for _, dir := range []string{s.path("tmp"), s.path("images"), s.path("layers"), s.path("blobs", "sha256")} {
-		entries, readErr := os.ReadDir(dir)
-		err = errors.Join(err, readErr)
-		for _, entry := range entries {
-			if name := filepath.Join(dir, entry.Name()); !keep[name] {
-				err = errors.Join(err, os.RemoveAll(name))
-			}
+	s.warn(s.emptyTmp())
+	for _, dir := range []string{s.path("images"), s.path("layers"), s.path("blobs", "sha256")} {
+		if err := s.discard(dir, keep); err != nil {
+			return fmt.Errorf("sweep: %w", err)
 		}
 	}
+	s.warn(s.emptyTmp())
+	return nil
+}
+
+// discard moves what is not to be kept out of a directory. It must be whole in
+// its place or not be there, even if its removal is cut off: somebody may want
+// it again.
+func (s *Store) discard(dir string, keep map[string]bool) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("sweep: %w", err)
+		return err
+	}
+	moved := false
+	for _, entry := range entries {
+		name := filepath.Join(dir, entry.Name())
+		if keep[name] {
+			continue
+		}
+		moved = true
+		into, err := os.MkdirTemp(s.path("tmp"), "discarded-")
+		if err == nil {
+			err = os.Rename(name, filepath.Join(into, entry.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if moved {
+		return syncDir(dir)
 	}
 	return nil
+}
+
+// emptyTmp removes what operations have left that are at an end.
+func (s *Store) emptyTmp() error {
+	entries, err := os.ReadDir(s.path("tmp"))
+	for _, entry := range entries {
+		err = errors.Join(err, removeAll(s.path("tmp", entry.Name())))
+	}
+	return err
 }

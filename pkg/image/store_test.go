@@ -13,14 +13,14 @@ import (
 
 func TestOpenRefusesUnknownFormat(t *testing.T) {
 	s := openStore(t)
-	if err := os.WriteFile(s.path("version"), []byte("minictr image store 2\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.path("version"), []byte("minictr image store 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(s.root)
-	if err == nil || !strings.Contains(err.Error(), `format "minictr image store 2" is unknown`) {
+	if err == nil || !strings.Contains(err.Error(), `format "minictr image store 1" is unknown`) {
 		t.Errorf("got %v", err)
 	}
-	if content, _ := os.ReadFile(s.path("version")); string(content) != "minictr image store 2\n" {
+	if content, _ := os.ReadFile(s.path("version")); string(content) != "minictr image store 1\n" {
 		t.Errorf("the file version was changed to %q", content)
 	}
 }
@@ -179,15 +179,15 @@ func TestImport(t *testing.T) {
 func TestLowerFits(t *testing.T) {
 	needRoot(t)
 	var layers [][]byte
-	for i := range MaxLayers {
+	for i := range int(DefaultLimits.Layers) {
 		layers = append(layers, tarOf(t, file("layer", fmt.Sprint(i))))
 	}
 	img := load(t, openStore(t), "", layers...)
-	dir, lower := img.Lower()
-	if len(lower) != MaxLayers || len(strings.Join(lower, ":")) > 1000 {
+	dir, lower, err := img.Lower()
+	if err != nil || len(lower) != int(DefaultLimits.Layers) || len(strings.Join(lower, ":")) > 3000 {
 		t.Errorf("%d layers take %d bytes", len(lower), len(strings.Join(lower, ":")))
 	}
-	if content, err := os.ReadFile(filepath.Join(dir, lower[0], "layer")); err != nil || string(content) != fmt.Sprint(MaxLayers-1) {
+	if content, err := os.ReadFile(filepath.Join(dir, lower[0], "layer")); err != nil || string(content) != fmt.Sprint(int(DefaultLimits.Layers)-1) {
 		t.Errorf("on top is %q, %v", content, err)
 	}
 }
@@ -199,15 +199,15 @@ func TestLowerOnce(t *testing.T) {
 	s := openStore(t)
 	a, b := tarOf(t, file("f", "a")), tarOf(t, file("f", "b"))
 	img := load(t, s, "", a, b, a)
-	if dirs := img.LayerDirs(); len(dirs) != 2 {
-		t.Errorf("got %v", dirs)
+	if dirs, err := img.LayerDirs(); err != nil || len(dirs) != 2 {
+		t.Errorf("got %v, %v", dirs, err)
 	}
 	if content, err := img.ReadFile("f"); err != nil || string(content) != "a" {
 		t.Errorf("got %q, %v", content, err)
 	}
 	empty := load(t, s, "")
-	if dirs := empty.LayerDirs(); len(dirs) != 1 {
-		t.Errorf("got %v", dirs)
+	if dirs, err := empty.LayerDirs(); err != nil || len(dirs) != 1 {
+		t.Errorf("got %v, %v", dirs, err)
 	} else if _, err := os.Stat(dirs[0]); err != nil {
 		t.Error(err)
 	}

@@ -162,7 +162,7 @@ func plainLayers(t *testing.T, s *Store, img *Image) (layers [][]byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := decompress(bytes.NewReader(blob))
+		r, err := decompress(bytes.NewReader(blob), DefaultLimits.Window)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,64 +26,101 @@ const (
 // unpacker extracts one layer into one directory (image-spec, layer.md).
 //
 // Every name in the archive is hostile. It is split into a parent and a last
-// component; openat2(2) finds the parent below root, by RESOLVE_IN_ROOT, once,
-// and everything else is done to the last component relative to that
-// descriptor, without following it. The directory is private to us until it
-// is whole, so that nobody swaps anything between two calls.
+// component; the parent is found below root step by step, without following a
+// link, or, where one is, by openat2(2) with RESOLVE_IN_ROOT; and everything
+// else is done to the last component relative to that descriptor, without
+// following it. The directory is private to us until it is whole, so that
+// nobody swaps anything between two calls.
 type unpacker struct {
-	root      int    // O_PATH descriptor of the directory
-	parentDir string // what parent refers to, or "-" for nothing
-	parent    int
-	dirTimes  []dirTime
-	left      int64 // bytes that files may still have
+	ctx   context.Context // looked at between the blocks of a file, too
+	steps []step          // from the root to the directory of the last entry
+	stale bool            // something that they lead through may be gone
+	*budget
+	maxPath   int64
+	uid, gid  int    // what new files get by themselves
+	umask     uint32 // what they don't get
+	acl       bool   // a directory may have a default for them
 	zero, buf []byte
+
+	unlisted      map[string]bool // directories that were made but not listed yet
+	unlistedBytes int
 }
 
-// dirTime is a directory's time of modification, which is set when nothing
-// more is made in it.
-type dirTime struct {
-	name string
-	time time.Time
+// budget is what the layers of one image may still take, together.
+type budget struct {
+	bytes, entries       atomic.Int64
+	maxBytes, maxEntries int64
+}
+
+func newBudget(l Limits) *budget {
+	b := &budget{maxBytes: l.Bytes, maxEntries: l.Entries}
+	b.bytes.Store(l.Bytes)
+	b.entries.Store(l.Entries)
+	return b
+}
+
+func (b *budget) take(bytes int64) error {
+	if b.bytes.Add(-bytes) < 0 {
+		return &LimitError{What: "bytes in an image's layers", Limit: b.maxBytes}
+	}
+	return nil
+}
+
+func (b *budget) takeEntry() error {
+	if b.entries.Add(-1) < 0 {
+		return &LimitError{What: "entries in an image's layers", Limit: b.maxEntries}
+	}
+	return nil
 }
 
 // untar extracts the layer that r is the plain tar of into the directory dir,
-// which it makes. It reads r to the end of the archive, not to its own end.
-func untar(ctx context.Context, r io.Reader, dir string) (err error) {
+// which it makes. It reads r to the end of the archive, not to its own end,
+// and returns the directories that it had to make but that are not listed.
+func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits Limits) (unlisted []string, err error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	u := &unpacker{root: root, parentDir: "-", parent: -1, left: MaxLayerBytes, zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize)}
-	defer func() { err = errors.Join(err, u.close()) }()
-	if err := u.finishImplicit(entry{parent: root, base: ".", implicitDir: true}); err != nil {
-		return err
+	u := &unpacker{
+		ctx: ctx, budget: budget, maxPath: limits.Path, uid: os.Geteuid(), gid: os.Getegid(), umask: umask(),
+		zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize), unlisted: map[string]bool{".": true},
 	}
-	u.dirTimes = append(u.dirTimes, dirTime{".", time.Unix(0, 0)})
+	defer func() { err = errors.Join(err, u.ascend(0)) }()
+	if err := u.push(".", root); err != nil {
+		return nil, err
+	}
+	if err := u.setRoot(&tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
+		return nil, err
+	}
 	archive := tar.NewReader(r)
-	for range MaxLayerEntries {
+	for {
 		hdr, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return u.setDirTimes()
+			return slices.Sorted(maps.Keys(u.unlisted)), nil
 		}
 		if err == nil {
-			err = ctx.Err()
+			err = errors.Join(ctx.Err(), u.takeEntry())
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := u.extract(hdr, archive); err != nil {
-			return &EntryError{Name: hdr.Name, Err: err}
+			return nil, &EntryError{Name: hdr.Name, Err: err}
 		}
 	}
-	return &LimitError{What: "entries in a layer", Limit: MaxLayerEntries}
 }
 
-func (u *unpacker) close() error {
-	u.forgetParent()
-	return os.NewSyscallError("close", unix.Close(u.root))
+// setRoot gives the root of the layer its attributes.
+func (u *unpacker) setRoot(hdr *tar.Header) error {
+	if err := u.ascend(1); err != nil {
+		return err
+	}
+	root := &u.steps[0]
+	root.atime, root.mtime = timesOf(hdr)
+	return u.finish(entry{parent: *root, base: ".", hdr: hdr}, false)
 }
 
 // extract makes one entry of the archive.
@@ -88,7 +128,7 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	name, err := entryName(hdr.Name)
+	name, err := entryName(hdr.Name, u.maxPath)
 	if err != nil {
 		return err
 	}
@@ -99,28 +139,28 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 		if hdr.Typeflag != tar.TypeDir {
 			return errors.New("the root of a layer must be a directory")
 		}
-		u.dirTimes = append(u.dirTimes, dirTime{name, hdr.ModTime})
-		return u.finish(entry{parent: u.root, base: ".", hdr: hdr})
+		delete(u.unlisted, name)
+		return u.setRoot(hdr)
 	}
-	parent, err := u.openParent(path.Dir(name))
+	parent, err := u.descend(path.Dir(name))
 	if err != nil {
 		return err
 	}
 	base := path.Base(name)
 	if hidden, found := strings.CutPrefix(base, whiteoutPrefix); found {
-		return u.whiteout(parent, base, hidden)
+		return u.whiteout(parent.fd, base, hidden)
 	}
 	return u.create(entry{parent: parent, base: base, name: name, hdr: hdr, content: content})
 }
 
 // entryName returns a name of the archive as a clean path relative to the
 // root. It may begin with "/" and "./" and end with "/".
-func entryName(name string) (string, error) {
+func entryName(name string, limit int64) (string, error) {
 	switch clean := path.Clean(strings.TrimLeft(name, "/")); {
 	case name == "" || strings.ContainsRune(name, 0):
 		return "", errors.New("is not a name")
-	case len(name) > MaxPath:
-		return "", &LimitError{What: "bytes in a path", Limit: MaxPath}
+	case int64(len(name)) > limit:
+		return "", &LimitError{What: "bytes in a path", Limit: limit}
 	case clean == ".." || strings.HasPrefix(clean, "../"):
 		return "", errors.New("leaves the root")
 	default:
@@ -164,36 +204,6 @@ func (u *unpacker) whiteout(parent int, base, hidden string) error {
 		return os.NewSyscallError("fstatat", err)
 	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return setOpaque(parent, hidden)
-	}
-	return nil
-}
-
-func isWhiteout(stat *unix.Stat_t) bool {
-	return stat.Mode&unix.S_IFMT == unix.S_IFCHR && stat.Rdev == 0
-}
-
-// setDirTimes sets the times of the directories, those that came last first,
-// so that of two entries for one directory the last one counts. A directory
-// that a later entry has replaced is passed over.
-func (u *unpacker) setDirTimes() error {
-	done := map[string]bool{}
-	for i := len(u.dirTimes) - 1; i >= 0; i-- {
-		d := u.dirTimes[i]
-		if done[d.name] {
-			continue
-		}
-		done[d.name] = true
-		fd, err := openInRoot(u.root, d.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-		if isMissing(err) || errors.Is(err, unix.ELOOP) {
-			continue
-		}
-		if err != nil {
-			return &EntryError{Name: d.name, Err: os.NewSyscallError("openat2", err)}
-		}
-		err = setTimes(fd, ".", d.time, d.time)
-		if err = errors.Join(err, unix.Close(fd)); err != nil {
-			return &EntryError{Name: d.name, Err: err}
-		}
 	}
 	return nil
 }

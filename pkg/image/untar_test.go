@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/overlay"
 )
 
 // snapshot describes every file below dir, by name.
@@ -154,7 +156,8 @@ func TestUntarIsGNUTar(t *testing.T) {
 				}
 			}
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
-			if _, err := unpackArchive(t.Context(), bytes.NewReader(layer), ours); err != nil {
+			st := &stage{limits: DefaultLimits, budget: newBudget(DefaultLimits)}
+			if _, err := st.unpackArchive(t.Context(), bytes.NewReader(layer), ours); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Mkdir(theirs, 0o755); err != nil {
@@ -168,10 +171,10 @@ func TestUntarIsGNUTar(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("tar: %v: %s", err, out)
 			}
-			got, want := snapshot(t, ours), snapshot(t, theirs)
+			got, want := snapshot(t, filepath.Join(ours, layerTree)), snapshot(t, theirs)
 			if strings.HasPrefix(name, "sparse") {
-				got["sparse"] += onDisk(t, ours+"/sparse")
-				want["sparse"] += onDisk(t, theirs+"/sparse")
+				got["sparse"] += onDisk(t, filepath.Join(ours, layerTree, "sparse"))
+				want["sparse"] += onDisk(t, filepath.Join(theirs, "sparse"))
 			}
 			if !strings.HasPrefix(name, "alpine") && name != "made" {
 				delete(got, ".") // not in the archive
@@ -222,7 +225,7 @@ func TestUntarKeepsHoles(t *testing.T) {
 	}
 	for _, layer := range layers {
 		dir := filepath.Join(t.TempDir(), "layer")
-		if err := untar(t.Context(), bytes.NewReader(layer), dir); err != nil {
+		if _, err := untar(t.Context(), bytes.NewReader(layer), dir, newBudget(DefaultLimits), DefaultLimits); err != nil {
 			t.Fatal(err)
 		}
 		var stat unix.Stat_t
@@ -267,7 +270,7 @@ func TestUntarReplaces(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "layer")
-			if err := untar(t.Context(), bytes.NewReader(rawTar(t, tt.entries)), dir); err != nil {
+			if _, err := untar(t.Context(), bytes.NewReader(rawTar(t, tt.entries)), dir, newBudget(DefaultLimits), DefaultLimits); err != nil {
 				t.Fatal(err)
 			}
 			if got := listing(t, dir); got != tt.want {
@@ -309,7 +312,7 @@ func listing(t *testing.T, dir string) string {
 			continue
 		case info.IsDir():
 			name += "/"
-			if strings.Contains(xattrs(t, path), opaqueXattr) {
+			if strings.Contains(xattrs(t, path), overlay.OpaqueXattr) {
 				name += "opaque"
 			}
 		case info.Mode()&fs.ModeSymlink != 0:
@@ -357,7 +360,7 @@ func FuzzUntar(f *testing.F) {
 		if err := os.MkdirAll(private, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_ = untar(t.Context(), &buf, filepath.Join(private, "layer")) // many layers are wrong
+		_, _ = untar(t.Context(), &buf, filepath.Join(private, "layer"), newBudget(DefaultLimits), DefaultLimits) // many layers are wrong
 		if err := os.RemoveAll(filepath.Join(private, "layer")); err != nil {
 			t.Fatal(err)
 		}

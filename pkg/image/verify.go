@@ -69,7 +69,7 @@ func (l *limiter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copyBuffers are for reading streams to their end in calls of a good size.
+// copyBuffers are for reading streams in calls of a good size.
 var copyBuffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
 // drain reads r to its end for what reading does on the way.
@@ -84,3 +84,65 @@ func drain(r io.Reader) error {
 		}
 	}
 }
+
+// ahead reads a stream in a goroutine of its own, a few buffers ahead of who
+// reads it: so one processor inflates while another writes files.
+type ahead struct {
+	full chan chunk
+	quit chan struct{}
+	now  chunk
+	rest []byte
+}
+
+// chunk is what one call of Read gave.
+type chunk struct {
+	buf *[128 << 10]byte
+	n   int
+	err error
+}
+
+const aheadBuffers = 4
+
+// readAhead begins to read r, and calls done when it has ended: at r's end, or
+// some time after stop.
+func readAhead(r io.Reader, done func()) *ahead {
+	a := &ahead{full: make(chan chunk, aheadBuffers), quit: make(chan struct{})}
+	go func() {
+		defer done()
+		for {
+			c := chunk{buf: copyBuffers.Get().(*[128 << 10]byte)}
+			for c.n < len(c.buf)/2 && c.err == nil { // a socket gives little at a time
+				var n int
+				n, c.err = r.Read(c.buf[c.n:])
+				c.n += n
+			}
+			select {
+			case a.full <- c:
+			case <-a.quit:
+				return
+			}
+			if c.err != nil {
+				return
+			}
+		}
+	}()
+	return a
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.now.err != nil {
+			return 0, a.now.err
+		}
+		if a.now.buf != nil {
+			copyBuffers.Put(a.now.buf)
+		}
+		a.now = <-a.full
+		a.rest = a.now.buf[:a.now.n]
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+func (a *ahead) stop() { close(a.quit) }

@@ -1,47 +1,21 @@
 package vm
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/overlay"
 )
 
 // layers adds to the archive, below the directory name, what overlayfs would
-// show of the directories, the top one first: a directory is all of those of
-// its name, unless one is opaque, and a whiteout, the device 0:0, hides what
-// lies below it.
+// show of the directories, the top one first.
 func (a *archive) layers(name string, dirs []string) error {
-	var st unix.Stat_t
-	if err := lstat(dirs[0], &st); err != nil {
-		return err
-	}
-	if err := a.file(name, dirs[0], &st); err != nil {
-		return err
-	}
-	seen := make(map[string]bool)
-	for i, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if seen[e.Name()] {
-				continue
-			}
-			seen[e.Name()] = true
-			if err := a.entry(filepath.Join(name, e.Name()), dirs[i:], e.Name()); err != nil {
-				return err
-			}
-		}
-		if opaque(dir) {
-			break
-		}
-	}
-	return nil
+	return overlay.Walk(dirs, func(below, path string, st *unix.Stat_t) error {
+		return a.file(filepath.Join(name, below), path, st)
+	})
 }
 
 // resolve follows the symbolic links by which directories are named.
@@ -54,37 +28,6 @@ func resolve(dirs []string) (list []string, err error) {
 		list = append(list, real)
 	}
 	return list, nil
-}
-
-// entry adds what the first of the directories has under the base name.
-func (a *archive) entry(name string, dirs []string, base string) error {
-	var st unix.Stat_t
-	path := filepath.Join(dirs[0], base)
-	if err := lstat(path, &st); err != nil {
-		return err
-	}
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0:
-		return nil
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return a.file(name, path, &st)
-	}
-	merged := []string{path}
-	for i := 0; i+1 < len(dirs) && !opaque(dirs[i]) && !opaque(filepath.Join(dirs[i], base)); i++ {
-		lower := filepath.Join(dirs[i+1], base)
-		err := lstat(lower, &st)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			break
-		}
-		merged = append(merged, lower)
-	}
-	return a.layers(name, merged)
 }
 
 // copy adds a file of the host, or a directory with all that is in it, and the
@@ -125,11 +68,4 @@ func lstat(path string, st *unix.Stat_t) error {
 		return fmt.Errorf("lstat %s: %w", path, err)
 	}
 	return nil
-}
-
-// opaque tells whether a directory hides those below it, overlayfs.rst.
-func opaque(dir string) bool {
-	var value [1]byte
-	n, err := unix.Lgetxattr(dir, "trusted.overlay.opaque", value[:])
-	return err == nil && n == 1 && value[0] == 'y'
 }

@@ -162,7 +162,11 @@ func (c storeCommand) check(t *testing.T, h host, before, after map[string]strin
 		if _, err := img.ReadFile("d/true"); err != nil {
 			t.Errorf("%s\n%v: %v", when, img.Names, err)
 		}
-		for _, d := range img.LayerDirs() {
+		dirs, err := img.LayerDirs()
+		if err != nil {
+			t.Errorf("%s\n%v: %v", when, img.Names, err)
+		}
+		for _, d := range dirs {
 			real, err := filepath.EvalSymlinks(d)
 			if err != nil {
 				t.Errorf("%s\n%v: %v", when, img.Names, err)

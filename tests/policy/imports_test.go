@@ -33,13 +33,14 @@ var policy = []struct{ from, to string }{
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
 
 	// Images: they know nothing of containers, and meet them in a bundle.
-	{"pkg/image", ""},
+	{"pkg/overlay", ""},
+	{"pkg/image", "pkg/overlay"},
 	{"rootfs/applet", ""},
 	{"rootfs/shell", "rootfs/applet"},
 	{"rootfs", "pkg/plan pkg/forkexec rootfs/applet rootfs/shell"},
 
 	// Another wall: a hypervisor, and a kernel behind it.
-	{"pkg/vm", ""},
+	{"pkg/vm", "pkg/overlay"},
 
 	// The same program behind each wall, by this program's own commands.
 	{"pkg/compare", "pkg/plan pkg/forkexec"},
