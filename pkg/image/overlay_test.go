@@ -81,8 +81,8 @@ func TestOverlayFull(t *testing.T) {
 	})
 }
 
-// inOverlay runs do where the image is mounted on dir. Below its layers is an
-// empty one, for overlayfs does not take a single one alone.
+// inOverlay runs do where the image is mounted on dir. Below a single layer is
+// an empty one, for overlayfs does not take one alone.
 func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 	t.Helper()
 	empty := t.TempDir()
@@ -94,7 +94,10 @@ func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 		if err := unix.Chdir(images); err != nil {
 			return os.NewSyscallError("chdir", err)
 		}
-		options := "lowerdir=" + strings.Join(append(lower, empty), ":")
+		if len(lower) == 1 {
+			lower = append(lower, empty)
+		}
+		options := "lowerdir=" + strings.Join(lower, ":")
 		if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, options); err != nil {
 			return os.NewSyscallError("mount overlay "+options, err)
 		}

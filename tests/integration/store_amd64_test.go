@@ -25,11 +25,22 @@ var faults = []unix.Errno{0, unix.EIO, unix.ENOSPC, unix.EINTR, unix.EROFS, unix
 // everyFault has TestStoreFaults try all of them, which takes minutes.
 const everyFault = "MINICTR_TEST_EVERY_FAULT"
 
-// A storeCommand changes a store.
+// A storeCommand changes a store, or makes the directory OUT of it.
 type storeCommand struct {
 	name  string
 	args  []string
 	after []string // what takes the rest away, if the image is gone already
+}
+
+// dir is where the store of a host is, and OUT.
+func (h host) dir() string { return filepath.Dir(h.root) }
+
+// args are those of the command, on a host.
+func (h host) args(words []string) (args []string) {
+	for _, w := range words {
+		args = append(args, strings.ReplaceAll(w, "OUT", h.dir()+"/out"))
+	}
+	return args
 }
 
 // TestStoreFaults has each system call of commands that change the store be
@@ -83,7 +94,7 @@ func (h host) copied(t *testing.T) host {
 // at each call, or, as a sample, with a few.
 func (c storeCommand) disturb(t *testing.T, from host) {
 	before, h := storeTree(t, from), from.copied(t)
-	calls, r := h.traced(t, h.root, 0, 0, c.args...)
+	calls, r := h.traced(t, h.dir(), 0, 0, h.args(c.args)...)
 	if r.status != 0 || len(calls) < 30 {
 		t.Fatalf("minictr %q: %d calls, %v", c.args, len(calls), r)
 	}
@@ -99,7 +110,7 @@ func (c storeCommand) disturb(t *testing.T, from host) {
 	for i := 0; i < len(calls)*len(faults); i += step {
 		at, fault := i/len(faults)+1, faults[i%len(faults)]
 		h := from.copied(t)
-		calls, r := h.traced(t, h.root, at, fault, c.args...)
+		calls, r := h.traced(t, h.dir(), at, fault, h.args(c.args)...)
 		if len(calls) < at {
 			continue // threads took turns otherwise
 		}
@@ -153,7 +164,7 @@ func (c storeCommand) check(t *testing.T, h host, before, after map[string]strin
 	}
 	files, good := storeTree(t, h), maps.Clone(before)
 	maps.Copy(good, after)
-	if done && files["index.json"] != after["index.json"] {
+	if done && files["root/index.json"] != after["root/index.json"] {
 		t.Errorf("%s\nsays that it is done, and is not", when)
 	}
 	names := ""
@@ -172,11 +183,11 @@ func (c storeCommand) check(t *testing.T, h host, before, after map[string]strin
 				t.Errorf("%s\n%v: %v", when, img.Names, err)
 				continue
 			}
-			rel, _ := filepath.Rel(h.root, real)
+			rel, _ := filepath.Rel(h.dir(), real)
 			differ(t, when, below(files, rel), below(good, rel))
 		}
 	}
-	for name, text := range below(files, "blobs/sha256") {
+	for name, text := range below(files, "root/blobs/sha256") {
 		if sum := filepath.Base(name); strings.HasPrefix(text, "-") && !strings.HasSuffix(text, sum) {
 			t.Errorf("%s\na blob that is not whole: %s %s", when, name, text)
 		}
@@ -185,7 +196,13 @@ func (c storeCommand) check(t *testing.T, h host, before, after map[string]strin
 	if c.after != nil && !strings.Contains(names, "first") {
 		args = c.after
 	}
-	if r := h.minictr(t, args...); r.status != 0 {
+	if out := below(files, "out"); len(out) > 0 {
+		differ(t, when, out, below(after, "out"))
+		if err := os.RemoveAll(h.dir() + "/out"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := h.minictr(t, h.args(args)...); r.status != 0 {
 		t.Errorf("%s\nagain: %v", when, r)
 	}
 	differ(t, when+"\nagain", storeTree(t, h), after)
@@ -212,15 +229,16 @@ func differ(t *testing.T, when string, got, want map[string]string) {
 	}
 }
 
-// storeTree describes every file of a store. Times count inside layers only.
+// storeTree describes every file of a store, and of OUT. Times count inside of
+// images only.
 func storeTree(t *testing.T, h host) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	err := filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(h.dir(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(h.root, path)
+		rel, err := filepath.Rel(h.dir(), path)
 		if err != nil {
 			return err
 		}
@@ -229,7 +247,7 @@ func storeTree(t *testing.T, h host) map[string]string {
 			return err
 		}
 		text := fmt.Sprintf("%v %o %d:%d", d.Type(), stat.Mode, stat.Uid, stat.Gid)
-		if strings.HasPrefix(rel, "layers/") && strings.Count(rel, "/") > 2 && stat.Mode != unix.S_IFCHR { // a whiteout
+		if strings.Contains(rel, "/d/") && stat.Mode != unix.S_IFCHR { // a whiteout
 			text += fmt.Sprintf(" %d.%d", stat.Mtim.Sec, stat.Mtim.Nsec)
 		}
 		var content []byte
