@@ -251,10 +251,9 @@ func storeTree(t *testing.T, h host) map[string]string {
 			text += fmt.Sprintf(" %d.%d", stat.Mtim.Sec, stat.Mtim.Nsec)
 		}
 		var content []byte
-		switch d.Type() {
-		case 0:
+		if d.Type().IsRegular() {
 			content, err = os.ReadFile(path)
-		case fs.ModeSymlink:
+		} else if d.Type() == fs.ModeSymlink {
 			var target string
 			target, err = os.Readlink(path)
 			content = []byte(target)

@@ -105,12 +105,12 @@ func within(cache string, small bool, do func(bench) error) (err error) {
 }
 
 // measure has all tools pull all images.
-func (b bench) measure(pattern *regexp.Regexp, rounds int) (err error) {
+func (b bench) measure(pattern *regexp.Regexp, rounds int) error {
 	registry, err := b.serve()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end(registry)) }()
+	defer end(registry)
 	names, err := b.images(pattern)
 	if err != nil {
 		return err

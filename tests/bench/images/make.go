@@ -136,38 +136,29 @@ func modules(files int64) layer {
 func toolchain(size int64, count int) ([]layer, error) {
 	paths := make([][]string, count)
 	sum := int64(0)
-	enough := errors.New("enough")
-	for _, top := range []string{"/usr/local/go", "/usr/lib/gcc", "/usr/bin", "/usr/lib", "/usr/share"} {
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case top == "/usr/lib" && path == "/usr/lib/gcc":
-				return fs.SkipDir
-			case d.Type()&^(fs.ModeDir|fs.ModeSymlink) != 0:
-				return nil
-			}
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			at := int(sum * int64(count) / size)
-			if at >= count {
-				return enough
-			}
-			if paths[at] = append(paths[at], path); d.Type().IsRegular() {
-				sum += info.Size()
-			}
-			return nil
-		})
-		if errors.Is(err, enough) {
-			break
+	add := func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		info, err := d.Info()
+		if err != nil || info.Mode().Type()&^(fs.ModeDir|fs.ModeSymlink) != 0 {
+			return err
+		}
+		at := int(sum * int64(count) / size)
+		if at >= count {
+			return fs.SkipAll
+		}
+		if paths[at] = append(paths[at], path); info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+		return nil
+	}
+	for _, top := range []string{"/usr/local/go", "/usr/bin", "/usr/lib", "/usr/share"} {
+		if err := filepath.WalkDir(top, add); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	if last := int(sum * int64(count) / size); last < count-1 {
+	if sum < size {
 		return nil, fmt.Errorf("this machine has only %d MB of programs", sum>>20)
 	}
 	var layers []layer

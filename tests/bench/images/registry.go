@@ -47,7 +47,8 @@ func (b *bench) serve() (*exec.Cmd, error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return nil, fmt.Errorf("docker-registry does not answer at %s: %w", b.host, end(cmd))
+	end(cmd)
+	return nil, fmt.Errorf("docker-registry does not answer at %s", b.host)
 }
 
 // A descriptor refers to a blob.
@@ -121,7 +122,8 @@ func (b bench) compress(write layer, program []string) (file, diffID string, err
 	}
 	sum := sha256.New()
 	if err := write(io.MultiWriter(in, sum)); err != nil {
-		return "", "", fmt.Errorf("%w: %w", err, end(cmd))
+		end(cmd)
+		return "", "", err
 	}
 	if err := in.Close(); err != nil {
 		return "", "", err

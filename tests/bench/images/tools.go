@@ -67,7 +67,7 @@ func (b bench) pull(t tool, image string) (c cost, err error) {
 		if err != nil {
 			return c, err
 		}
-		defer func() { err = errors.Join(err, end(daemon)) }()
+		defer end(daemon)
 	}
 	return b.watch(b.command(b.words(t.pull, mnt, image), mnt), mnt)
 }
@@ -89,14 +89,14 @@ func (b bench) start(t tool, mnt string) (*exec.Cmd, error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return nil, errors.Join(fmt.Errorf("%s does not get ready", t.daemon[0]), end(daemon))
+	end(daemon)
+	return nil, fmt.Errorf("%s does not get ready", t.daemon[0])
 }
 
 // end kills a process that this one has started.
-func end(cmd *exec.Cmd) error {
+func end(cmd *exec.Cmd) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // killed
-	return nil
 }
 
 func (b bench) words(command []string, mnt, image string) []string {
