@@ -47,6 +47,8 @@ func commands() []command {
 		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
 		{"images", "", "list the images", false, imagesCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
+		{"unpack", "IMAGE DIR", "make a directory of an image's files", false, unpackCommand},
+		{"bundle", "IMAGE DIR [COMMAND...]", "make an OCI bundle of an image, which any runtime can run", false, bundleCommand},
 		{"create", "ID", "make a container of a bundle, and leave its process waiting before its program", true, createCommand},
 		{"start", "ID", "let the program of a created container begin", true, startCommand},
 		{"state", "ID", "print the state of a container, as JSON", true, stateCommand},

@@ -48,7 +48,7 @@ type Options struct {
 // A Template is what a spec needs to know of an image.
 type Template struct {
 	Config spec.Image
-	Layers []string // names for overlayfs, the top one first, relative to the bundle
+	Layers []string // names for overlayfs, the top one first, relative to the bundle; none if rootfs has the files
 	Read   spec.FileReader
 }
 
@@ -77,7 +77,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	if o.Terminal {
 		spec.SetEnv(s, "TERM=xterm")
 	}
-	s.Mounts = slices.Insert(s.Mounts, 0, overlay(img))
+	if len(img.Layers) > 0 {
+		s.Mounts = slices.Insert(s.Mounts, 0, overlay(img))
+	}
 	if err := setProcess(s, img, o); err != nil {
 		return nil, nil, err
 	}

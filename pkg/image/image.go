@@ -109,7 +109,9 @@ func (i *Image) Lower() (dir string, lower []string, err error) {
 func (i *Image) LayerDirs() ([]string, error) {
 	dir, dirs, err := i.Lower()
 	for n := range dirs {
-		dirs[n] = filepath.Join(dir, dirs[n])
+		if dirs[n], err = filepath.EvalSymlinks(filepath.Join(dir, dirs[n])); err != nil {
+			return nil, &DamagedError{i.Manifest.Digest, err}
+		}
 	}
 	return dirs, err
 }

@@ -116,10 +116,15 @@ func (f *fixer) fix() (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if merged := f.merged[name]; from != "" && from != merged[0] {
-			if err := f.make(name, made); err != nil {
-				return 0, err
-			}
+		if from == "" || from == f.merged[name][0] {
+			continue
+		}
+		same, err := sameAttributes(from, f.merged[name][0])
+		if err == nil && !same {
+			err = f.make(name, made)
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
 	// What was made in a directory has changed its times.
@@ -181,12 +186,49 @@ func (f *fixer) make(name string, made map[string]string) error {
 	return copyAttributes(from, to)
 }
 
+// sameAttributes tells whether a directory has no other attributes than one
+// that is not listed.
+func sameAttributes(dir, unlisted string) (bool, error) {
+	a, err := statOf(dir)
+	if err != nil {
+		return false, err
+	}
+	b, err := statOf(unlisted)
+	if err != nil {
+		return false, err
+	}
+	names, err := xattrsOf(dir)
+	return len(names) == 0 && a.Mode == b.Mode && a.Uid == b.Uid && a.Gid == b.Gid && a.Mtim == b.Mtim, err
+}
+
+func statOf(path string) (stat unix.Stat_t, err error) {
+	if err := unix.Lstat(path, &stat); err != nil {
+		return stat, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return stat, nil
+}
+
+// xattrsOf returns the names of a file's extended attributes, but for those of
+// overlayfs.
+func xattrsOf(path string) (names []string, err error) {
+	list, err := readXattr(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
+	if err != nil {
+		return nil, &os.PathError{Op: "llistxattr", Path: path, Err: err}
+	}
+	for name := range strings.SplitSeq(string(list), "\x00") {
+		if name != "" && !isOverlayXattr(name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
 // copyAttributes gives a file the owner, the mode and the extended attributes
 // of another, but for those that overlayfs has put there. A link has no mode.
 func copyAttributes(from, to string) error {
-	var stat unix.Stat_t
-	if err := unix.Lstat(from, &stat); err != nil {
-		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	stat, err := statOf(from)
+	if err != nil {
+		return err
 	}
 	if err := os.Lchown(to, int(stat.Uid), int(stat.Gid)); err != nil {
 		return err
@@ -196,14 +238,11 @@ func copyAttributes(from, to string) error {
 			return &os.PathError{Op: "chmod", Path: to, Err: err}
 		}
 	}
-	names, err := readXattr(func(buf []byte) (int, error) { return unix.Llistxattr(from, buf) })
+	names, err := xattrsOf(from)
 	if err != nil {
-		return &os.PathError{Op: "llistxattr", Path: from, Err: err}
+		return err
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
-		if name == "" || isOverlayXattr(name) {
-			continue
-		}
+	for _, name := range names {
 		value, err := readXattr(func(buf []byte) (int, error) { return unix.Lgetxattr(from, name, buf) })
 		if err == nil {
 			err = unix.Lsetxattr(to, name, value, 0)
@@ -227,9 +266,9 @@ func readXattr(read func([]byte) (int, error)) ([]byte, error) {
 }
 
 func copyTimes(from, to string) error {
-	var stat unix.Stat_t
-	if err := unix.Lstat(from, &stat); err != nil {
-		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	stat, err := statOf(from)
+	if err != nil {
+		return err
 	}
 	return setTimes(unix.AT_FDCWD, to, stat.Atim, stat.Mtim)
 }

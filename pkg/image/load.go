@@ -124,11 +124,10 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Con
 		return nil, err
 	}
 	err = s.write(opts, func(st *stage) error {
-		a, err := st.importLayer(ctx, r, config)
+		a, err := st.importLayer(ctx, r, config, ref.String())
 		if err != nil {
 			return err
 		}
-		a.names = []string{ref.String()}
 		images, err := st.commit([]*addition{a})
 		if err == nil {
 			img = images[0]
@@ -138,7 +137,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Con
 	return img, err
 }
 
-func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config) (*addition, error) {
+func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, name string) (*addition, error) {
 	var diffID Digest
 	unnamed := st.path("layers", "imported")
 	blob, err := st.putStream(r, func(r io.Reader) (err error) {
@@ -165,7 +164,7 @@ func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config) (*
 	}
 	st.opts.Platform = config.Platform
 	st.pairs.add(blob.Digest, diffID)
-	return st.addMade(ctx, configBlob, []Descriptor{blob})
+	return st.addMade(ctx, configBlob, []Descriptor{blob}, name)
 }
 
 // addMade makes the manifest of an image whose blobs are in the stage, and

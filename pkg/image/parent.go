@@ -81,7 +81,7 @@ func (u *unpacker) enter(component string) error {
 	}
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 	fd, err := unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0)
-	if err == unix.ENOTDIR {
+	if errors.Is(err, unix.ENOTDIR) {
 		fd, err = openInRoot(u.steps[0].fd, name, flags)
 	}
 	if isMissing(err) {

@@ -65,7 +65,7 @@ func (r *remover) empty(dir, depth int) error {
 
 func (r *remover) remove(dir int, name string, depth int) error {
 	err := unix.Unlinkat(dir, name, 0)
-	if err != unix.EISDIR {
+	if !errors.Is(err, unix.EISDIR) {
 		return os.NewSyscallError("unlinkat", err)
 	}
 	if depth == maxHeld {

@@ -66,10 +66,14 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 
 // fetch brings the blob into the stage, unless it is in the store, and passes
 // its bytes on to use as they come. use must read to io.EOF: then they are
-// verified. The blob has its name only when they are. One that the store has
-// damaged is brought anew.
+// verified. The blob has its name only when they are. One that is damaged in
+// the store is brought anew.
 func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
-	if path, found := st.have(d); found && useFile(path, d, drain) == nil {
+	path, found := st.have(d)
+	if found && path == st.store.blobPath(d.Digest) {
+		found = useFile(path, d, drain) == nil
+	}
+	if found {
 		return useFile(path, d, use)
 	}
 	from, err := src.open(ctx, d)
@@ -130,6 +134,11 @@ type addition struct {
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
 func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...string) (*addition, error) {
+	for _, name := range names {
+		if err := checkName(name); err != nil && !st.opts.BuiltIn {
+			return nil, err
+		}
+	}
 	text, err := st.document(ctx, src, d)
 	if err != nil {
 		return nil, err
@@ -159,6 +168,14 @@ func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...str
 		return nil, err
 	}
 	return &addition{manifest: d, parts: m, config: config, names: names}, st.linkLayers(m.Config.Digest, config)
+}
+
+// checkName refuses the names of images that only this program makes.
+func checkName(name string) error {
+	if strings.HasPrefix(name, LocalHost+"/") {
+		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
+	}
+	return nil
 }
 
 // checkSizes refuses what is too much before any of it is brought, and begins
@@ -264,15 +281,6 @@ func exists(path string) bool {
 // place, the places reach the disk, and last the index tells of them.
 // syncfs(2) stands for an fsync(2) of each blob and each file of each layer.
 func (st *stage) commit(additions []*addition) ([]*Image, error) {
-	for _, a := range additions {
-		for _, name := range a.names {
-			if !st.opts.BuiltIn {
-				if err := checkName(name); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
 	if err := st.sync(); err != nil {
 		return nil, err
 	}
@@ -304,14 +312,6 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 		return nil
 	})
 	return images, err
-}
-
-// checkName refuses the names of images that only this program makes.
-func checkName(name string) error {
-	if strings.HasPrefix(name, LocalHost+"/") {
-		return fmt.Errorf("name %s: %s is kept for images that are built in", name, LocalHost)
-	}
-	return nil
 }
 
 func (st *stage) sync() error {

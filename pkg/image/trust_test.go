@@ -93,6 +93,9 @@ func TestBuiltInName(t *testing.T) {
 	if err := s.Tag(img.ID.String(), name); err == nil || !strings.Contains(err.Error(), "built in") {
 		t.Errorf("tag: got %v", err)
 	}
+	if _, err := s.Import(t.Context(), bytes.NewReader(tarOf(t)), name, Config{}, Options{}); err == nil || !strings.Contains(err.Error(), "built in") {
+		t.Errorf("import: got %v", err)
+	}
 	if _, err := s.Load(t.Context(), dir, Options{BuiltIn: true}); err != nil {
 		t.Error(err)
 	}

@@ -18,18 +18,6 @@ func (a *archive) layers(name string, dirs []string) error {
 	})
 }
 
-// resolve follows the symbolic links by which directories are named.
-func resolve(dirs []string) (list []string, err error) {
-	for _, dir := range dirs {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, real)
-	}
-	return list, nil
-}
-
 // copy adds a file of the host, or a directory with all that is in it, and the
 // directories above it, which the image may not have.
 func (a *archive) copy(name, path string) error {

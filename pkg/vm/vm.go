@@ -269,13 +269,9 @@ func (c *Config) initramfs() (*os.File, error) {
 	return f, nil
 }
 
-func (c *Config) write(a *archive) error {
-	layers, err := resolve(c.Layers)
-	if err != nil {
-		return err
-	}
-	if len(layers) > 0 {
-		err = a.layers(newRoot, layers)
+func (c *Config) write(a *archive) (err error) {
+	if len(c.Layers) > 0 {
+		err = a.layers(newRoot, c.Layers)
 	} else {
 		err = a.dir(newRoot)
 	}
