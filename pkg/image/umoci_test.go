@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,7 +177,7 @@ func plainLayers(t *testing.T, s *Store, img *Image) (layers [][]byte) {
 }
 
 // compareWithUmoci makes an image of the layers, and compares what overlayfs
-// shows of it with umoci's tree.
+// shows of it, and what Unpack makes of it, with umoci's tree.
 func compareWithUmoci(t *testing.T, s *Store, layers [][]byte) {
 	t.Helper()
 	l := newLayout(t)
@@ -193,12 +194,17 @@ func compareWithUmoci(t *testing.T, s *Store, layers [][]byte) {
 		t.Fatalf("umoci: %v: %s", err, out)
 	}
 	want := snapshot(t, filepath.Join(bundle, "rootfs"))
-	mount := t.TempDir()
-	inOverlay(t, images[0], mount, func() {
-		got := snapshot(t, mount)
+	same := func(dir string) {
+		got, want := snapshot(t, dir), maps.Clone(want)
 		sameTimes(got, want, start)
 		diff(t, got, want)
-	})
+	}
+	mount, unpacked := t.TempDir(), filepath.Join(t.TempDir(), "unpacked")
+	inOverlay(t, images[0], mount, func() { same(mount) })
+	if _, err := images[0].Unpack(t.Context(), unpacked, true); err != nil {
+		t.Fatal(err)
+	}
+	same(unpacked)
 }
 
 var modified = regexp.MustCompile(`mtime (-?\d+)\S+`)

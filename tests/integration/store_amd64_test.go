@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,8 @@ func TestStoreFaults(t *testing.T) {
 		{storeCommand{"load", []string{"load", archive}, nil}, start},
 		{storeCommand{"pull", []string{"pull", name}, nil}, start},
 		{storeCommand{"rmi", []string{"rmi", "first"}, whole}, full},
+		{storeCommand{"unpack", []string{"unpack", "first", "OUT"}, nil}, full},
+		{storeCommand{"bundle", []string{"bundle", "first", "OUT"}, nil}, full},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.disturb(t, tt.from) })
 	}
@@ -132,7 +135,7 @@ func (c storeCommand) disturb(t *testing.T, from host) {
 // sample is at how many points a command is disturbed at least.
 const sample = 16
 
-var random = regexp.MustCompile(`(stage|blob|pull)-\w+|\d{6,}$|\.\w*\d{5,}\w*`)
+var random = regexp.MustCompile(`(stage|blob|pull|discarded)-\w+|\d{6,}$|\.\w*\d{5,}\w*`)
 
 // steady leaves out of a call what differs from run to run.
 func steady(call string) string { return random.ReplaceAllString(call, "*") }
@@ -229,6 +232,9 @@ func differ(t *testing.T, when string, got, want map[string]string) {
 	}
 }
 
+// identity is the name that a bundle gets.
+var identity = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
+
 // storeTree describes every file of a store, and of OUT. Times count inside of
 // images only.
 func storeTree(t *testing.T, h host) map[string]string {
@@ -253,6 +259,7 @@ func storeTree(t *testing.T, h host) map[string]string {
 		var content []byte
 		if d.Type().IsRegular() {
 			content, err = os.ReadFile(path)
+			content = identity.ReplaceAll(bytes.ReplaceAll(content, []byte(h.dir()), nil), nil)
 		} else if d.Type() == fs.ModeSymlink {
 			var target string
 			target, err = os.Readlink(path)

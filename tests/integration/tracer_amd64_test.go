@@ -30,6 +30,7 @@ var storing = map[uint64]struct {
 	unix.SYS_FALLOCATE: {"fallocate", 1}, unix.SYS_FCHOWN: {"fchown", 1}, unix.SYS_FCHMOD: {"fchmod", 1}, unix.SYS_FSETXATTR: {"fsetxattr", 1},
 	unix.SYS_FLOCK: {"flock", 1}, unix.SYS_SYNCFS: {"syncfs", 1}, unix.SYS_FSYNC: {"fsync", 1}, unix.SYS_FDATASYNC: {"fdatasync", 1},
 	unix.SYS_SETXATTR: {"setxattr", 9}, unix.SYS_LSETXATTR: {"lsetxattr", 9}, unix.SYS_REMOVEXATTR: {"removexattr", 9}, unix.SYS_RENAME: {"rename", 9},
+	unix.SYS_CHOWN: {"chown", 9}, unix.SYS_LCHOWN: {"lchown", 9}, unix.SYS_CHMOD: {"chmod", 9}, unix.SYS_MKNOD: {"mknod", 9},
 	unix.SYS_MKDIR: {"mkdir", 9}, unix.SYS_UNLINK: {"unlink", 9}, unix.SYS_RMDIR: {"rmdir", 9}, unix.SYS_TRUNCATE: {"truncate", 9},
 }
 

@@ -3,7 +3,7 @@
 // memory, and how containerd and Podman do the same. All take turns, in an
 // order that is shuffled anew each round, each on a file system of its own.
 //
-//	go run ./tests/bench/images -cache DIR [-n ROUNDS] [-small] [-only PATTERN] [-calls]
+//	go run ./tests/bench/images -cache DIR [-n ROUNDS] [-disk DIR] [-small] [-only PATTERN] [-calls]
 //
 // It needs root, Debian's packages docker-registry, mmdebstrap, containerd,
 // podman, strace and zstd, and, in DIR, some 15 GB. ../README.md tells how to
@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -30,6 +31,7 @@ const inside = "MINICTR_BENCH_INSIDE" // set where the mounts are private
 // A bench is all that this program makes on the machine. The cache stays.
 type bench struct {
 	cache  string // images, made once
+	disk   string // the file with the file system for a store
 	dir    string // programs, sockets, mount points
 	cgroup string // whose processor time is counted
 	small  bool
@@ -39,6 +41,7 @@ type bench struct {
 func main() {
 	rounds := flag.Int("n", 5, "`rounds` of all images and tools")
 	cache := flag.String("cache", "", "`directory` for the images, which are made once")
+	disk := flag.String("disk", "", "`directory` for the file that the stores are on; without it, that of -cache")
 	small := flag.Bool("small", false, "small images: to see that everything works")
 	only := flag.String("only", "", "only the images whose names match the `pattern`")
 	calls := flag.Bool("calls", false, "count the system calls for a plain file instead")
@@ -51,9 +54,9 @@ func main() {
 	case os.Getenv(inside) == "":
 		err = enter()
 	case *calls:
-		err = within("", *small, bench.countCalls)
+		err = bench{small: *small}.within(bench.countCalls)
 	default:
-		err = within(*cache, *small, func(b bench) error { return b.measure(pattern, *rounds) })
+		err = bench{cache: *cache, disk: cmp.Or(*disk, *cache), small: *small}.within(func(b bench) error { return b.measure(pattern, *rounds) })
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && os.Getenv(inside) == "" {
@@ -74,12 +77,11 @@ func enter() error {
 	return cmd.Run()
 }
 
-// within makes a bench, and takes it away.
-func within(cache string, small bool, do func(bench) error) (err error) {
+// within makes what a bench needs, and takes it away.
+func (b bench) within(do func(bench) error) (err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	b := bench{small: small}
 	if b.dir, err = os.MkdirTemp("", "minictr-bench-"); err != nil {
 		return err
 	}
@@ -89,13 +91,14 @@ func within(cache string, small bool, do func(bench) error) (err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
-	if cache != "" {
-		if b.cache, err = filepath.Abs(cache); err != nil {
+	if b.cache != "" {
+		if b.cache, err = filepath.Abs(b.cache); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(b.cache, 0o755); err != nil {
 			return err
 		}
+		b.disk = filepath.Join(b.disk, fmt.Sprintf("minictr-bench-%d.ext4", os.Getpid()))
 	}
 	if b.cgroup, err = makeCgroup(); err != nil {
 		return err

@@ -118,8 +118,7 @@ func (b bench) command(words []string, mnt string) *exec.Cmd {
 // mount makes a new file system on a file. The device that stands for the file
 // goes with the mount.
 func (b bench) mount() (mnt string, err error) {
-	file, mnt := filepath.Join(b.cache, "disk"), filepath.Join(b.dir, "mnt")
-	_ = os.Remove(file)
+	file, mnt := b.disk, filepath.Join(b.dir, "mnt")
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 12<<30), os.MkdirAll(mnt, 0o755)); err != nil {
 		return "", err
 	}
@@ -138,7 +137,7 @@ func (b bench) unmount(mnt string) (err error) {
 		_ = unix.Unmount(mnt+"/root/overlay", 0) // Podman's
 		time.Sleep(100 * time.Millisecond)
 	}
-	return errors.Join(err, os.Remove(filepath.Join(b.cache, "disk")))
+	return errors.Join(err, os.Remove(b.disk))
 }
 
 func run(args ...string) error {
