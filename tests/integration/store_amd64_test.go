@@ -44,10 +44,8 @@ func (h host) args(words []string) (args []string) {
 	return args
 }
 
-// TestStoreFaults has each system call of commands that change the store be
-// the last, or fail. The store is whole then, and the same command again does
-// what an undisturbed one does, and leaves nothing of the first.
-func TestStoreFaults(t *testing.T) {
+// storeCommands calls do for each command, with the host that it begins with.
+func storeCommands(t *testing.T, do func(t *testing.T, c storeCommand, from host)) {
 	_ = newHost(t)
 	lower := []tar.Header{
 		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o1777},
@@ -79,8 +77,28 @@ func TestStoreFaults(t *testing.T) {
 		{storeCommand{"unpack", []string{"unpack", "first", "OUT"}, nil}, full},
 		{storeCommand{"bundle", []string{"bundle", "first", "OUT"}, nil}, full},
 	} {
-		t.Run(tt.name, func(t *testing.T) { tt.disturb(t, tt.from) })
+		t.Run(tt.name, func(t *testing.T) { do(t, tt.storeCommand, tt.from) })
 	}
+}
+
+// TestStoreFaults has each system call of commands that change the store be
+// the last, or fail. The store is whole then, and the same command again does
+// what an undisturbed one does, and leaves nothing of the first.
+func TestStoreFaults(t *testing.T) { storeCommands(t, disturb) }
+
+// TestStoreSignals has a signal arrive at each reading of a directory, as those
+// by which Go interrupts its own threads may: the kernel then tells of one entry
+// at a time. That changes nothing.
+func TestStoreSignals(t *testing.T) {
+	storeCommands(t, func(t *testing.T, c storeCommand, from host) {
+		quiet, other := from.copied(t), from.copied(t)
+		quiet.must(t, quiet.args(c.args)...)
+		tr := tracer{dir: other.dir(), interrupts: true}
+		if r := other.traced(t, &tr, other.args(c.args)...); r.status != 0 || r.stderr != "" {
+			t.Errorf("minictr %q: %v", c.args, r)
+		}
+		differ(t, c.name, storeTree(t, other), storeTree(t, quiet))
+	})
 }
 
 // copied is a host with a copy of the store.
@@ -95,9 +113,11 @@ func (h host) copied(t *testing.T) host {
 
 // disturb runs the command once to see what it does, and then with each fault
 // at each call, or, as a sample, with a few.
-func (c storeCommand) disturb(t *testing.T, from host) {
+func disturb(t *testing.T, c storeCommand, from host) {
 	before, h := storeTree(t, from), from.copied(t)
-	calls, r := h.traced(t, h.dir(), 0, 0, h.args(c.args)...)
+	tr := tracer{dir: h.dir()}
+	r := h.traced(t, &tr, h.args(c.args)...)
+	calls := tr.calls
 	if r.status != 0 || len(calls) < 30 {
 		t.Fatalf("minictr %q: %d calls, %v", c.args, len(calls), r)
 	}
@@ -113,13 +133,14 @@ func (c storeCommand) disturb(t *testing.T, from host) {
 	for i := 0; i < len(calls)*len(faults); i += step {
 		at, fault := i/len(faults)+1, faults[i%len(faults)]
 		h := from.copied(t)
-		calls, r := h.traced(t, h.dir(), at, fault, h.args(c.args)...)
-		if len(calls) < at {
+		tr := tracer{dir: h.dir(), at: at, errno: fault}
+		r := h.traced(t, &tr, h.args(c.args)...)
+		if len(tr.calls) < at {
 			continue // threads took turns otherwise
 		}
 		hit++
-		delete(missed, steady(calls[at-1]))
-		when := fmt.Sprintf("%s: %v at call %d: %s\n%v", c.name, fault, at, calls[at-1], r)
+		delete(missed, steady(tr.calls[at-1]))
+		when := fmt.Sprintf("%s: %v at call %d: %s\n%v", c.name, fault, at, tr.calls[at-1], r)
 		c.judge(t, fault, when, r)
 		c.check(t, h, before, after, when, r.status == 0)
 		if t.Failed() && step > 1 {

@@ -44,10 +44,12 @@ type tracer struct {
 	calls  []string
 	inside map[int]bool // the threads that are in a call
 	faulty int          // the thread that is in that call
+
+	interrupts bool // a signal arrives at each reading of a directory
 }
 
 // traced runs a minictr under a tracer.
-func (h host) traced(t *testing.T, dir string, at int, errno unix.Errno, args ...string) (calls []string, r result) {
+func (h host) traced(t *testing.T, tr *tracer, args ...string) (r result) {
 	t.Helper()
 	out, err := os.CreateTemp(temp(t), "out")
 	if err != nil {
@@ -62,7 +64,7 @@ func (h host) traced(t *testing.T, dir string, at int, errno unix.Errno, args ..
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tr := tracer{leader: cmd.Process.Pid, dir: dir, at: at, errno: errno, inside: map[int]bool{}}
+	tr.leader, tr.inside = cmd.Process.Pid, map[int]bool{}
 	ws, err := tr.run()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +78,7 @@ func (h host) traced(t *testing.T, dir string, at int, errno unix.Errno, args ..
 	if ws.Signaled() {
 		r.status = 128 + int(ws.Signal())
 	}
-	return tr.calls, r
+	return r
 }
 
 // run is the life of the command, from its first stop.
@@ -126,6 +128,9 @@ func (tr *tracer) step(tid int) error {
 		return unix.PtraceSetRegs(tid, &regs)
 	case !tr.inside[tid]:
 		return nil
+	}
+	if tr.interrupts && regs.Orig_rax == unix.SYS_GETDENTS64 {
+		return unix.Tgkill(tr.leader, tid, unix.SIGURG)
 	}
 	call := tr.describe(tid, &regs)
 	if call == "" {
