@@ -44,9 +44,22 @@ func commands() []command {
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
-		{"load", "FILE|DIR|-", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
-		{"images", "", "list the images", false, imagesCommand},
+		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
+		{"login", "[HOST]", "sign in at a registry; docker.io if none is named", false, loginCommand},
+		{"logout", "[HOST]", "forget the password for a registry", false, logoutCommand},
+		{"load", "[FILE|DIR|-]", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
+		{"save", "IMAGE...", "write images into an archive, which docker, podman and skopeo take too", false, saveCommand},
+		{"import", "FILE|- NAME", "make an image of the archive of a root file system", false, importCommand},
+		{"commit", "CONTAINER NAME", "make an image of what a running container has changed", false, commitCommand},
+		{"export", "CONTAINER", "write the root of a running container as a tar", false, exportCommand},
+		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
+		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
+		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
+		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
+		{"image from", "DIR NAME", "make an image of a directory tree", false, imageFromCommand},
+		{"image prune", "", "remove images that have no name, or that no container uses", false, imagePruneCommand},
+		{"image tree", "IMAGE", "show what each layer of an image adds, replaces, removes and hides", false, imageTreeCommand},
 		{"unpack", "IMAGE DIR", "make a directory of an image's files", false, unpackCommand},
 		{"bundle", "IMAGE DIR [COMMAND...]", "make an OCI bundle of an image, which any runtime can run", false, bundleCommand},
 		{"create", "ID", "make a container of a bundle, and leave its process waiting before its program", true, createCommand},
@@ -90,14 +103,33 @@ func (c *call) table() []command {
 	return commands()
 }
 
-// commandOf finds a command by its name.
-func (c *call) commandOf(name string) (command, error) {
+// ofImages is the name of a command that has another one after the word image,
+// where Docker has it.
+func ofImages(word string) string {
+	switch word {
+	case "ls":
+		return "images"
+	case "rm":
+		return "rmi"
+	case "history", "import", "inspect", "load", "pull", "push", "save", "tag":
+		return word
+	}
+	return "image " + word
+}
+
+// find finds the command that the first words are the name of; the rest are its
+// arguments.
+func (c *call) find(words []string) (cmd command, rest []string, err error) {
+	name, rest := words[0], words[1:]
+	if name == "image" && !c.runc && len(rest) > 0 {
+		name, rest = ofImages(rest[0]), rest[1:]
+	}
 	for _, cmd := range c.table() {
 		if cmd.name == name {
-			return cmd, nil
+			return cmd, rest, nil
 		}
 	}
-	return command{}, fmt.Errorf("unknown command %q: minictr help lists them", name)
+	return command{}, nil, fmt.Errorf("unknown command %q: minictr help lists them", name)
 }
 
 // A call is one call of a command.
@@ -136,7 +168,7 @@ func (g *globals) flags() *pflag.FlagSet {
 	f.StringVar(&g.dataRoot, "data-root", data, "keep images and containers' files in `DIR` [$"+envDataRoot+"]")
 	f.StringVar(&g.root, "root", state, "keep the state of containers in `DIR` [$"+envRoot+"]")
 	f.Var((*list)(&g.mirrors), "mirror", "ask `HOST=URL`, a mirror, before the registry HOST [$"+envMirror+"]")
-	f.Var((*list)(&g.insecure), "insecure-registry", "speak plain HTTP to `HOST` [$"+envInsecure+"]")
+	f.Var((*list)(&g.insecure), "insecure-registry", "let `HOST` not prove who it is, nor speak TLS [$"+envInsecure+"]")
 	f.BoolVarP(&g.version, "version", "v", false, "print the version")
 	f.StringVar(&g.log, "log", "", "write errors to `FILE`, too")
 	f.StringVar(&g.logFormat, "log-format", "text", "write them in this `FORMAT`: text or json")
@@ -203,11 +235,11 @@ func dispatch(c *call, args []string) error {
 	if f.Arg(0) == candidates {
 		return c.printCandidates(f.Args()[1:])
 	}
-	cmd, err := c.commandOf(f.Arg(0))
+	cmd, rest, err := c.find(f.Args())
 	if err != nil {
 		return err
 	}
-	return c.run(cmd, f.Args()[1:])
+	return c.run(cmd, rest)
 }
 
 // run parses the command's flags and does what it does.
@@ -259,14 +291,18 @@ func (c *call) runtime() *container.Runtime {
 
 // engine is the engine that the global flags ask for.
 func (c *call) engine() (*engine.Engine, error) {
-	mirrors, err := mirrorsOf(words(c.mirrors))
-	if err != nil {
+	if _, err := mirrorsOf(words(c.mirrors)); err != nil {
 		return nil, err
 	}
 	return &engine.Engine{
-		Root:     c.dataRoot,
-		Runtime:  *c.runtime(),
-		Pull:     image.PullOptions{Mirrors: mirrors, Insecure: words(c.insecure)},
+		Root:       c.dataRoot,
+		Runtime:    *c.runtime(),
+		Registries: c.registries,
+		Limits: func() (image.Limits, error) {
+			f, err := readRegistries()
+			return f.Limits, err
+		},
+		Progress: func() (func(image.Progress), func() error) { return c.progress(false, false) },
 		Messages: c.stderr,
 	}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -37,8 +38,8 @@ func (c *call) printCandidates(words []string) error {
 	flags := new(globals).flags()
 	_ = flags.Parse(words) // what is wrong is not wrong yet
 	var list []string
-	if cmd, err := c.commandOf(flags.Arg(0)); err == nil {
-		rest := flags.Args()[1:]
+	if cmd, rest, err := c.find(append(flags.Args(), "")); err == nil {
+		rest = rest[:len(rest)-1]
 		flags = newFlags()
 		cmd.setup(flags)
 		if parsed := flags.Parse(rest); parsed == nil && strings.Contains(cmd.args, "[COMMAND") && flags.NArg() > 0 && flags.Arg(0) != "-" {
@@ -51,8 +52,15 @@ func (c *call) printCandidates(words []string) error {
 		}
 	} else {
 		for _, cmd := range c.table() {
-			list = append(list, cmd.name)
+			first, second, _ := strings.Cut(cmd.name, " ")
+			switch {
+			case flags.NArg() == 0:
+				list = append(list, first)
+			case second != "" && flags.Arg(0) == first:
+				list = append(list, second)
+			}
 		}
+		list = slices.Compact(list)
 	}
 	if len(words) > 0 && words[len(words)-1] == "-" {
 		list = nil

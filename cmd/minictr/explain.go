@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -157,18 +159,18 @@ func cause(step *forkexec.StepError) string {
 
 // hintOf is what to do about an error that is no step's.
 func hintOf(err error) string {
-	var pull *image.PullError
+	var asked *registry.Error
 	var missing *image.NotFoundError
 	var bare *image.NotImageError
 	switch {
-	case errors.As(err, &pull) && pull.Offline():
+	case errors.As(err, &asked) && asked.Offline():
 		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
-	case errors.As(err, &pull):
-		return "is the name right? minictr images lists what is here"
+	case errors.As(err, &asked):
+		return hintOfRegistry(asked)
 	case errors.As(err, &missing):
 		return "minictr images lists what is here; minictr pull fetches more"
 	case errors.As(err, &bare) && bare.Entry != "":
-		return "if it is a root file system, minictr load --import NAME FILE makes an image of it"
+		return "if it is a root file system, minictr import FILE NAME makes an image of it"
 	case errors.Is(err, vm.ErrNoQEMU):
 		return "Debian's package for it is qemu-system-x86, or qemu-system-arm"
 	case errors.Is(err, vm.ErrNoKernel):
@@ -195,6 +197,21 @@ func hintOf(err error) string {
 		return "the disk is full: minictr rmi removes images"
 	case errors.Is(err, unix.EROFS):
 		return "the file system is read-only: --data-root and --root choose other directories"
+	}
+	return ""
+}
+
+// hintOfRegistry is what to do about a registry that answers.
+func hintOfRegistry(err *registry.Error) string {
+	var status *registry.StatusError
+	host := err.Reference.Domain
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "if that is right, \"certificates\" in /etc/minictr/registries.json names what to trust, and --insecure-registry " + host + " asks for no proof"
+	case errors.As(err, &status) && status.Denied():
+		return "is the name right? minictr login " + host + " signs in"
+	case err.Op == "pull":
+		return "is the name right? minictr images lists what is here"
 	}
 	return ""
 }

@@ -6,52 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
 )
-
-func mirrorsOf(flags []string) (map[string][]string, error) {
-	if len(flags) == 0 {
-		return nil, nil
-	}
-	mirrors := make(map[string][]string)
-	for _, f := range flags {
-		host, url, ok := strings.Cut(f, "=")
-		if !ok || host == "" || url == "" {
-			return nil, fmt.Errorf("--mirror: %q is not HOST=URL, as in docker.io=http://localhost:5000", f)
-		}
-		mirrors[host] = append(mirrors[host], url)
-	}
-	return mirrors, nil
-}
-
-func pullCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		if err := c.exactly(1, "IMAGE"); err != nil {
-			return err
-		}
-		e, store, err := c.store()
-		if err != nil {
-			return err
-		}
-		ref, err := image.ParseReference(c.args[0])
-		if err != nil {
-			return err
-		}
-		img, err := store.Pull(c, ref, e.Pull)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(c.stdout, img.ID)
-		return err
-	}
-}
 
 // store is the engine's store of images.
 func (c *call) store() (*engine.Engine, *image.Store, error) {
@@ -64,9 +29,16 @@ func (c *call) store() (*engine.Engine, *image.Store, error) {
 }
 
 func loadCommand(f *pflag.FlagSet) action {
-	bare := f.String("import", "", "FILE is the archive of a bare root file system: make an image `NAME` of it")
+	input := f.StringP("input", "i", "", "load `FILE`: the same as without the flag")
 	name := f.String("name", "", "call the image `NAME`, where the archive holds one without a name")
+	quiet, plain := progressFlags(f)
 	return func(c *call) error {
+		if *input != "" {
+			c.args = append(c.args, *input)
+		}
+		if len(c.args) == 0 && !term.IsTerminal(0) {
+			c.args = []string{"-"}
+		}
 		if err := c.exactly(1, "FILE"); err != nil {
 			return err
 		}
@@ -74,13 +46,9 @@ func loadCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		var images []*image.Image
-		if *bare != "" {
-			images, err = importFile(c, store, c.args[0], *bare)
-		} else {
-			images, err = loadFile(c, store, c.args[0], *name)
-		}
-		if err != nil {
+		report, stop := c.progress(*quiet, *plain)
+		images, err := loadFile(c, store, c.args[0], *name, image.Options{Progress: report})
+		if err = errors.Join(err, stop()); err != nil {
 			return err
 		}
 		return printImages(c.stdout, images)
@@ -89,16 +57,16 @@ func loadCommand(f *pflag.FlagSet) action {
 
 // loadFile loads a file, a directory, or standard input, and calls the one
 // image in it by the name, if there is one to be given.
-func loadFile(ctx context.Context, store *image.Store, path, name string) (images []*image.Image, err error) {
+func loadFile(ctx context.Context, store *image.Store, path, name string, o image.Options) (images []*image.Image, err error) {
 	if name != "" {
 		if _, err := image.ParseReference(name); err != nil {
 			return nil, fmt.Errorf("--name: %w", err)
 		}
 	}
 	if path == "-" {
-		images, err = store.LoadStream(ctx, os.Stdin, image.Options{})
+		images, err = store.LoadStream(ctx, os.Stdin, o)
 	} else {
-		images, err = store.Load(ctx, path, image.Options{})
+		images, err = store.Load(ctx, path, o)
 	}
 	if err != nil || name == "" {
 		return images, err
@@ -111,22 +79,6 @@ func loadFile(ctx context.Context, store *image.Store, path, name string) (image
 	}
 	images[0], err = store.Get(name)
 	return images, err
-}
-
-// importFile makes an image of a root file system that says nothing about
-// itself: it runs a shell.
-func importFile(ctx context.Context, store *image.Store, path, name string) ([]*image.Image, error) {
-	f := os.Stdin
-	if path != "-" {
-		var err error
-		if f, err = os.Open(path); err != nil {
-			return nil, err
-		}
-		defer f.Close()
-	}
-	config := image.Config{Config: image.ContainerConfig{Cmd: []string{"/bin/sh"}}}
-	img, err := store.Import(ctx, f, name, config, image.Options{})
-	return []*image.Image{img}, err
 }
 
 func printImages(w io.Writer, images []*image.Image) error {
@@ -144,34 +96,71 @@ func printImages(w io.Writer, images []*image.Image) error {
 
 func imagesCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only their IDs")
+	digests := f.Bool("digests", false, "with the digests of their manifests")
+	list := listFlags(f)
 	return func(c *call) error {
-		if err := c.exactly(0, ""); err != nil {
-			return err
-		}
 		_, store, err := c.store()
 		if err != nil {
 			return err
 		}
 		images, damaged := store.List()
-		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-		if !*quiet {
-			fmt.Fprintln(out, "IMAGE\tID\tLAYERS\tSIZE\tCREATED")
-		}
-		for _, img := range images {
-			if *quiet {
-				fmt.Fprintln(out, img.ID.Short())
-				continue
+		if len(c.args) > 0 {
+			if images, err = ofRepository(images, c.args[0]); err == nil {
+				err = c.exactly(1, c.command.args)
 			}
-			names := img.Names
-			if len(names) == 0 {
-				names = []string{"<none>"}
-			}
-			for _, name := range names {
-				fmt.Fprintf(out, "%s\t%s\t%d\t%s\t%s\n", familiar(name), img.ID.Short(), len(img.Layers), size(img.Size), created(img.Config.Created))
+			if err != nil {
+				return err
 			}
 		}
-		return errors.Join(out.Flush(), damaged)
+		if *quiet {
+			for _, img := range images {
+				fmt.Fprintln(c.stdout, list.id(img.ID))
+			}
+			return damaged
+		}
+		return errors.Join(c.listImages(images, list, *digests), damaged)
 	}
+}
+
+// listImages prints a line for each name of each image.
+func (c *call) listImages(images []*image.Image, list listing, digests bool) (err error) {
+	rows := [][]string{{"IMAGE", "DIGEST", "ID", "LAYERS", "SIZE", "CREATED"}}
+	for _, img := range images {
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{none}
+		}
+		for _, name := range names {
+			if list.json() {
+				err = errors.Join(err, writeCompact(c.stdout, list.image(img, name)))
+			}
+			rows = append(rows, []string{
+				familiar(name), img.Manifest.Digest.String(), list.id(img.ID), strconv.Itoa(len(img.Layers)), size(img.Size), created(img.Config.Created),
+			})
+		}
+	}
+	if !digests {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 1, 2)
+		}
+	}
+	return errors.Join(err, list.print(c.stdout, rows))
+}
+
+// ofRepository are the images that have a name in a repository, or with its tag;
+// they lose the others.
+func ofRepository(images []*image.Image, name string) (list []*image.Image, err error) {
+	ref, err := image.ParseReference(name)
+	for _, img := range images {
+		img.Names = slices.DeleteFunc(img.Names, func(own string) bool {
+			other, err := image.ParseReference(own)
+			return err != nil || other.Repository() != ref.Repository() || ref.Tag != "" && ref.Tag != other.Tag
+		})
+		if len(img.Names) > 0 {
+			list = append(list, img)
+		}
+	}
+	return list, err
 }
 
 // familiar is a name as people write it.

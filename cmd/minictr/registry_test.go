@@ -2,20 +2,25 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// registry serves the images of a minictr store, which is an OCI layout too,
+// serveStore serves the images of a minictr store, which is an OCI layout too,
 // to anonymous readers (distribution-spec, pull), under any host's name, as a
 // mirror does. It ends with the script.
-func registry(ts *testscript.TestScript, neg bool, args []string) {
+func serveStore(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: registry VARIABLE STORE")
 	}
@@ -64,6 +69,35 @@ func (m mirror) find(name, reference string) (ispec.Descriptor, bool) {
 		}
 	}
 	return ispec.Descriptor{}, false
+}
+
+// dockerRegistry runs Debian's docker-registry, which takes what is pushed. The
+// user is me, and the password secret. It ends with the script.
+func dockerRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: docker-registry VARIABLE")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	host := l.Addr().String()
+	ts.Check(l.Close())
+	dir := ts.MkAbs("docker-registry")
+	ts.Check(os.Mkdir(dir, 0o755))
+	ts.Check(os.WriteFile(dir+"/htpasswd", []byte("me:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"), 0o600))
+	config := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\nauth: {htpasswd: {realm: here, path: %q}}\n", dir, host, dir+"/htpasswd")
+	ts.Check(os.WriteFile(dir+"/config.yml", []byte(config), 0o600))
+	server := exec.Command("docker-registry", "serve", dir+"/config.yml")
+	ts.Check(server.Start())
+	ts.Defer(func() { _ = errors.Join(server.Process.Kill(), server.Wait()) })
+	for range 200 {
+		if c, err := net.Dial("tcp", host); err == nil {
+			_ = c.Close()
+			ts.Setenv(args[0], host)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("docker-registry doesn't listen")
 }
 
 // cut is strings.Cut at the last separator.

@@ -59,6 +59,7 @@ var imagesDir = cmp.Or(os.Getenv("MINICTR_TEST_IMAGES"), "../../../shared/images
 //	program FILE TEXT          make a program that prints a line
 //	mkimage ...                make an image, see mkimage_test.go
 //	registry VARIABLE STORE    serve a store's images on the loopback device
+//	docker-registry VARIABLE   run Debian's docker-registry, for me with the password secret
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -67,7 +68,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "until": until, "program": makeProgram, "mkimage": mkimage, "registry": registry,
+			"status": status, "until": until, "program": makeProgram, "mkimage": mkimage, "registry": serveStore, "docker-registry": dockerRegistry,
 		},
 	})
 }
@@ -151,7 +152,7 @@ func TestScriptsSkip(t *testing.T) {
 	if err != nil || len(scripts) < 10 {
 		t.Fatalf("got %q, %v", scripts, err)
 	}
-	rootless := []string{"completion.txt", "doctor.txt", "errors.txt", "help.txt", "plan.txt", "spec.txt", "version.txt"}
+	rootless := []string{"completion.txt", "doctor.txt", "errors.txt", "help.txt", "login.txt", "plan.txt", "spec.txt", "version.txt"}
 	for _, file := range scripts {
 		text, err := os.ReadFile(file)
 		if err != nil {

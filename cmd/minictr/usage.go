@@ -87,7 +87,7 @@ func helpCommand(*pflag.FlagSet) action {
 		if len(c.args) == 0 {
 			return c.printHelp()
 		}
-		cmd, err := c.commandOf(c.args[0])
+		cmd, _, err := c.find(c.args)
 		if err != nil {
 			return err
 		}

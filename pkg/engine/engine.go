@@ -16,6 +16,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -29,7 +30,14 @@ const (
 type Engine struct {
 	Root    string // of files that stay
 	Runtime container.Runtime
-	Pull    image.PullOptions
+	// Registries returns who speaks to them, once that is needed.
+	Registries func() (*registry.Client, error)
+	// Limits, if not nil, returns those of images that come from outside, once
+	// that is needed.
+	Limits func() (image.Limits, error)
+	// Progress returns whom to tell of what a pull brings, and what to call at
+	// its end.
+	Progress func() (report func(image.Progress), stop func() error)
 	// Messages takes notices for people: what is pulled, what was repaired.
 	Messages io.Writer
 }
@@ -38,6 +46,7 @@ type Engine struct {
 func (e *Engine) Images() (*image.Store, error) {
 	store, err := image.Open(e.Root)
 	if err == nil {
+		store.Limits = e.Limits
 		store.Warn = func(err error) { fmt.Fprintf(e.Messages, "minictr: warning: %v\n", err) }
 	}
 	return store, err
@@ -70,12 +79,19 @@ func (e *Engine) Sweep() error {
 	return err
 }
 
+// FullName is the name by which the store knows the built-in image, if that is
+// meant, and else the name itself.
+func FullName(name string) string {
+	if name == rootfs.Short {
+		return rootfs.Name
+	}
+	return name
+}
+
 // RemoveImage removes a name, and the image if that was its last, unless a
 // container needs it.
 func (e *Engine) RemoveImage(name string) (err error) {
-	if name == rootfs.Short {
-		name = rootfs.Name
-	}
+	name = FullName(name)
 	store, err := e.Images()
 	if err != nil {
 		return err
@@ -138,7 +154,22 @@ func (e *Engine) Image(ctx context.Context, name string, pull bool) (*image.Imag
 		return nil, err
 	}
 	fmt.Fprintf(e.Messages, "minictr: image %s is not here: pulling %s\n", name, ref)
-	return store.Pull(ctx, ref, e.Pull)
+	return e.Pull(ctx, ref, image.Platform{})
+}
+
+// Pull fetches an image from a registry; see image.Options for the platform.
+func (e *Engine) Pull(ctx context.Context, ref image.Reference, platform image.Platform) (*image.Image, error) {
+	store, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	registries, err := e.Registries()
+	if err != nil {
+		return nil, err
+	}
+	report, stop := e.Progress()
+	img, err := registries.Pull(ctx, store, ref, image.Options{Platform: platform, Progress: report})
+	return img, errors.Join(err, stop())
 }
 
 // builtin makes the built-in image, unless it is there. The one that another

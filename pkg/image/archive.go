@@ -24,11 +24,11 @@ type archive struct {
 // nowhere is the source of images whose blobs are in the stage already.
 type nowhere struct{}
 
-func (nowhere) open(context.Context, Descriptor) (io.ReadCloser, error) {
+func (nowhere) Open(context.Context, Descriptor) (io.ReadCloser, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (*archive) open(context.Context, Descriptor) (io.ReadCloser, error) {
+func (*archive) Open(context.Context, Descriptor) (io.ReadCloser, error) {
 	return nil, errors.New("is not in the archive")
 }
 

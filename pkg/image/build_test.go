@@ -168,6 +168,12 @@ func (l *layout) write() string {
 	return dir
 }
 
+func (l *layout) twoPlatforms() []Descriptor {
+	attestation := l.image(Platform{OS: "unknown", Architecture: "unknown"}, tarOf(l.t, file("sbom", "")))
+	other := l.image(Platform{OS: "linux", Architecture: "riscv64"}, tarOf(l.t, file("arch", "riscv64")))
+	return []Descriptor{attestation, other, l.image(host(), tarOf(l.t, file("arch", "ours")))}
+}
+
 func host() Platform { return Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
 // load loads an image of the layers and returns it.

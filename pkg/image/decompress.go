@@ -25,6 +25,9 @@ const (
 // magicSize is how many first bytes tell how a file is compressed.
 const magicSize = 6
 
+// anyWindow is for what was let in before.
+const anyWindow = 1 << 40
+
 func compressionOf(magic []byte) compression {
 	s := string(magic)
 	switch {

@@ -28,14 +28,15 @@ var DefaultLimits = Limits{
 	Window:   128 << 20,
 }
 
-func (l Limits) orDefault() Limits {
+// Or returns the limits, with those of other in the place of zeros.
+func (l Limits) Or(other Limits) Limits {
 	return Limits{
-		Document: cmp.Or(l.Document, DefaultLimits.Document),
-		Layers:   cmp.Or(l.Layers, DefaultLimits.Layers),
-		Bytes:    cmp.Or(l.Bytes, DefaultLimits.Bytes),
-		Entries:  cmp.Or(l.Entries, DefaultLimits.Entries),
-		Path:     cmp.Or(l.Path, DefaultLimits.Path),
-		Window:   cmp.Or(l.Window, DefaultLimits.Window),
+		Document: cmp.Or(l.Document, other.Document),
+		Layers:   cmp.Or(l.Layers, other.Layers),
+		Bytes:    cmp.Or(l.Bytes, other.Bytes),
+		Entries:  cmp.Or(l.Entries, other.Entries),
+		Path:     cmp.Or(l.Path, other.Path),
+		Window:   cmp.Or(l.Window, other.Window),
 	}
 }
 

@@ -1,10 +1,9 @@
 // Package image keeps container images: it reads references and archives,
-// pulls from registries, verifies everything by digest, and unpacks layers
+// takes what registries have, verifies everything by digest, and unpacks layers
 // into directories that overlayfs stacks.
 //
 // The formats are those of the OCI image-spec (image layout, index, manifest,
-// configuration, layer) and of docker save; the protocol is the OCI
-// distribution-spec. What the kernel does with the layers is in its
+// configuration, layer) and of docker save. What the kernel does with the layers is in its
 // Documentation/filesystems/overlayfs.rst.
 package image
 

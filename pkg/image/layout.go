@@ -39,7 +39,7 @@ type layoutDir struct {
 	document int64 // bytes that one may have
 }
 
-func (l layoutDir) open(_ context.Context, d Descriptor) (io.ReadCloser, error) {
+func (l layoutDir) Open(_ context.Context, d Descriptor) (io.ReadCloser, error) {
 	const dir = "blobs/sha256"
 	f, err := l.openFile(path.Join(dir, d.Digest.Hex()))
 	if err != nil {
@@ -96,7 +96,7 @@ func (l layoutDir) read(name string) ([]byte, error) {
 }
 
 // addIndex adds the images that the index.json of a layout lists.
-func (st *stage) addIndex(ctx context.Context, src source, text []byte) ([]*addition, error) {
+func (st *stage) addIndex(ctx context.Context, src Source, text []byte) ([]*addition, error) {
 	_, list, err := parseManifest(text, "")
 	if err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
@@ -163,7 +163,7 @@ func namesOf(d Descriptor) ([]string, error) {
 
 // resolve chooses one of the descriptors by platform and follows it through
 // indexes to a manifest.
-func (st *stage) resolve(ctx context.Context, src source, from []Descriptor, depth int) (Descriptor, error) {
+func (st *stage) resolve(ctx context.Context, src Source, from []Descriptor, depth int) (Descriptor, error) {
 	d, err := choose(from, st.opts.platform())
 	if err != nil || !isIndex(d.MediaType) {
 		return d, err

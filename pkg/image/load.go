@@ -89,7 +89,11 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 		return nil, err
 	}
 	defer root.Close()
-	layout := layoutDir{root, opts.Limits.orDefault().Document}
+	limit, err := s.MaxDocument()
+	if err != nil {
+		return nil, err
+	}
+	layout := layoutDir{root, limit}
 	text, err := layout.read("oci-layout")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the directory is no OCI image layout: it has no file oci-layout")
@@ -112,59 +116,6 @@ func (s *Store) loadLayout(ctx context.Context, dir string, opts Options) (image
 		return err
 	})
 	return images, err
-}
-
-// Import makes an image of one layer out of the tar of a root file system,
-// which may be compressed, and names it. config says how to run it; its
-// platform is that of opts unless it has one.
-func (s *Store) Import(ctx context.Context, r io.Reader, name string, config Config, opts Options) (img *Image, err error) {
-	defer annotate(&err, "import")
-	ref, err := ParseReference(name)
-	if err != nil {
-		return nil, err
-	}
-	err = s.write(opts, func(st *stage) error {
-		a, err := st.importLayer(ctx, r, config, ref.String())
-		if err != nil {
-			return err
-		}
-		images, err := st.commit([]*addition{a})
-		if err == nil {
-			img = images[0]
-		}
-		return err
-	})
-	return img, err
-}
-
-func (st *stage) importLayer(ctx context.Context, r io.Reader, config Config, name string) (*addition, error) {
-	var diffID Digest
-	unnamed := st.path("layers", "imported")
-	blob, err := st.putStream(r, func(r io.Reader) (err error) {
-		diffID, err = st.unpackArchive(ctx, r, unnamed)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Rename(unnamed, st.path("layers", diffID.Hex())); err != nil {
-		return nil, fmt.Errorf("layer: %w", err)
-	}
-	if config.OS == "" {
-		config.Platform = st.opts.platform()
-	}
-	config.RootFS = RootFS{Type: "layers", DiffIDs: []Digest{diffID}}
-	text, err := json.Marshal(config)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	configBlob, err := st.putDocument(mediaTypeConfig, text)
-	if err != nil {
-		return nil, err
-	}
-	st.opts.Platform = config.Platform
-	st.pairs.add(blob.Digest, diffID)
-	return st.addMade(ctx, configBlob, []Descriptor{blob}, name)
 }
 
 // addMade makes the manifest of an image whose blobs are in the stage, and

@@ -132,7 +132,7 @@ func (l *list[T]) UnmarshalJSON(text []byte) error {
 	if first != json.Delim('[') {
 		return json.Unmarshal(text, (*[]T)(l)) // the error for what is no array
 	}
-	for *l = (*l)[:0]; elements.More(); {
+	for *l = []T{}; elements.More(); {
 		if len(*l) == maxList {
 			return &LimitError{What: "elements in a list", Limit: maxList}
 		}

@@ -10,8 +10,6 @@ type Options struct {
 	// Platform chooses among the images of an index; the zero Platform is this
 	// machine's.
 	Platform Platform
-	// Limits, where they are not zero, stand in the place of DefaultLimits.
-	Limits Limits
 	// BuiltIn lets images have names of the host LocalHost: no registry's and no
 	// archive's image is to be taken for what this program has made itself.
 	BuiltIn bool
@@ -69,7 +67,7 @@ type progressReader struct {
 
 func (r *progressReader) Read(b []byte) (int, error) {
 	n, err := r.r.Read(b)
-	if r.p.Done += int64(n); n > 0 {
+	if r.p.Done += int64(n); n > 0 && r.p.Done < r.p.Total { // all of it is here when it is verified
 		r.st.progress(r.p)
 	}
 	return n, err

@@ -15,31 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source is where an operation gets blobs from: an archive, a directory, a
-// registry. What it gives is verified by who reads it.
-type source interface {
-	open(ctx context.Context, d Descriptor) (io.ReadCloser, error)
-}
-
 // stage is the private directory of one operation, laid out as the store is.
 // What has come into it whole moves into the store by commit.
 type stage struct {
-	store  *Store
-	dir    string
-	opts   Options
-	limits Limits
-	budget *budget // of the image at hand
-	pairs  pairs
-	mu     sync.Mutex // of Options.Progress
+	store    *Store
+	dir      string
+	opts     Options
+	limits   Limits
+	budget   *budget // of the image at hand
+	contents contents
+	mu       sync.Mutex // of Options.Progress
 }
 
 func newStage(s *Store, opts Options) (*stage, error) {
+	limits, err := s.limits()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(s.path("tmp"), "stage-")
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	st := &stage{store: s, dir: dir, opts: opts, limits: opts.Limits.orDefault()}
-	st.budget = newBudget(st.limits)
+	st := &stage{store: s, dir: dir, opts: opts, limits: limits, budget: newBudget(limits)}
 	for _, sub := range []string{"blobs", "layers", "images"} {
 		if err := os.Mkdir(st.path(sub), 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("stage: %w", err), removeAll(dir))
@@ -68,7 +65,7 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 // its bytes on to use as they come. use must read to io.EOF: then they are
 // verified. The blob has its name only when they are. One that is damaged in
 // the store is brought anew.
-func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(io.Reader) error) error {
+func (st *stage) fetch(ctx context.Context, src Source, d Descriptor, use func(io.Reader) error) error {
 	path, found := st.have(d)
 	if found && path == st.store.blobPath(d.Digest) {
 		found = useFile(path, d, drain) == nil
@@ -76,7 +73,7 @@ func (st *stage) fetch(ctx context.Context, src source, d Descriptor, use func(i
 	if found {
 		return useFile(path, d, use)
 	}
-	from, err := src.open(ctx, d)
+	from, err := src.Open(ctx, d)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
@@ -104,7 +101,7 @@ func useFile(path string, d Descriptor, use func(io.Reader) error) error {
 }
 
 // document fetches a manifest, an index or a configuration and returns it.
-func (st *stage) document(ctx context.Context, src source, d Descriptor) (text []byte, err error) {
+func (st *stage) document(ctx context.Context, src Source, d Descriptor) (text []byte, err error) {
 	if d.Size > st.limits.Document {
 		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: st.limits.Document}
 	}
@@ -133,7 +130,7 @@ type addition struct {
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
-func (st *stage) add(ctx context.Context, src source, d Descriptor, names ...string) (*addition, error) {
+func (st *stage) add(ctx context.Context, src Source, d Descriptor, names ...string) (*addition, error) {
 	for _, name := range names {
 		if err := checkName(name); err != nil && !st.opts.BuiltIn {
 			return nil, err
@@ -199,7 +196,7 @@ const parallelLayers = 3
 
 // addLayers adds the layers at once, but for those that have their blob or
 // their files in common with one before.
-func (st *stage) addLayers(ctx context.Context, src source, blobs []Descriptor, diffIDs []Digest) error {
+func (st *stage) addLayers(ctx context.Context, src Source, blobs []Descriptor, diffIDs []Digest) error {
 	add := func(ctx context.Context, i int) error {
 		if err := st.addLayer(ctx, src, blobs[i], diffIDs[i]); err != nil {
 			return fmt.Errorf("layer %d of %d: %w", i+1, len(blobs), err)
@@ -230,9 +227,9 @@ func (st *stage) addLayers(ctx context.Context, src source, blobs []Descriptor, 
 // addLayer fetches a layer's blob and unpacks it, each unless it is there. That
 // the files which are there come from this blob must be known: else it is read
 // to see, for it will be passed on as theirs.
-func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diffID Digest) error {
+func (st *stage) addLayer(ctx context.Context, src Source, blob Descriptor, diffID Digest) error {
 	unpacked := exists(st.path("layers", diffID.Hex())) || exists(st.store.layerPath(diffID))
-	if _, found := st.have(blob); found && unpacked && st.pairs.known(st.store, blob.Digest, diffID) {
+	if _, found := st.have(blob); found && unpacked && st.contents.known(st.store, blob.Digest, diffID) {
 		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 		return nil
 	}
@@ -244,32 +241,33 @@ func (st *stage) addLayer(ctx context.Context, src source, blob Descriptor, diff
 		return st.unpackLayer(ctx, r, diffID, st.path("layers", diffID.Hex()))
 	})
 	if err == nil {
-		st.pairs.add(blob.Digest, diffID)
+		st.contents.add(blob.Digest, diffID)
+		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 	}
 	return err
 }
 
-// pairs are layers' blobs, and what was found in them: those of the images in
+// contents are layers' blobs, and what was found in them: those of the images in
 // the store, and those of this stage.
-type pairs struct {
+type contents struct {
 	read sync.Once // the store's
 	seen sync.Map
 }
 
-func (p *pairs) known(s *Store, blob, diffID Digest) bool {
-	p.read.Do(func() {
+func (c *contents) known(s *Store, blob, diffID Digest) bool {
+	c.read.Do(func() {
 		images, _ := s.list() // of those that are damaged nothing is known
 		for _, img := range images {
 			for i, layer := range img.Layers {
-				p.add(layer.Digest, img.Config.RootFS.DiffIDs[i])
+				c.add(layer.Digest, img.Config.RootFS.DiffIDs[i])
 			}
 		}
 	})
-	_, found := p.seen.Load([2]Digest{blob, diffID})
+	_, found := c.seen.Load([2]Digest{blob, diffID})
 	return found
 }
 
-func (p *pairs) add(blob, diffID Digest) { p.seen.Store([2]Digest{blob, diffID}, true) }
+func (c *contents) add(blob, diffID Digest) { c.seen.Store([2]Digest{blob, diffID}, true) }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)

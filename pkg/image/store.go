@@ -36,6 +36,8 @@ type Store struct {
 	// Warn, if not nil, is told what could not be removed; a later operation
 	// tries again.
 	Warn func(error)
+	// Limits, if not nil, is asked for the limits of what is added.
+	Limits func() (Limits, error)
 
 	root string
 }
@@ -136,6 +138,20 @@ func (s *Store) lock(name string, how int) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
+}
+
+// MaxDocument is how many bytes an index, a manifest or a configuration may
+// have.
+func (s *Store) MaxDocument() (int64, error) {
+	limits, err := s.limits()
+	return limits.Document, err
+}
+
+func (s *Store) limits() (limits Limits, err error) {
+	if s.Limits != nil {
+		limits, err = s.Limits()
+	}
+	return limits.Or(DefaultLimits), err
 }
 
 // Reserve keeps images from being removed, or, if it is to remove some, from

@@ -140,7 +140,9 @@ func TestOutOfBounds(t *testing.T) {
 	for _, tt := range tests {
 		l := newLayout(t)
 		dir := l.add(l.image(host(), tt.layer), "x").write()
-		_, err := openStore(t).Load(t.Context(), dir, Options{Limits: tt.limits})
+		s := openStore(t)
+		s.Limits = func() (Limits, error) { return tt.limits, nil }
+		_, err := s.Load(t.Context(), dir, Options{})
 		if _, found := errors.AsType[*LimitError](err); !found || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
@@ -154,7 +156,9 @@ func TestBudgetOfImage(t *testing.T) {
 	content := strings.Repeat("x", 50_000)
 	dir := l.add(l.image(host(), tarOf(t, file("a", content)), tarOf(t, file("b", content))), "x").write()
 	for limit, want := range map[int64]bool{90_000: false, 250_000: true} {
-		_, err := openStore(t).Load(t.Context(), dir, Options{Limits: Limits{Bytes: limit}})
+		s := openStore(t)
+		s.Limits = func() (Limits, error) { return Limits{Bytes: limit}, nil }
+		_, err := s.Load(t.Context(), dir, Options{})
 		if _, found := errors.AsType[*LimitError](err); found == want || (err == nil) != want {
 			t.Errorf("%d bytes: got %v", limit, err)
 		}

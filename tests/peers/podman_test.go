@@ -23,10 +23,10 @@ network_config_dir = "%[1]s/cni"
 minictr = ["%[2]s/minictr"]
 `
 
-// TestPodman has Podman do the same with minictr and with runc, and Buildah
-// build an image.
-func TestPodman(t *testing.T) {
-	needs(t, "podman", "buildah", "runc", "conmon", "tar", "ip")
+// podman configures a Podman of its own, and returns the flags and the
+// environment for it, and the cgroup for its containers.
+func podman(t *testing.T) (flags string, env []string, cgroup string) {
+	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "podman-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err != nil {
 		t.Fatal(err)
@@ -35,10 +35,17 @@ func TestPodman(t *testing.T) {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, podmanConf, dir, scratch), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	flags := fmt.Sprintf("--root %s/root --runroot /run/containers --storage-driver overlay", dir)
-	env := []string{"CONTAINERS_CONF=" + conf, "ROOTFS=" + rootfs(t), "TMPDIR=" + dir}
-	cgroup := "minictr-" + filepath.Base(dir)
+	cgroup = "minictr-" + filepath.Base(dir)
 	t.Cleanup(func() { removeCgroups(t, cgroup) })
+	flags = fmt.Sprintf("--root %s/root --runroot /run/containers --storage-driver overlay", dir)
+	return flags, []string{"CONTAINERS_CONF=" + conf, "ROOTFS=" + rootfs(t), "TMPDIR=" + dir}, cgroup
+}
+
+// TestPodman has Podman do the same with minictr and with runc, and Buildah
+// build an image.
+func TestPodman(t *testing.T) {
+	needs(t, "podman", "buildah", "runc", "conmon", "tar", "ip")
+	flags, env, cgroup := podman(t)
 	prologue := `podman() { command podman ` + flags + ` --tmpdir /run/libpod "$@"; }; buildah() { command buildah ` + flags + ` "$@"; }`
 	smoke{title: "import", commands: []command{
 		{text: "tar -C $ROOTFS -c . | podman import -q - localhost/busybox | wc -l", want: []string{"1"}},

@@ -157,6 +157,7 @@ CGO_ENABLED=0 go build ./cmd/minictr
 		"WITHOUT the brick pid", // leaving one out
 		"exit status 137",       // a limit of memory
 		"bomb",                  // a limit of processes
+		"made by hand",          // an image of a container
 	} {
 		if i < len(parts) && !strings.Contains(parts[i], want) {
 			t.Errorf("block %d does not say %q:\n%s", i, want, parts[i])

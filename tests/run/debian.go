@@ -37,6 +37,8 @@ var debian = [][2]string{
 	{"docker-registry", "pulling from a registry"},
 	{"skopeo", "pulling from a registry"},
 	{"umoci", "comparing the trees of images"},
+	{"docker-registry", "pushing to a registry, and pulling from it"},
+	{"skopeo", "what others find in a registry"},
 	{"mmdebstrap", "an image of Debian"},
 	{"qemu-system-x86", "virtual machines"},
 	{"qemu-system-arm", "a virtual machine with another kind of processor"},

@@ -67,9 +67,9 @@ func vm(s *suite) {
 	s.check("go build", "env", withoutCgo, "go", "build", "-ldflags=-s -w", "-o", minictr, "./cmd/minictr")
 	global := []string{minictr, "--data-root", dir + "/root", "--root", dir + "/run"}
 	for _, image := range images {
-		load := append(global[:len(global):len(global)], "load", "--import", image[0], dir+"/"+image[0]+".tar")
+		load := append(global[:len(global):len(global)], "import", dir+"/"+image[0]+".tar", image[0])
 		if _, err := s.said(s.command(superuser, load...)); err != nil {
-			s.fail("minictr load", err.Error())
+			s.fail("minictr import", err.Error())
 			return
 		}
 	}

@@ -55,7 +55,7 @@ func TestArm64(t *testing.T) {
 	if err := os.WriteFile(archive, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := finish(t, command(t, "load", "--import", "arm64", archive)); r.status != 0 {
+	if r := finish(t, command(t, "import", archive, "arm64")); r.status != 0 {
 		t.Fatal(r)
 	}
 	r := finish(t, command(t, booted("--kernel", kernel, "--init", program, "-m", "1g", "arm64", "sh", "-c",

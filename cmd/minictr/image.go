@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/image"
+)
+
+// none stands for a name or an ID that there is not, as Docker has it.
+const none = "<none>"
+
+// A listing is how a list of images or layers is to be printed.
+type listing struct {
+	whole  *bool
+	format *string
+}
+
+func listFlags(f *pflag.FlagSet) listing {
+	return listing{
+		whole:  f.Bool("no-trunc", false, "shorten nothing"),
+		format: f.String("format", "table", "print it in this `FORMAT`: table, or json, an object a line"),
+	}
+}
+
+func (l listing) json() bool { return *l.format == "json" }
+
+func (l listing) id(d image.Digest) string {
+	if *l.whole {
+		return d.String()
+	}
+	return d.Short()
+}
+
+// text shortens what people wrote.
+func (l listing) text(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if runes := []rune(s); !*l.whole && len(runes) > 45 {
+		return string(runes[:44]) + "…"
+	}
+	return s
+}
+
+// print prints a table, unless what is in it has been printed as JSON.
+func (l listing) print(w io.Writer, rows [][]string) error {
+	switch *l.format {
+	case "json":
+		return nil
+	case "table":
+	default:
+		return fmt.Errorf("--format: %q is neither table nor json", *l.format)
+	}
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(out, strings.Join(row, "\t"))
+	}
+	return out.Flush()
+}
+
+// image is what docker images prints of one of an image's names.
+func (l listing) image(img *image.Image, name string) any {
+	repository, tag := none, none
+	if ref, err := image.ParseReference(name); err == nil {
+		tag = ref.Tag
+		ref.Tag, ref.Digest = "", image.Digest{}
+		repository = strings.TrimSuffix(ref.Familiar(), ":latest")
+	}
+	return struct{ CreatedAt, Digest, ID, Repository, Size, Tag string }{
+		moment(img.Config.Created), img.Manifest.Digest.String(), l.id(img.ID), repository, size(img.Size), tag,
+	}
+}
+
+func moment(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}
+
+// images finds those of some names, and returns the names in full. The built-in
+// one is made, if it is named.
+func (c *call) images(names []string) (images []*image.Image, store *image.Store, full []string, err error) {
+	if len(names) == 0 {
+		return nil, nil, nil, fmt.Errorf("%s needs an image: minictr images lists them", c.name)
+	}
+	e, store, err := c.store()
+	for _, name := range names {
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		var img *image.Image
+		img, err = e.Image(c, name, false)
+		images, full = append(images, img), append(full, engine.FullName(name))
+	}
+	return images, store, full, err
+}
+
+// ofImage is the action of a command that takes one image.
+func ofImage(do func(*call, *image.Image) error) action {
+	return func(c *call) error {
+		if err := c.exactly(1, c.command.args); err != nil {
+			return err
+		}
+		images, _, _, err := c.images(c.args)
+		if err != nil {
+			return err
+		}
+		return do(c, images[0])
+	}
+}
+
+func tagCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		if err := c.exactly(2, c.command.args); err != nil {
+			return err
+		}
+		_, store, names, err := c.images(c.args[:1])
+		if err != nil {
+			return err
+		}
+		return store.Tag(names[0], c.args[1])
+	}
+}
+
+// An imageDocument is what docker image inspect prints.
+type imageDocument struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Comment      string
+	Created      *time.Time `json:",omitempty"`
+	Author       string
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	OsVersion    string `json:",omitempty"`
+	Size         int64
+	Config       json.RawMessage
+	GraphDriver  graphDriver
+	RootFS       rootFS
+	Descriptor   image.Descriptor
+}
+
+type graphDriver struct {
+	Data struct{ LowerDir string }
+	Name string
+}
+
+type rootFS struct {
+	Type   string
+	Layers []image.Digest
+}
+
+func inspectCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		images, _, _, err := c.images(c.args)
+		if err != nil {
+			return err
+		}
+		var list []any
+		for _, img := range images {
+			d, err := documentOf(img)
+			if err != nil {
+				return err
+			}
+			list = append(list, d)
+		}
+		return writeJSON(c.stdout, list)
+	}
+}
+
+func documentOf(img *image.Image) (*imageDocument, error) {
+	text, err := img.Document()
+	if err != nil {
+		return nil, err
+	}
+	var raw struct{ Config json.RawMessage }
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, err
+	}
+	layers, err := img.LayerDirs()
+	if err != nil {
+		return nil, err
+	}
+	c := img.Config
+	d := &imageDocument{
+		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{}, Created: c.Created, Author: c.Author,
+		Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size, Config: raw.Config,
+		RootFS: rootFS{c.RootFS.Type, c.RootFS.DiffIDs}, Descriptor: img.Manifest,
+	}
+	d.GraphDriver.Name, d.GraphDriver.Data.LowerDir = "overlay", strings.Join(layers, ":")
+	if n := len(c.History); n > 0 {
+		d.Comment = c.History[n-1].Comment
+	}
+	for _, name := range img.Names {
+		ref, err := image.ParseReference(name)
+		if err != nil {
+			continue
+		}
+		if ref.Digest.IsZero() {
+			d.RepoTags = append(d.RepoTags, ref.Familiar())
+		}
+		ref.Tag, ref.Digest = "", img.Manifest.Digest
+		if digest := ref.Familiar(); !slices.Contains(d.RepoDigests, digest) {
+			d.RepoDigests = append(d.RepoDigests, digest)
+		}
+	}
+	return d, nil
+}
+
+func historyCommand(f *pflag.FlagSet) action {
+	quiet := f.BoolP("quiet", "q", false, "only the IDs")
+	list := listFlags(f)
+	return ofImage(func(c *call, img *image.Image) (err error) {
+		// The last step made the image; those before it have no image here.
+		id, layer := list.id(img.ID), len(img.Layers)
+		rows := [][]string{{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}}
+		for _, h := range slices.Backward(historyOf(img)) {
+			var bytes int64
+			if !h.EmptyLayer && layer > 0 {
+				layer--
+				bytes = img.Layers[layer].Size
+			}
+			row := struct{ Comment, CreatedAt, CreatedBy, ID, Size string }{h.Comment, moment(h.Created), h.CreatedBy, id, size(bytes)}
+			switch {
+			case *quiet:
+				_, err = fmt.Fprintln(c.stdout, id)
+			case list.json():
+				err = writeCompact(c.stdout, row)
+			default:
+				rows = append(rows, []string{id, created(h.Created), list.text(h.CreatedBy), row.Size, list.text(h.Comment)})
+			}
+			if err != nil {
+				return err
+			}
+			id = "<missing>"
+		}
+		if *quiet {
+			return nil
+		}
+		return list.print(c.stdout, rows)
+	})
+}
+
+// historyOf is an image's history; of layers that it does not tell of, that
+// they are there.
+func historyOf(img *image.Image) []image.History {
+	told := 0
+	for _, h := range img.Config.History {
+		if !h.EmptyLayer {
+			told++
+		}
+	}
+	return append(make([]image.History, max(0, len(img.Layers)-told)), img.Config.History...)
+}
+
+func saveCommand(f *pflag.FlagSet) action {
+	output := f.StringP("output", "o", "", "write `FILE`, and not standard output")
+	format := f.String("format", string(image.FormatOCI), "write this `FORMAT`: oci-archive, the blobs as they are, which docker (not before 23 if they are zstd), podman and skopeo load; or docker-archive, with plain layers, for the oldest")
+	return func(c *call) error {
+		_, store, names, err := c.images(c.args)
+		if err != nil {
+			return err
+		}
+		return c.writeArchive(*output, func(w io.Writer) error { return store.Save(c, w, image.Format(*format), names...) })
+	}
+}
+
+// writeArchive writes a file, which has its name only when it is whole; or
+// standard output, unless that is a terminal.
+func (c *call) writeArchive(name string, write func(io.Writer) error) (err error) {
+	if name == "" {
+		if c.stdout == os.Stdout && term.IsTerminal(1) {
+			return fmt.Errorf("%s would write an archive to the terminal: -o FILE, or > FILE", c.name)
+		}
+		out := bufio.NewWriterSize(c.stdout, 128<<10)
+		return errors.Join(write(out), out.Flush())
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // /dev/null, a pipe
+		out, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(out), out.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(f, 128<<10)
+	err = write(out)
+	if err = errors.Join(err, out.Flush(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+func imagePruneCommand(f *pflag.FlagSet) action {
+	all := f.BoolP("all", "a", false, "also those with a name, if no container uses them")
+	force := f.BoolP("force", "f", false, "do not ask")
+	return withEngine(0, func(c *call, e *engine.Engine) error {
+		if !*force {
+			what := "all images without a name"
+			if *all {
+				what = "all images that no container uses"
+			}
+			fmt.Fprintf(c.stderr, "minictr: this removes %s: go on? [y/N] ", what)
+			answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+			if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+				return errors.New("nothing is removed: --force does not ask")
+			}
+		}
+		if err := e.Sweep(); err != nil {
+			return err
+		}
+		removed, freed, err := e.Prune(*all)
+		for _, img := range removed {
+			for _, name := range img.Names {
+				fmt.Fprintln(c.stdout, "untagged:", familiar(name))
+			}
+			fmt.Fprintln(c.stdout, "deleted:", img.ID)
+		}
+		fmt.Fprintln(c.stdout, "total reclaimed space:", size(freed))
+		return err
+	})
+}
+
+func imageTreeCommand(*pflag.FlagSet) action {
+	return ofImage(func(c *call, img *image.Image) error {
+		changes, err := img.Changes()
+		if err != nil {
+			return err
+		}
+		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(out, "LAYER\tBLOB\tUNPACKED\tADDS\tREPLACES\tREMOVES\tHIDES\tMADE BY")
+		var all, hidden int64
+		short := false
+		for _, l := range changes {
+			all, hidden = all+l.Unpacked, hidden+l.Hides
+			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", l.Blob.Digest.Short(), size(l.Blob.Size), size(l.Unpacked), l.Adds, l.Replaces, l.Removes, size(l.Hides),
+				listing{whole: &short}.text(strings.TrimPrefix(l.Command, "/bin/sh -c #(nop) ")))
+		}
+		if err := out.Flush(); err != nil || hidden == 0 {
+			return err
+		}
+		_, err = fmt.Fprintf(c.stdout, "\n%s of %s can't be seen any more, and are still in the image: a layer can hide what\nlies below it, but a file that it deletes makes the image no smaller\n", size(hidden), size(all))
+		return err
+	})
+}

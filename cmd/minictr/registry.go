@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/registry"
+)
+
+// mirrorsOf reads values of the flag --mirror.
+func mirrorsOf(flags []string) (map[string][]string, error) {
+	mirrors := make(map[string][]string)
+	for _, f := range flags {
+		host, url, ok := strings.Cut(f, "=")
+		if !ok || host == "" || url == "" {
+			return nil, fmt.Errorf("--mirror: %q is not HOST=URL, as in docker.io=http://localhost:5000", f)
+		}
+		mirrors[host] = append(mirrors[host], url)
+	}
+	return mirrors, nil
+}
+
+// registries is the client that flags, environment and configuration ask for.
+// Only who speaks to a registry reads that.
+func (c *call) registries() (*registry.Client, error) {
+	f, err := readRegistries()
+	if err != nil {
+		return nil, err
+	}
+	mirrors, err := mirrorsOf(words(c.mirrors))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(f.Mirrors, mirrors)
+	return &registry.Client{
+		Mirrors:      f.Mirrors,
+		Insecure:     append(f.Insecure, words(c.insecure)...),
+		Certificates: f.Certificates,
+		Credentials: func(host string) (registry.Credentials, error) {
+			file, err := openCredentials()
+			if err != nil {
+				return registry.Credentials{}, err
+			}
+			return file.get(c, host)
+		},
+	}, nil
+}
+
+func pullCommand(f *pflag.FlagSet) action {
+	quiet, plain := progressFlags(f)
+	platform := f.String("platform", "", "of an image for several, take the one for `OS/ARCH[/VARIANT]`")
+	return func(c *call) error {
+		if err := c.exactly(1, "IMAGE"); err != nil {
+			return err
+		}
+		p, err := platformOf(*platform)
+		if err != nil {
+			return err
+		}
+		ref, err := image.ParseReference(c.args[0])
+		if err != nil {
+			return err
+		}
+		e, err := c.engine()
+		if err != nil {
+			return err
+		}
+		e.Progress = func() (func(image.Progress), func() error) { return c.progress(*quiet, *plain) }
+		if !*quiet {
+			c.sayName(ref)
+		}
+		img, err := e.Pull(c, ref, p)
+		if err != nil {
+			return err
+		}
+		if !*quiet {
+			fmt.Fprintf(c.stderr, "minictr: its digest is %s\n", img.Manifest.Digest)
+		}
+		_, err = fmt.Fprintln(c.stdout, img.ID)
+		return err
+	}
+}
+
+// sayName says what a short name stands for.
+func (c *call) sayName(ref image.Reference) {
+	if full := ref.String(); full != c.args[0] {
+		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", c.args[0], full)
+	}
+}
+
+// platformOf reads the flag --platform.
+func platformOf(s string) (p image.Platform, err error) {
+	if s == "" {
+		return p, nil
+	}
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return p, fmt.Errorf("--platform: %q is not OS/ARCH[/VARIANT], as in linux/arm64", s)
+	}
+	return image.Platform{OS: parts[0], Architecture: parts[1], Variant: strings.Join(parts[2:], "")}, nil
+}
+
+func pushCommand(f *pflag.FlagSet) action {
+	quiet := f.BoolP("quiet", "q", false, "print the image's digest, and nothing else")
+	return func(c *call) error {
+		if err := c.exactly(1, "NAME"); err != nil {
+			return err
+		}
+		ref, err := image.ParseReference(c.args[0])
+		if err != nil {
+			return err
+		}
+		e, store, err := c.store()
+		if err != nil {
+			return err
+		}
+		img, err := store.Get(c.args[0])
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(img.Names, ref.String()) {
+			return fmt.Errorf("an image goes where its name says, and %s is not a name of this one: minictr tag gives it names", ref)
+		}
+		client, err := e.Registries()
+		if err != nil {
+			return err
+		}
+		if !*quiet {
+			c.sayName(ref)
+		}
+		digest, err := client.Push(c, store, img, ref, nil)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.stdout, digest)
+		return err
+	}
+}
+
+func loginCommand(f *pflag.FlagSet) action {
+	user := f.StringP("username", "u", "", "sign in as `USER`")
+	password := f.StringP("password", "p", "", "with `PASSWORD`, which others on this host can see meanwhile")
+	stdin := f.Bool("password-stdin", false, "read the password from standard input")
+	return func(c *call) error {
+		host, err := c.host()
+		if err != nil {
+			return err
+		}
+		switch {
+		case *password != "" && *stdin:
+			return errors.New("--password and --password-stdin: one of them")
+		case *password != "":
+			fmt.Fprintln(c.stderr, "minictr: warning: others can see a password that is an argument: --password-stdin")
+		case *stdin && *user == "":
+			return errors.New("--password-stdin needs --username")
+		}
+		who, err := c.askFor(*user, *password, *stdin)
+		if err != nil {
+			return err
+		}
+		client, err := c.registries()
+		if err != nil {
+			return err
+		}
+		if err := client.Login(c, host, who); err != nil {
+			return err
+		}
+		file, err := openCredentials()
+		if err != nil {
+			return err
+		}
+		plain, err := file.put(c, host, who)
+		if err != nil {
+			return err
+		}
+		if plain {
+			fmt.Fprintf(c.stderr, "minictr: warning: the password is in %s, not encrypted; credsStore there names a program that keeps it better\n", file.path)
+		}
+		_, err = fmt.Fprintf(c.stdout, "signed in at %s as %s\n", host, who.User)
+		return err
+	}
+}
+
+func logoutCommand(*pflag.FlagSet) action {
+	return func(c *call) error {
+		host, err := c.host()
+		if err != nil {
+			return err
+		}
+		file, err := openCredentials()
+		if err != nil {
+			return err
+		}
+		found, err := file.forget(c, host)
+		if err != nil {
+			return err
+		}
+		text := "the password for %s is forgotten\n"
+		if !found {
+			text = "there is no password for %s\n"
+		}
+		_, err = fmt.Fprintf(c.stdout, text, host)
+		return err
+	}
+}
+
+// host is the registry that the argument names, or Docker's.
+func (c *call) host() (string, error) {
+	switch len(c.args) {
+	case 0:
+		return "docker.io", nil
+	case 1:
+		if host := hostOf(c.args[0]); image.IsDomain(host) {
+			return host, nil
+		}
+		return "", fmt.Errorf("%q is not a registry's host", c.args[0])
+	}
+	return "", fmt.Errorf("%s takes one registry at most", c.name)
+}
+
+// askFor asks for what was not given: on the terminal, or standard input.
+func (c *call) askFor(user, password string, stdin bool) (who registry.Credentials, err error) {
+	who = registry.Credentials{User: user, Password: password}
+	if stdin {
+		text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<10))
+		who.Password = strings.TrimRight(string(text), "\r\n")
+		if err == nil && who.Password == "" {
+			err = errors.New("--password-stdin: standard input is empty")
+		}
+		return who, err
+	}
+	if (user == "" || password == "") && !term.IsTerminal(0) {
+		return who, errors.New("standard input is no terminal to ask on: --username and --password-stdin")
+	}
+	if user == "" {
+		fmt.Fprint(c.stderr, "User: ")
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		if err != nil {
+			return who, err
+		}
+		who.User = strings.TrimSpace(line)
+	}
+	if password == "" {
+		fmt.Fprint(c.stderr, "Password: ")
+		text, err := term.ReadPassword(0)
+		fmt.Fprintln(c.stderr)
+		if err != nil {
+			return who, err
+		}
+		who.Password = string(text)
+	}
+	if who.User == "" || who.Password == "" {
+		return who, errors.New("a name and a password are needed")
+	}
+	return who, nil
+}

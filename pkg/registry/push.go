@@ -1,0 +1,222 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"github.com/minictr/minictr/pkg/image"
+)
+
+// Push sends an image to its registry under the name ref, and returns the
+// digest that it has there (distribution-spec, push). What the registry has is
+// not sent again, and neither is what another of its repositories has, as far
+// as the names in the store tell. progress, if not nil, is called as the bytes
+// leave, by one goroutine at a time. If a registry was asked, the error is an
+// Error.
+func (c *Client) Push(ctx context.Context, store *image.Store, img *image.Image, ref image.Reference, progress func(image.Progress)) (image.Digest, error) {
+	defer c.close()
+	e, err := c.endpoint(ref.Domain)
+	if err != nil {
+		return image.Digest{}, fmt.Errorf("registry: push: %w", err)
+	}
+	err = c.pushTo(ctx, store, &e, img, ref, progress)
+	if err != nil {
+		return image.Digest{}, &Error{Op: "push", Reference: ref, Tries: []Try{{URL: e.String(), Err: err}}}
+	}
+	return img.Manifest.Digest, nil
+}
+
+func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, img *image.Image, ref image.Reference, progress func(image.Progress)) error {
+	blobs, err := img.Blobs()
+	if err != nil {
+		return err
+	}
+	s, err := c.session(ctx, e, ref.Path, "pull,push")
+	if err != nil {
+		return err
+	}
+	p := &pusher{session: s, image: img, from: elsewhere(store, ref), progress: progress}
+	if err := p.pushBlobs(ctx, blobs); err != nil {
+		return err
+	}
+	return p.pushManifest(ctx, ref)
+}
+
+// elsewhere returns which repositories of the same registry have a blob. It is
+// a guess: a name may have been given here only.
+func elsewhere(store *image.Store, ref image.Reference) map[image.Digest]string {
+	from := map[image.Digest]string{}
+	images, _ := store.List() // those that can be read
+	for _, img := range images {
+		for _, name := range img.Names {
+			other, err := image.ParseReference(name)
+			if err != nil || other.Domain != ref.Domain || other.Path == ref.Path {
+				continue
+			}
+			from[img.ID] = other.Path
+			for _, layer := range img.Layers {
+				from[layer.Digest] = other.Path
+			}
+		}
+	}
+	return from
+}
+
+// pusher sends one image.
+type pusher struct {
+	*session
+	image    *image.Image
+	from     map[image.Digest]string
+	mu       sync.Mutex
+	progress func(image.Progress)
+}
+
+func (p *pusher) report(d image.Descriptor, done int64) {
+	if p.progress == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress(image.Progress{Layer: d.Digest, Done: done, Total: d.Size})
+}
+
+// pushBlobs sends some at once. The first error ends the others.
+func (p *pusher) pushBlobs(ctx context.Context, blobs []image.Descriptor) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan image.Descriptor)
+	var workers sync.WaitGroup
+	for range min(parallel, len(blobs)) {
+		workers.Go(func() {
+			for d := range next {
+				if err := p.client.retry(ctx, func() error { return p.pushBlob(ctx, d) }); err != nil {
+					cancel(fmt.Errorf("blob %s: %w", d.Digest, err))
+				}
+			}
+		})
+	}
+	for _, d := range blobs {
+		select {
+		case next <- d:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// pushBlob sends a blob, unless it is there. What a broken upload has left is
+// forgotten by the registry in time.
+func (p *pusher) pushBlob(ctx context.Context, d image.Descriptor) error {
+	status, _, err := p.ask(ctx, &request{method: http.MethodHead, url: p.in("blobs/" + d.Digest.String()), want: []int{http.StatusOK, http.StatusNotFound}})
+	if err != nil {
+		return err
+	}
+	if status == http.StatusOK {
+		p.report(d, d.Size)
+		return nil
+	}
+	location, err := p.beginUpload(ctx, d)
+	if err != nil || location == nil {
+		return err
+	}
+	f, err := p.image.Open(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	content := reporting{f, func(done int64) { p.report(d, done) }}
+	_, _, err = p.ask(ctx, &request{
+		method: http.MethodPut, url: location, want: []int{http.StatusCreated, http.StatusNoContent},
+		header: http.Header{"Content-Type": {"application/octet-stream"}},
+		body:   io.NewSectionReader(content, 0, d.Size),
+	})
+	return err
+}
+
+// beginUpload returns where the registry wants the blob, or nil if another
+// repository gave it.
+func (p *pusher) beginUpload(ctx context.Context, d image.Descriptor) (*url.URL, error) {
+	r := &request{method: http.MethodPost, url: p.in("blobs/uploads/"), want: []int{http.StatusAccepted}}
+	if from := p.from[d.Digest]; from != "" {
+		mount := *r
+		mount.url = p.in("blobs/uploads/")
+		mount.url.RawQuery = url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
+		mount.want = []int{http.StatusCreated, http.StatusAccepted}
+		mount.scopes = p.scopes + " " + scope(from, "pull")
+		status, location, err := p.ask(ctx, &mount)
+		if err == nil && status == http.StatusCreated {
+			p.report(d, d.Size)
+			return nil, nil
+		}
+		if err == nil {
+			return p.uploadTo(location, d)
+		}
+		// We may have no right to that repository.
+	}
+	_, location, err := p.ask(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return p.uploadTo(location, d)
+}
+
+// uploadTo is where a blob goes in one piece. The registry may name another
+// server, which gets no credentials.
+func (p *pusher) uploadTo(location string, d image.Descriptor) (*url.URL, error) {
+	u, err := url.Parse(location)
+	if err != nil || location == "" {
+		return nil, errors.New("the registry doesn't say where it wants an upload")
+	}
+	u = p.in("blobs/uploads/").ResolveReference(u)
+	u.User = nil
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += url.Values{"digest": {d.Digest.String()}}.Encode() // the rest of it stays as it is
+	return u, p.checkScheme(u)
+}
+
+// pushManifest sends the very bytes that came, so that the digest stays.
+func (p *pusher) pushManifest(ctx context.Context, ref image.Reference) error {
+	d := p.image.Manifest
+	f, err := p.image.Open(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := &request{
+		method: http.MethodPut, url: p.in("manifests/" + nameOf(ref)), want: []int{http.StatusCreated},
+		header: http.Header{"Content-Type": {d.MediaType}},
+		body:   io.NewSectionReader(f, 0, d.Size),
+	}
+	return p.client.retry(ctx, func() error {
+		resp, err := p.do(ctx, r)
+		if err != nil {
+			return fmt.Errorf("manifest: %w", err)
+		}
+		defer resp.Body.Close()
+		if got := resp.Header.Get("Docker-Content-Digest"); isSHA256(got) && got != d.Digest.String() {
+			return &image.MismatchError{Blob: d.Digest, What: "digest", Want: d.Digest.String(), Got: got}
+		}
+		return nil
+	})
+}
+
+// reporting reports how far a file was read.
+type reporting struct {
+	io.ReaderAt
+	report func(done int64)
+}
+
+func (r reporting) ReadAt(p []byte, at int64) (int, error) {
+	n, err := r.ReaderAt.ReadAt(p, at)
+	r.report(at + int64(n))
+	return n, err
+}
