@@ -165,11 +165,13 @@ func steady(call string) string { return random.ReplaceAllString(call, "*") }
 // may be told, or not.
 func (c storeCommand) judge(t *testing.T, fault unix.Errno, when string, r result) {
 	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
+	last := lines[len(lines)-1]
 	switch {
 	case fault == 0 && r.status == 128+int(unix.SIGKILL), r.status == 0:
 	case fault == unix.EINTR:
 		t.Errorf("%s\nnot survived", when)
-	case r.status != statusError || strings.Count(r.stderr, "\n") != strings.Count("\n"+r.stderr, "\nminictr: ") || !strings.Contains(r.stderr, fault.Error()):
+	case r.status != statusError || !strings.HasPrefix(last, "minictr: ") || !strings.Contains(last, fault.Error()) || strings.Contains(r.stderr, "goroutine"):
 		t.Errorf("%s\nnot an error that can be read", when)
 	}
 }
