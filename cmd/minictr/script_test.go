@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ func buildAndRun(m *testing.M) int {
 }
 
 // imagesDir is where images of others are, if they are here at all.
-const imagesDir = "../../../shared/images"
+var imagesDir = cmp.Or(os.Getenv("MINICTR_TEST_IMAGES"), "../../../shared/images")
 
 // TestScripts runs the scripts in testdata, which are minictr's manual too:
 // one for each thing that people do with it. Beside the commands of package

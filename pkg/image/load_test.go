@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +12,16 @@ import (
 	"testing"
 )
 
-const sharedImages = "../../../shared/images"
+// sharedImages is the directory of images that other tools have made, beside
+// the repository or where the environment says.
+func sharedImages(t *testing.T) string {
+	t.Helper()
+	dir := cmp.Or(os.Getenv("MINICTR_TEST_IMAGES"), "../../../shared/images")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("the collection of images is not here, and MINICTR_TEST_IMAGES does not name it: %v", err)
+	}
+	return dir
+}
 
 func needRoot(t *testing.T) {
 	t.Helper()
@@ -46,9 +56,7 @@ func wantEmpty(t *testing.T, s *Store) {
 // TestLoadSharedImages loads what other tools have made.
 func TestLoadSharedImages(t *testing.T) {
 	needRoot(t)
-	if _, err := os.Stat(sharedImages); err != nil {
-		t.Skipf("the collection of images is not here: %v", err)
-	}
+	dir := sharedImages(t)
 	arm := Options{Platform: Platform{OS: "linux", Architecture: "arm64"}}
 	amd := Options{Platform: Platform{OS: "linux", Architecture: "amd64"}}
 	tests := []struct {
@@ -83,7 +91,7 @@ func TestLoadSharedImages(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s %s", tt.file, tt.opts.Platform.Architecture), func(t *testing.T) {
 			s := openStore(t)
-			images, err := s.Load(t.Context(), filepath.Join(sharedImages, tt.file), tt.opts)
+			images, err := s.Load(t.Context(), filepath.Join(dir, tt.file), tt.opts)
 			if tt.wantErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
 					t.Fatalf("got %v, want %q", err, tt.wantErr)
@@ -103,7 +111,7 @@ func TestLoadSharedImages(t *testing.T) {
 			}
 		})
 	}
-	files, err := os.ReadDir(sharedImages)
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,14 +133,12 @@ func TestLoadSharedImages(t *testing.T) {
 // TestAlpineFiles looks into the real Alpine.
 func TestAlpineFiles(t *testing.T) {
 	needRoot(t)
-	if _, err := os.Stat(sharedImages); err != nil {
-		t.Skipf("the collection of images is not here: %v", err)
-	}
+	dir := sharedImages(t)
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the image is for amd64")
 	}
 	s := openStore(t)
-	if _, err := s.Load(t.Context(), filepath.Join(sharedImages, "alpine-310.tar.gz"), Options{}); err != nil {
+	if _, err := s.Load(t.Context(), filepath.Join(dir, "alpine-310.tar.gz"), Options{}); err != nil {
 		t.Fatal(err)
 	}
 	img, err := s.Get("alpine")

@@ -81,9 +81,11 @@ func TestOverlayFull(t *testing.T) {
 	})
 }
 
-// inOverlay runs do where the image is mounted on dir.
+// inOverlay runs do where the image is mounted on dir. Below a single layer is
+// an empty one, for overlayfs does not take one alone.
 func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 	t.Helper()
+	empty := t.TempDir()
 	inMountNamespace(t, func() error {
 		images, lower, err := img.Lower()
 		if err != nil {
@@ -91,6 +93,9 @@ func inOverlay(t *testing.T, img *Image, dir string, do func()) {
 		}
 		if err := unix.Chdir(images); err != nil {
 			return os.NewSyscallError("chdir", err)
+		}
+		if len(lower) == 1 {
+			lower = append(lower, empty)
 		}
 		options := "lowerdir=" + strings.Join(lower, ":")
 		if err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, options); err != nil {

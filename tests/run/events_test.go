@@ -22,11 +22,17 @@ func TestRead(t *testing.T) {
 			`{"Action":"output","Package":"p","Test":"A","Output":"needs root"} {"Action":"skip","Package":"p","Test":"A"}`,
 			counts{failed: 1},
 		},
+		{
+			"without the collection", "root",
+			`{"Action":"output","Package":"p","Test":"A","Output":"the collection of images is not here"} {"Action":"skip","Package":"p","Test":"A"}`,
+			counts{skipped: 1},
+		},
 		{"does not build", "root", `{"Action":"build-fail","ImportPath":"p"} {"Action":"fail","Package":"p","FailedBuild":"p"}`, counts{failed: 1}},
 		{"without tests", "root", `{"Action":"skip","Package":"p"}`, counts{}},
 		{"cut off", "root", `{"Action":"pass","Package":"p","Test":"A"} {"Act`, counts{passed: 1, failed: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Setenv(collection, "nowhere")
 			s := suite{tier: c.tier}
 			s.read(strings.NewReader(c.events))
 			if s.counts != c.want {

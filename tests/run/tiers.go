@@ -124,7 +124,7 @@ func (s *suite) command(as user, args ...string) *exec.Cmd {
 	isRoot := os.Getuid() == 0
 	switch {
 	case as == superuser && !isRoot:
-		env = append(env, "PATH="+os.Getenv("PATH"), "GOMODCACHE="+s.output("go", "env", "GOMODCACHE"))
+		env = append(env, "PATH="+os.Getenv("PATH"), collection+"="+os.Getenv(collection), "GOMODCACHE="+s.output("go", "env", "GOMODCACHE"))
 		args = slices.Concat([]string{"sudo", "-H", "env"}, env, args)
 	case as == nobody && isRoot:
 		args = slices.Concat([]string{"unshare", "--mount", "tests/run/nobody.sh"}, args)
