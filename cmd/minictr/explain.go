@@ -165,7 +165,7 @@ func hintOf(err error) string {
 	switch {
 	case errors.As(err, &asked) && asked.Offline():
 		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
-	case errors.As(err, &asked):
+	case errors.As(err, &asked) && hintOfRegistry(asked) != "":
 		return hintOfRegistry(asked)
 	case errors.As(err, &missing):
 		return "minictr images lists what is here; minictr pull fetches more"
@@ -210,7 +210,7 @@ func hintOfRegistry(err *registry.Error) string {
 		return "if that is right, \"certificates\" in /etc/minictr/registries.json names what to trust, and --insecure-registry " + host + " asks for no proof"
 	case errors.As(err, &status) && status.Denied():
 		return "is the name right? minictr login " + host + " signs in"
-	case err.Op == "pull":
+	case status != nil && err.Op == "pull":
 		return "is the name right? minictr images lists what is here"
 	}
 	return ""

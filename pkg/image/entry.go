@@ -130,6 +130,7 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 		return false, err
 	}
 	if overlay.IsWhiteout(&stat) {
+		delete(u.unlisted, e.name) // it is another one than below, and has no attributes from there
 		return true, setOpaque(e.parent.fd, e.base)
 	}
 	return true, nil

@@ -2,7 +2,9 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -112,14 +114,18 @@ func (f *fixer) fix() (int, error) {
 	slices.Sort(f.names)
 	made := map[string]string{} // by path in the image, of whom it has the attributes
 	for _, name := range slices.Compact(f.names) {
+		merged, err := f.stack(name)
+		if err != nil {
+			return 0, err
+		}
 		from, err := f.listed(name)
 		if err != nil {
 			return 0, err
 		}
-		if from == "" || from == f.merged[name][0] {
+		if len(merged) == 0 || from == "" || from == merged[0] {
 			continue
 		}
-		same, err := sameAttributes(from, f.merged[name][0])
+		same, err := sameAttributes(from, merged[0])
 		if err == nil && !same {
 			err = f.make(name, made)
 		}
@@ -150,15 +156,33 @@ func (f *fixer) stack(name string) (merged []string, err error) {
 }
 
 // listed returns the directory whose attributes count: the uppermost that a
-// layer lists, or "" if none does.
+// layer lists, or "" if none does. One that is opaque without being listed has
+// lost what was in it, and not its attributes.
 func (f *fixer) listed(name string) (string, error) {
-	merged, err := f.stack(name)
-	for _, dir := range merged {
-		if !f.unlisted[filepath.Clean(dir)] {
-			return dir, err
+	same := f.trees
+	if name != "." {
+		parents, err := f.stack(path.Dir(name))
+		if err != nil {
+			return "", err
+		}
+		same = nil
+		for _, parent := range parents {
+			same = append(same, filepath.Join(parent, path.Base(name)))
 		}
 	}
-	return "", err
+	for _, dir := range same {
+		stat, err := statOf(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", err
+		case stat.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return "", nil // what lies below is gone
+		case !f.unlisted[dir]:
+			return dir, nil
+		}
+	}
+	return "", nil
 }
 
 // make makes a directory and those above it.
@@ -172,11 +196,15 @@ func (f *fixer) make(name string, made map[string]string) error {
 		}
 	}
 	from, err := f.listed(name)
-	if from == "" && err == nil {
-		from = f.merged[name][0]
-	}
 	if err != nil {
 		return err
+	}
+	if from == "" {
+		merged, err := f.stack(name)
+		if err != nil {
+			return err
+		}
+		from = merged[0]
 	}
 	made[name] = from
 	to := filepath.Join(f.top, name)

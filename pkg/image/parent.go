@@ -113,13 +113,13 @@ func (u *unpacker) makeUnlisted(e entry) error {
 	if err := u.takeEntry(); err != nil {
 		return err
 	}
-	if _, err := u.mkdir(e); err != nil {
-		return err
-	}
 	if u.unlistedBytes += len(e.name); u.unlistedBytes > maxUnlisted {
 		return &LimitError{What: "bytes in the paths of directories that a layer does not list", Limit: maxUnlisted}
 	}
 	u.unlisted[e.name] = true
+	if _, err := u.mkdir(e); err != nil {
+		return err
+	}
 	if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, 0o755, 0) }); err != nil {
 		return err
 	}

@@ -43,22 +43,26 @@ type remover struct {
 // What lies too deep is moved up, and comes later.
 func (r *remover) empty(dir, depth int) error {
 	buf := make([]byte, 8<<10)
-	for {
-		if _, err := unix.Seek(dir, 0, io.SeekStart); err != nil {
-			return os.NewSyscallError("lseek", err)
-		}
+	for removed := false; ; {
 		n, err := number("getdents64", func() (int, error) { return unix.ReadDirent(dir, buf) })
 		if err != nil {
 			return err
 		}
-		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
-		if len(names) == 0 {
-			return nil
+		if n == 0 { // only this is the end: a signal can cut what is read short, to nothing but "." and ".."
+			if !removed {
+				return nil
+			}
+			if _, err := unix.Seek(dir, 0, io.SeekStart); err != nil {
+				return os.NewSyscallError("lseek", err)
+			}
+			removed = false
 		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
 		for _, name := range names {
 			if err := r.remove(dir, name, depth); err != nil {
 				return err
 			}
+			removed = true
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	}
 	base := path.Base(name)
 	if hidden, found := strings.CutPrefix(base, whiteoutPrefix); found {
-		return u.whiteout(parent.fd, base, hidden)
+		return u.whiteout(parent.fd, base, hidden, path.Join(path.Dir(name), hidden))
 	}
 	return u.create(entry{parent: parent, base: base, name: name, hdr: hdr, content: content})
 }
@@ -189,7 +189,7 @@ func checkHeader(hdr *tar.Header) error {
 // whiteout makes what overlayfs takes for a name that is hidden: a character
 // device 0:0, or an attribute of a directory whose lower entries all are. A
 // whiteout hides what lower layers have, never what its own layer has.
-func (u *unpacker) whiteout(parent int, base, hidden string) error {
+func (u *unpacker) whiteout(parent int, base, hidden, name string) error {
 	if base == opaqueName {
 		return setOpaque(parent, ".")
 	}
@@ -204,6 +204,7 @@ func (u *unpacker) whiteout(parent int, base, hidden string) error {
 	case err != nil:
 		return err
 	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
+		delete(u.unlisted, name) // as in mkdir
 		return setOpaque(parent, hidden)
 	}
 	return nil
