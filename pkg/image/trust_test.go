@@ -114,10 +114,10 @@ func TestWhiteoutLink(t *testing.T) {
 // TestOutOfBounds takes small archives that would become large ones.
 func TestOutOfBounds(t *testing.T) {
 	needRoot(t)
-	deep := func(n int) []byte {
+	deep := func(n, depth int, name string) []byte {
 		var entries []tar.Header
 		for i := range n {
-			entries = append(entries, file(fmt.Sprint(i)+strings.Repeat("/d", 400)+"/f", ""))
+			entries = append(entries, file(fmt.Sprint(i)+strings.Repeat("/"+name, depth)+"/f", ""))
 		}
 		return tarOf(t, entries...)
 	}
@@ -128,8 +128,8 @@ func TestOutOfBounds(t *testing.T) {
 		want   string
 	}{
 		{"entries", tarOf(t, file("a", ""), file("b", ""), file("c", "")), Limits{Entries: 2}, "more than 2 entries"},
-		{"unlisted", deep(1), Limits{Entries: 100}, "more than 100 entries"},
-		{"names of unlisted", deep(120), Limits{}, fmt.Sprintf("more than %d bytes in the paths", maxUnlisted)},
+		{"unlisted", deep(1, 400, "d"), Limits{Entries: 100}, "more than 100 entries"},
+		{"names of unlisted", deep(450, 19, strings.Repeat("d", 200)), Limits{}, fmt.Sprintf("more than %d bytes in the paths", maxUnlisted)},
 		{"depth", tarOf(t, file(strings.Repeat("d/", maxDepth+1)+"f", "")), Limits{}, fmt.Sprintf("more than %d directories", maxDepth)},
 		{"bytes", tarOf(t, file("f", strings.Repeat("x", 4000))), Limits{Bytes: 3000}, "more than 3000 bytes"},
 		{"path", tarOf(t, file("abcdef", "")), Limits{Path: 5}, "more than 5 bytes in a path"},
