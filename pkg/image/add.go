@@ -78,30 +78,43 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 // lock lies in tmp, which is not swept while an operation is at work.
 func (s *Store) alone(ctx context.Context, manifest Digest) (unlock func() error, err error) {
 	name := s.path("tmp", "adding-"+manifest.Hex())
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
 	for {
-		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() error {
-				err := os.Remove(name) // who comes now has a file of its own to lock, and finds the image
-				if errors.Is(err, fs.ErrNotExist) {
-					err = nil
-				}
-				return errors.Join(err, f.Close())
-			}, nil
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("lock: %w", err)
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		locked, err := lockInPlace(f)
+		if locked {
+			return func() error { return errors.Join(os.Remove(name), f.Close()) }, nil
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
+			return nil, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// lockInPlace takes a flock(2) on a file or directory, if nobody has it and it
+// still has its name.
+func lockInPlace(f *os.File) (bool, error) {
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	ours, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Lstat(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(ours, there), err
 }
 
 // from notes the index that led to d.

@@ -82,6 +82,9 @@ func (a *archive) isImage() bool {
 }
 
 func (st *stage) spoolEntry(a *archive, hdr *tar.Header, content io.Reader) (err error) {
+	if n := int64(len(hdr.Name) + len(hdr.Linkname)); n > 2*st.limits.Path { // they are kept
+		return &LimitError{What: "bytes in a name", Limit: st.limits.Path}
+	}
 	name := cleanName(hdr.Name)
 	if a.first == "" && name != "" {
 		a.first = hdr.Name

@@ -19,13 +19,15 @@ import (
 const (
 	holeSize = 4096 // zero bytes of a block that becomes a hole
 	paxXattr = "SCHILY.xattr."
+
+	aclDefault = "system.posix_acl_default" // of a directory, for what is made in it
 )
 
 // entry is one entry of the archive: base is to be made in parent.
 type entry struct {
 	parent   step
 	base     string
-	name     string // from the root
+	path     string // from the root, without links
 	hdr      *tar.Header
 	content  io.Reader
 	unlisted bool // a directory that the archive doesn't list; no hdr
@@ -45,10 +47,15 @@ func (e entry) mode() uint32 {
 func (u *unpacker) create(e entry) error {
 	switch e.hdr.Typeflag {
 	case tar.TypeDir:
-		delete(u.unlisted, e.name)
+		delete(u.unlisted, e.path)
 		fresh, err := u.mkdir(e)
 		if err != nil {
 			return err
+		}
+		for i := range u.steps { // through a link it may be open
+			if u.steps[i].path == e.path {
+				u.steps[i].become(e.hdr)
+			}
 		}
 		return u.finish(e, fresh)
 	case tar.TypeLink:
@@ -130,7 +137,7 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 		return false, err
 	}
 	if overlay.IsWhiteout(&stat) {
-		delete(u.unlisted, e.name) // it is another one than below, and has no attributes from there
+		delete(u.unlisted, e.path) // it is another one than below, and has no attributes from there
 		return true, setOpaque(e.parent.fd, e.base)
 	}
 	return true, nil
@@ -182,7 +189,7 @@ func (u *unpacker) linkTo(e entry, target string) error {
 // writeFile makes a regular file. Blocks of zero bytes become holes, whether
 // or not the archive called the file sparse.
 func (u *unpacker) writeFile(e entry) (err error) {
-	if err := u.take(e.hdr.Size); err != nil {
+	if err := u.budget.sizes.take(e.hdr.Size); err != nil {
 		return err
 	}
 	fd, err := number("openat", func() (int, error) {
@@ -255,18 +262,42 @@ func (u *unpacker) finish(e entry, fresh bool) error {
 			return err
 		}
 	}
+	if fresh {
+		if err := u.dropACLs(e); err != nil {
+			return err
+		}
+	}
 	for key, value := range hdr.PAXRecords {
 		name, found := strings.CutPrefix(key, paxXattr)
 		if !found || !isXattrNamespace(name) {
 			continue
 		}
-		u.acl = u.acl || name == "system.posix_acl_default"
+		u.acl = u.acl || name == aclDefault
 		if err := setXattr(e.parent.fd, e.base, name, value); err != nil {
 			return err
 		}
 	}
 	atime, mtime := timesOf(hdr)
 	return setTimes(e.parent.fd, e.base, atime, mtime)
+}
+
+// dropACLs takes away what a file has from the default of its directory.
+func (u *unpacker) dropACLs(e entry) error {
+	if !u.acl || !e.unlisted && e.hdr.Typeflag == tar.TypeSymlink {
+		return nil
+	}
+	return dropACLs("/proc/self/fd/" + strconv.Itoa(e.parent.fd) + "/" + e.base)
+}
+
+// dropACLs takes a file's access control lists away, acl(5).
+func dropACLs(file string) error {
+	for _, name := range []string{"system.posix_acl_access", aclDefault} {
+		err := call("lremovexattr", func() error { return unix.Lremovexattr(file, name) })
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return err
+		}
+	}
+	return nil
 }
 
 // timesOf returns the entry's times. Most archives have one only.

@@ -44,7 +44,7 @@ func (l Limits) Or(other Limits) Limits {
 const (
 	maxArchiveFiles = 10_000   // files in an archive of images
 	maxDepth        = 512      // directories in a path in a layer, each of which is held open
-	maxUnlisted     = 16 << 20 // bytes in the names of directories that a layer needs and does not list
+	maxUnlisted     = 4 << 20  // bytes in the paths of directories that layers need and do not list
 	maxList         = 10_000   // elements of a list in a document
 	maxDictionary   = 64 << 20 // bytes of xz's dictionary
 	maxLinkText     = 4095     // bytes of a symbolic link

@@ -91,7 +91,7 @@ func FuzzUnpack(f *testing.F) {
 		want := snapshot(t, outside)
 		blob, before := bytes.NewReader(compressed(t, how, raw)), allocated()
 		st := &stage{limits: DefaultLimits, budget: newBudget(DefaultLimits)}
-		_, _ = st.unpackArchive(t.Context(), blob, filepath.Join(private, "layer")) // most are wrong
+		_, _ = st.unpackArchive(t.Context(), nil, blob, filepath.Join(private, "layer")) // most are wrong
 		if grown := allocated() - before; grown > mostMemory {
 			t.Errorf("%d bytes take %d of memory", blob.Size(), grown)
 		}

@@ -17,9 +17,9 @@ const (
 
 // unpackLayer unpacks the blob of a layer into the directory dir and reads it
 // to its end. If it returns no error, the plain archive has the digest diffID;
-// the blob's own is for r to verify.
-func (st *stage) unpackLayer(ctx context.Context, blob io.Reader, diffID Digest, dir string) error {
-	got, err := st.unpackArchive(ctx, blob, dir)
+// that of the blob is for who gives it to verify.
+func (st *stage) unpackLayer(p *pipeline, blob io.Reader, diffID Digest, dir string) error {
+	got, err := st.unpackArchive(p.ctx, p, blob, dir)
 	if err != nil {
 		return err
 	}
@@ -27,8 +27,8 @@ func (st *stage) unpackLayer(ctx context.Context, blob io.Reader, diffID Digest,
 }
 
 // verifyLayer is unpackLayer of a layer that is there: it leaves nothing.
-func (st *stage) verifyLayer(blob io.Reader, diffID Digest) error {
-	got, err := st.readArchive(blob, drain)
+func (st *stage) verifyLayer(p *pipeline, blob io.Reader, diffID Digest) error {
+	got, err := st.readArchive(p, blob, drain)
 	if err != nil {
 		return err
 	}
@@ -44,8 +44,8 @@ func checkDiffID(want, got Digest) error {
 
 // unpackArchive unpacks a tar, which may be compressed, and returns the digest
 // of the plain one.
-func (st *stage) unpackArchive(ctx context.Context, blob io.Reader, dir string) (Digest, error) {
-	return st.readArchive(blob, func(r io.Reader) error {
+func (st *stage) unpackArchive(ctx context.Context, p *pipeline, blob io.Reader, dir string) (Digest, error) {
+	return st.readArchive(p, blob, func(r io.Reader) error {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
@@ -62,15 +62,20 @@ func (st *stage) unpackArchive(ctx context.Context, blob io.Reader, dir string) 
 }
 
 // readArchive passes a plain tar on, and returns its digest. The blob is read
-// to its end.
-func (st *stage) readArchive(blob io.Reader, use func(io.Reader) error) (diffID Digest, err error) {
+// to its end, and ahead where there is a pipeline: a stream that nobody can
+// interrupt has none.
+func (st *stage) readArchive(p *pipeline, blob io.Reader, use func(io.Reader) error) (diffID Digest, err error) {
 	plain, err := decompress(blob, st.limits.Window)
 	if err != nil {
 		return Digest{}, err
 	}
 	sum := sha256.New()
-	r := readAhead(io.TeeReader(budgeted{plain, st.budget}, sum), func() { _ = plain.Close() }) // it has no error to tell, io.NopCloser and zstd.Decoder
-	defer r.stop()
+	var r io.Reader = io.TeeReader(budgeted{plain, &st.budget.bytes}, sum)
+	if p == nil {
+		defer plain.Close()
+	} else {
+		r = p.ahead(r, func() { _ = plain.Close() }) // it has no error to tell, io.NopCloser and zstd.Decoder
+	}
 	// What follows the end of the archive, usually zero bytes, is part of both
 	// digests.
 	for _, read := range []func() error{
@@ -85,15 +90,15 @@ func (st *stage) readArchive(blob io.Reader, use func(io.Reader) error) (diffID 
 	return digestOf(sum), nil
 }
 
-// budgeted reads what counts against the budget.
+// budgeted reads what is taken from an allowance.
 type budgeted struct {
 	io.Reader
-	*budget
+	left *allowance
 }
 
 func (b budgeted) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if e := b.take(int64(n)); e != nil {
+	if e := b.left.take(int64(n)); e != nil {
 		return 0, e
 	}
 	return n, err

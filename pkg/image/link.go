@@ -239,9 +239,9 @@ func statOf(path string) (stat unix.Stat_t, err error) {
 // xattrsOf returns the names of a file's extended attributes, but for those of
 // overlayfs.
 func xattrsOf(path string) (names []string, err error) {
-	list, err := readXattr(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
-	if err != nil {
-		return nil, fmt.Errorf("%s: listxattr: %w", path, err)
+	list, err := readXattr("llistxattr", func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
+	if err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for name := range strings.SplitSeq(string(list), "\x00") {
 		if name != "" && !isOverlayXattr(name) {
@@ -266,12 +266,17 @@ func copyAttributes(from, to string) error {
 			return fmt.Errorf("%s: %w", to, err)
 		}
 	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := dropACLs(to); err != nil {
+			return err
+		}
+	}
 	names, err := xattrsOf(from)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		value, err := readXattr(func(buf []byte) (int, error) { return unix.Lgetxattr(from, name, buf) })
+		value, err := readXattr("lgetxattr", func(buf []byte) (int, error) { return unix.Lgetxattr(from, name, buf) })
 		if err == nil {
 			err = call("lsetxattr", func() error { return unix.Lsetxattr(to, name, value, 0) })
 		}
@@ -283,13 +288,13 @@ func copyAttributes(from, to string) error {
 }
 
 // readXattr calls read with a buffer of the size that read says it wants.
-func readXattr(read func([]byte) (int, error)) ([]byte, error) {
-	size, err := number("xattr", func() (int, error) { return read(nil) })
+func readXattr(call string, read func([]byte) (int, error)) ([]byte, error) {
+	size, err := number(call, func() (int, error) { return read(nil) })
 	if err != nil || size == 0 {
 		return nil, err
 	}
 	buf := make([]byte, size)
-	n, err := number("xattr", func() (int, error) { return read(buf) })
+	n, err := number(call, func() (int, error) { return read(buf) })
 	return buf[:max(n, 0)], err
 }
 

@@ -97,7 +97,7 @@ func (st *stage) makeLayer(ctx context.Context, r io.Reader) (blob Descriptor, d
 	}
 	unnamed := st.path("layers", "made")
 	blob, err = st.putStream(r, func(r io.Reader) (err error) {
-		diffID, err = st.unpackArchive(ctx, r, unnamed)
+		diffID, err = st.unpackArchive(ctx, nil, r, unnamed)
 		return err
 	})
 	if err != nil {
@@ -172,12 +172,15 @@ func more(text json.RawMessage, v any) (map[string]json.RawMessage, error) {
 }
 
 func fields(v any) (map[string]json.RawMessage, error) {
-	m := map[string]json.RawMessage{}
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	return m, parseJSON(text, &m)
+	var m map[string]json.RawMessage
+	if err := parseJSON(text, &m); err != nil || m != nil {
+		return m, err
+	}
+	return map[string]json.RawMessage{}, nil // null
 }
 
 // Made is the configuration of an image that was made of another one's, or of

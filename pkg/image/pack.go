@@ -117,6 +117,9 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 		hdr.ModTime = p.newest
 	}
 	kind := stat.Mode & unix.S_IFMT
+	if kind == unix.S_IFSOCK {
+		return nil // nothing without the process that listens
+	}
 	if id := (inode{stat.Dev, stat.Ino}); stat.Nlink > 1 && kind != unix.S_IFDIR {
 		if first, found := p.links[id]; found {
 			hdr.Typeflag, hdr.Linkname = tar.TypeLink, first
@@ -147,8 +150,6 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 			hdr.Typeflag = tar.TypeChar
 		}
 		hdr.Devmajor, hdr.Devminor = int64(unix.Major(stat.Rdev)), int64(unix.Minor(stat.Rdev))
-	default:
-		return nil // a socket is nothing without the process that listens
 	}
 	return p.out.WriteHeader(hdr)
 }
@@ -241,20 +242,20 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // otherwise, and a label of SELinux belongs to this machine's policy.
 func (p *packer) xattrs(hdr *tar.Header, dir int, base string) error {
 	file := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + base
-	list, err := readXattr(func(b []byte) (int, error) { return unix.Llistxattr(file, b) })
+	list, err := readXattr("llistxattr", func(b []byte) (int, error) { return unix.Llistxattr(file, b) })
 	if err != nil && !errors.Is(err, unix.ENOTSUP) {
-		return fmt.Errorf("llistxattr: %w", err)
+		return err
 	}
 	for name := range strings.SplitSeq(string(list), "\x00") {
 		if name == "trusted.overlay.redirect" || name == "trusted.overlay.metacopy" {
 			return fmt.Errorf("attribute %s: overlayfs keeps only a reference here: mount with redirect_dir=off and metacopy=off", name)
 		}
-		if name == "" || isOverlayXattr(name) || name == "security.selinux" {
-			continue
+		if name == "" || isOverlayXattr(name) || name == "security.selinux" || strings.Contains(name, "=") {
+			continue // PAX can't have the last
 		}
-		value, err := readXattr(func(b []byte) (int, error) { return unix.Lgetxattr(file, name, b) })
+		value, err := readXattr("lgetxattr", func(b []byte) (int, error) { return unix.Lgetxattr(file, name, b) })
 		if err != nil {
-			return fmt.Errorf("lgetxattr %s: %w", name, err)
+			return fmt.Errorf("attribute %q: %w", name, err)
 		}
 		if hdr.PAXRecords == nil {
 			hdr.PAXRecords = map[string]string{}

@@ -1,9 +1,12 @@
 package image
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,12 +16,19 @@ import (
 // A step is a directory on the way from the layer's root to the entries at
 // hand. It stays open for the entries that follow, most of which lie in it.
 type step struct {
-	name   string // its path in the layer, "." for the root
+	name   string // by which the archive leads to it, "." for the root
+	path   string // of the directory itself, without links
 	fd     int    // O_PATH
 	setgid bool   // files that are made in it take its group
 	// Its times are set again when it is left, for what is made in it changes
 	// them: so nothing need be remembered of a directory but while it is open.
 	atime, mtime unix.Timespec
+}
+
+// become notes what an entry makes of a directory that is open.
+func (s *step) become(hdr *tar.Header) {
+	s.atime, s.mtime = timesOf(hdr)
+	s.setgid = hdr.Mode&unix.S_ISGID != 0
 }
 
 // descend opens the directory dir of the layer, and makes what is missing of
@@ -79,46 +89,70 @@ func (u *unpacker) enter(component string) error {
 		return &LimitError{What: "directories in a path", Limit: maxDepth}
 	}
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	real := path.Join(top.path, component)
 	open := func() (int, error) { return unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0) }
 	fd, err := number("openat", open)
 	if errors.Is(err, unix.ENOTDIR) {
-		fd, err = openInRoot(u.steps[0].fd, name, flags)
+		if fd, err = openInRoot(u.steps[0].fd, name, flags); err == nil {
+			real, err = u.pathOf(fd)
+		}
 	}
 	if isMissing(err) {
-		if err := u.makeUnlisted(entry{parent: top, base: component, name: name, unlisted: true}); err != nil {
+		if err := u.makeUnlisted(entry{parent: top, base: component, path: real, unlisted: true}); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		fd, err = number("openat", open)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	if err == nil && int64(len(real)) > u.maxPath { // links lead further than names
+		err = &LimitError{What: "bytes in a path", Limit: u.maxPath}
 	}
-	return u.push(name, fd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, errors.Join(err, closeIf(fd)))
+	}
+	return u.push(name, real, fd)
+}
+
+// closeIf closes a descriptor, if it is one; with O_PATH there is nothing to lose.
+func closeIf(fd int) error {
+	if fd >= 0 {
+		return closeFile(fd)
+	}
+	return nil
+}
+
+// pathOf returns the path of a directory in the layer.
+func (u *unpacker) pathOf(fd int) (string, error) {
+	full, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return path.Clean("." + strings.TrimPrefix(full, u.rootPath)), err
 }
 
 // push makes an open directory the last step.
-func (u *unpacker) push(name string, fd int) error {
+func (u *unpacker) push(name, path string, fd int) error {
 	var stat unix.Stat_t
 	if err := call("fstat", func() error { return unix.Fstat(fd, &stat) }); err != nil {
-		_ = unix.Close(fd) // O_PATH
-		return err
+		return errors.Join(err, closeFile(fd))
 	}
-	u.steps = append(u.steps, step{name: name, fd: fd, setgid: stat.Mode&unix.S_ISGID != 0, atime: stat.Atim, mtime: stat.Mtim})
+	u.steps = append(u.steps, step{name: name, path: path, fd: fd, setgid: stat.Mode&unix.S_ISGID != 0, atime: stat.Atim, mtime: stat.Mtim})
 	return nil
 }
 
 // makeUnlisted makes a directory that the archive has not listed so far: as
 // root's, mode 0755, of the time zero. The layer's note says so, see fixUp.
 func (u *unpacker) makeUnlisted(e entry) error {
-	if err := u.takeEntry(); err != nil {
+	if err := errors.Join(u.budget.entries.take(1), u.budget.unlisted.take(int64(len(e.path)))); err != nil {
 		return err
 	}
-	if u.unlistedBytes += len(e.name); u.unlistedBytes > maxUnlisted {
-		return &LimitError{What: "bytes in the paths of directories that a layer does not list", Limit: maxUnlisted}
-	}
-	u.unlisted[e.name] = true
+	u.unlisted[e.path] = true
 	if _, err := u.mkdir(e); err != nil {
 		return err
+	}
+	if err := u.dropACLs(e); err != nil {
+		return err
+	}
+	if e.parent.setgid {
+		if err := call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, 0, 0, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+			return err
+		}
 	}
 	if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, 0o755, 0) }); err != nil {
 		return err

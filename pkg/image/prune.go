@@ -36,12 +36,15 @@ func (s *Store) Prune(keep func(*Image) bool) (removed []*Image, freed int64, er
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, 0, err
+	}
 	for path, n := range used {
 		if !exists(path) {
 			freed += n
 		}
 	}
-	return removed, freed, err
+	return removed, freed, nil
 }
 
 // diskUsage counts the blocks of a file or a tree, those of a file with several

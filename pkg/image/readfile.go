@@ -99,12 +99,12 @@ func (w *walk) enter(component string) (target string, file *os.File, err error)
 	var dir merged
 	for _, layer := range w.dirs[len(w.dirs)-1] {
 		var stat unix.Stat_t
-		err := unix.Fstatat(layer, component, &stat, unix.AT_SYMLINK_NOFOLLOW)
-		if err == unix.ENOENT {
+		err := call("fstatat", func() error { return unix.Fstatat(layer, component, &stat, unix.AT_SYMLINK_NOFOLLOW) })
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
-			return "", nil, os.NewSyscallError("fstatat", err)
+			return "", nil, err
 		}
 		if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 			fd, err := w.openDir(layer, component, unix.O_NOFOLLOW)
@@ -137,18 +137,20 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 			return "", nil, unix.ELOOP
 		}
 		buf := make([]byte, maxLinkText+1)
-		n, err := unix.Readlinkat(layer, component, buf)
+		n, err := number("readlinkat", func() (int, error) { return unix.Readlinkat(layer, component, buf) })
 		if err != nil {
-			return "", nil, os.NewSyscallError("readlinkat", err)
+			return "", nil, err
 		}
 		if target = string(buf[:n]); strings.HasPrefix(target, "/") {
 			w.dirs = w.dirs[:1]
 		}
 		return target, nil, nil
 	case unix.S_IFREG:
-		fd, err := unix.Openat(layer, component, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := number("openat", func() (int, error) {
+			return unix.Openat(layer, component, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
 		if err != nil {
-			return "", nil, os.NewSyscallError("openat", err)
+			return "", nil, err
 		}
 		return "", os.NewFile(uintptr(fd), component), nil
 	}
@@ -156,9 +158,11 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 }
 
 func (w *walk) openDir(at int, name string, flags int) (int, error) {
-	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
+	fd, err := number("openat", func() (int, error) {
+		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
+	})
 	if err != nil {
-		return -1, os.NewSyscallError("openat", err)
+		return -1, err
 	}
 	w.open = append(w.open, fd)
 	return fd, nil

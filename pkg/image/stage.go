@@ -66,39 +66,44 @@ func (st *stage) have(d Descriptor) (path string, found bool) {
 // its bytes on to use as they come. use must read to io.EOF: then they are
 // verified. The blob has its name only when they are. One that is damaged in
 // the store is brought anew.
-func (st *stage) fetch(ctx context.Context, src Source, d Descriptor, use func(io.Reader) error) error {
+func (st *stage) fetch(ctx context.Context, src Source, d Descriptor, use func(*pipeline, io.Reader) error) error {
+	p := newPipeline(ctx)
+	defer p.end()
 	path, found := st.have(d)
 	if found && path == st.store.blobPath(d.Digest) {
-		found = useFile(path, d, drain) == nil
+		found = useFile(ctx, path, d, drain) == nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if found {
-		return useFile(path, d, use)
+		return useFile(ctx, path, d, func(r io.Reader) error { return use(p, r) })
 	}
-	from, err := src.Open(ctx, d)
+	from, err := src.Open(p.ctx, d)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	defer from.Close()
+	defer p.end() // from is read no more when it is closed
 	f, err := os.CreateTemp(st.dir, "blob-")
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
-	r := readAhead(io.TeeReader(newVerifier(from, d), f), func() {})
-	err = use(r)
-	r.stop()
+	err = use(p, p.ahead(io.TeeReader(newVerifier(from, d), f), func() {}))
+	p.end()
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), st.path("blobs", d.Digest.Hex()))
 }
 
-func useFile(path string, d Descriptor, use func(io.Reader) error) error {
+func useFile(ctx context.Context, path string, d Descriptor, use func(io.Reader) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	defer f.Close()
-	return use(newVerifier(f, d))
+	return use(newVerifier(interruptible{ctx, f}, d))
 }
 
 // document fetches a manifest, an index or a configuration and returns it.
@@ -106,7 +111,7 @@ func (st *stage) document(ctx context.Context, src Source, d Descriptor) (text [
 	if d.Size > st.limits.Document {
 		return nil, &LimitError{What: "bytes in blob " + d.Digest.String(), Limit: st.limits.Document}
 	}
-	err = st.fetch(ctx, src, d, func(r io.Reader) error {
+	err = st.fetch(ctx, src, d, func(_ *pipeline, r io.Reader) error {
 		text, err = io.ReadAll(r)
 		return err
 	})
@@ -193,7 +198,7 @@ func (st *stage) checkSizes(m *manifest) error {
 	}
 	packed := newBudget(st.limits)
 	for _, layer := range m.Layers {
-		if err := packed.take(layer.Size); err != nil {
+		if err := packed.bytes.take(layer.Size); err != nil {
 			return err
 		}
 	}
@@ -243,12 +248,12 @@ func (st *stage) addLayer(ctx context.Context, src Source, blob Descriptor, diff
 		st.progress(Progress{Layer: blob.Digest, Done: blob.Size, Total: blob.Size})
 		return nil
 	}
-	err := st.fetch(ctx, src, blob, func(r io.Reader) error {
+	err := st.fetch(ctx, src, blob, func(p *pipeline, r io.Reader) error {
 		r = &progressReader{r: r, st: st, p: Progress{Layer: blob.Digest, Total: blob.Size}}
 		if unpacked {
-			return st.verifyLayer(r, diffID)
+			return st.verifyLayer(p, r, diffID)
 		}
-		return st.unpackLayer(ctx, r, diffID, st.path("layers", diffID.Hex()))
+		return st.unpackLayer(p, r, diffID, st.path("layers", diffID.Hex()))
 	})
 	if err == nil {
 		st.contents.add(blob.Digest, diffID)

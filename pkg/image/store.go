@@ -102,20 +102,15 @@ func (s *Store) replaceFile(name string, content []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path(name))
 	}
-	if err = os.Rename(f.Name(), s.path(name)); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(s.root)
 }
@@ -169,6 +164,22 @@ func (s *Store) Reserve(remove bool) (unlock func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", images.Name(), err), images.Close())
 	}
 	return images.Close, nil
+}
+
+// hold keeps an image that is in the store from being removed.
+func (i *Image) hold() (unlock func() error, err error) {
+	unlock, err = i.store.Reserve(false)
+	if err != nil {
+		return nil, err
+	}
+	there, err := i.store.Has(i)
+	if err == nil && !there {
+		err = &NotFoundError{Name: i.ID.Short()}
+	}
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
 }
 
 func flock(f *os.File, how int) error {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,11 @@ type LayerChange struct {
 // Changes tells what each layer does, from the lowest.
 func (i *Image) Changes() (changes []LayerChange, err error) {
 	defer annotate(&err, i.ID.Short())
+	unlock, err := i.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	var commands []string
 	for _, h := range i.Config.History {
 		if !h.EmptyLayer {

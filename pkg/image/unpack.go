@@ -21,7 +21,7 @@ import (
 // See MakeDir for what dir may be.
 func (i *Image) Unpack(ctx context.Context, dir string, devices bool) (left []string, err error) {
 	defer annotate(&err, "unpack")
-	unlock, err := i.store.Reserve(false)
+	unlock, err := i.hold()
 	if err != nil {
 		return nil, err
 	}
@@ -32,30 +32,40 @@ func (i *Image) Unpack(ctx context.Context, dir string, devices bool) (left []st
 	}
 	err = MakeDir(dir, func(partial string) error {
 		c := copier{ctx: ctx, to: partial, devices: devices, links: map[[2]uint64]string{}}
-		err := overlay.Walk(layers, c.copy)
+		if err := overlay.Walk(layers, c.copy); err != nil {
+			return err
+		}
 		left = c.left
-		return errors.Join(err, c.setDirTimes())
+		return c.finish()
 	})
 	return left, err
 }
 
-// MakeDir makes a directory whole or not at all: fill fills one beside it, with
-// ".partial" at the end of its name, which then takes its place. What a killed
-// MakeDir has left under that name goes. The directory must not exist, or be
-// empty.
+// MakeDir makes a directory whole or not at all: fill fills one beside it, named
+// ".NAME.minictr-partial", which then takes its place. What a killed MakeDir has
+// left under that name goes. The directory must not exist, or be empty.
 func MakeDir(dir string, fill func(partial string) error) (err error) {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return &fs.PathError{Op: "make", Path: dir, Err: unix.ENOTEMPTY}
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	partial := filepath.Clean(dir) + ".partial"
+	partial := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".minictr-partial")
 	lock, err := makeAlone(partial)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err = fill(partial); err == nil {
+	if err = dropACLs(partial); err == nil {
+		err = fill(partial)
+	}
+	if err == nil {
 		err = call("rename", func() error { return unix.Rename(partial, dir) }) // os.Rename refuses an empty directory
 	}
 	if err != nil {
@@ -73,17 +83,23 @@ func makeAlone(dir string) (*os.File, error) {
 			return nil, err
 		}
 		made := err == nil
-		f, err := os.Open(dir)
+		f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just been taken away, or become whole
+		}
 		if err != nil {
 			return nil, err
 		}
-		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: another process is at work there: %w", dir, err), f.Close())
-		}
-		if made {
+		locked, err := lockInPlace(f)
+		switch {
+		case locked && made:
 			return f, nil
+		case locked:
+			err = removeAll(dir)
+		case err == nil && !made:
+			err = fmt.Errorf("%s: another process is at work there: %w", dir, unix.EWOULDBLOCK)
 		}
-		if err := errors.Join(removeAll(dir), f.Close()); err != nil {
+		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
 	}
@@ -119,12 +135,14 @@ func (c *copier) copy(name, from string, stat *unix.Stat_t) error {
 	if err := c.make(name, from, to, stat); err != nil {
 		return err
 	}
-	if err := copyAttributes(from, to); err != nil {
-		return err
-	}
 	if kind == unix.S_IFDIR {
 		c.dirs = append(c.dirs, [2]string{from, to})
-		return nil
+	}
+	if name == "." {
+		return nil // it is closed to others while it is made
+	}
+	if err := copyAttributes(from, to); err != nil || kind == unix.S_IFDIR {
+		return err
 	}
 	return setTimes(unix.AT_FDCWD, to, stat.Atim, stat.Mtim)
 }
@@ -148,9 +166,12 @@ func (c *copier) make(name, from, to string, stat *unix.Stat_t) error {
 	return call("mknod", func() error { return unix.Mknod(to, stat.Mode&unix.S_IFMT|0o600, int(stat.Rdev)) })
 }
 
-// setDirTimes gives the directories their times, when nothing more is made in
-// them.
-func (c *copier) setDirTimes() error {
+// finish gives the directories their times, when nothing more is made in them,
+// and the root all that it has.
+func (c *copier) finish() error {
+	if err := copyAttributes(c.dirs[0][0], c.dirs[0][1]); err != nil {
+		return err
+	}
 	for _, dir := range c.dirs {
 		if err := copyTimes(dir[0], dir[1]); err != nil {
 			return err

@@ -65,7 +65,7 @@ func TestUnpackDevices(t *testing.T) {
 // TestMakeDir takes what a killed process has left, and not what one is making.
 func TestMakeDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
-	partial := dir + ".partial"
+	partial := filepath.Join(filepath.Dir(dir), ".dir.minictr-partial")
 	if err := os.MkdirAll(filepath.Join(partial, "left"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestMakeDir(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	other := dir + "2"
-	if err := MakeDir(other, func(string) error { return fs.ErrInvalid }); !errors.Is(err, fs.ErrInvalid) || exists(other) || exists(other+".partial") {
+	if err := MakeDir(other, func(string) error { return fs.ErrInvalid }); !errors.Is(err, fs.ErrInvalid) || exists(other) || exists(filepath.Join(filepath.Dir(dir), ".dir2.minictr-partial")) {
 		t.Errorf("got %v", err)
 	}
 }

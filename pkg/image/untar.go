@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,40 +36,49 @@ type unpacker struct {
 	ctx   context.Context // looked at between the blocks of a file, too
 	steps []step          // from the root to the directory of the last entry
 	stale bool            // something that they lead through may be gone
-	*budget
+	// rootPath is what the kernel calls the root.
+	rootPath  string
+	budget    *budget
 	maxPath   int64
 	uid, gid  int    // what new files get by themselves
 	umask     uint32 // what they don't get
 	acl       bool   // a directory may have a default for them
 	zero, buf []byte
 
-	unlisted      map[string]bool // directories that were made but not listed yet
-	unlistedBytes int
+	unlisted map[string]bool // directories that were made but not listed yet
 }
 
 // budget is what the layers of one image may still take, together.
 type budget struct {
-	bytes, entries       atomic.Int64
-	maxBytes, maxEntries int64
+	bytes    allowance // of archives
+	sizes    allowance // of files, whose holes are no bytes of an archive
+	entries  allowance
+	unlisted allowance // bytes in the paths of directories that are not listed
 }
 
 func newBudget(l Limits) *budget {
-	b := &budget{maxBytes: l.Bytes, maxEntries: l.Entries}
-	b.bytes.Store(l.Bytes)
-	b.entries.Store(l.Entries)
+	b := new(budget)
+	b.bytes.allow(l.Bytes, "bytes in an image's layers")
+	b.sizes.allow(l.Bytes, "bytes in an image's files")
+	b.entries.allow(l.Entries, "entries in an image's layers")
+	b.unlisted.allow(maxUnlisted, "bytes in the paths of directories that layers do not list")
 	return b
 }
 
-func (b *budget) take(bytes int64) error {
-	if b.bytes.Add(-bytes) < 0 {
-		return &LimitError{What: "bytes in an image's layers", Limit: b.maxBytes}
-	}
-	return nil
+// allowance is a number that several goroutines may take from.
+type allowance struct {
+	left  atomic.Int64
+	limit LimitError
 }
 
-func (b *budget) takeEntry() error {
-	if b.entries.Add(-1) < 0 {
-		return &LimitError{What: "entries in an image's layers", Limit: b.maxEntries}
+func (a *allowance) allow(n int64, what string) {
+	a.left.Store(n)
+	a.limit = LimitError{What: what, Limit: n}
+}
+
+func (a *allowance) take(n int64) error {
+	if a.left.Add(-n) < 0 {
+		return &a.limit
 	}
 	return nil
 }
@@ -91,7 +101,13 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 		zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize), unlisted: map[string]bool{".": true},
 	}
 	defer func() { err = errors.Join(err, u.ascend(0)) }()
-	if err := u.push(".", root); err != nil {
+	if err := dropACLs(dir); err != nil { // the directory above may have given it some
+		return nil, err
+	}
+	if u.rootPath, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(root)); err != nil {
+		return nil, err
+	}
+	if err := u.push(".", ".", root); err != nil {
 		return nil, err
 	}
 	if err := u.setRoot(&tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
@@ -104,7 +120,7 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 			return slices.Sorted(maps.Keys(u.unlisted)), nil
 		}
 		if err == nil {
-			err = errors.Join(ctx.Err(), u.takeEntry())
+			err = errors.Join(ctx.Err(), u.budget.entries.take(1))
 		}
 		if err != nil {
 			return nil, err
@@ -120,8 +136,8 @@ func (u *unpacker) setRoot(hdr *tar.Header) error {
 	if err := u.ascend(1); err != nil {
 		return err
 	}
+	u.steps[0].become(hdr)
 	root := &u.steps[0]
-	root.atime, root.mtime = timesOf(hdr)
 	return u.finish(entry{parent: *root, base: ".", hdr: hdr}, false)
 }
 
@@ -150,9 +166,9 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	}
 	base := path.Base(name)
 	if hidden, found := strings.CutPrefix(base, whiteoutPrefix); found {
-		return u.whiteout(parent.fd, base, hidden, path.Join(path.Dir(name), hidden))
+		return u.whiteout(parent.fd, base, hidden, path.Join(parent.path, hidden))
 	}
-	return u.create(entry{parent: parent, base: base, name: name, hdr: hdr, content: content})
+	return u.create(entry{parent: parent, base: base, path: path.Join(parent.path, base), hdr: hdr, content: content})
 }
 
 // entryName returns a name of the archive as a clean path relative to the

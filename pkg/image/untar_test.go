@@ -157,7 +157,7 @@ func TestUntarIsGNUTar(t *testing.T) {
 			}
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
 			st := &stage{limits: DefaultLimits, budget: newBudget(DefaultLimits)}
-			if _, err := st.unpackArchive(t.Context(), bytes.NewReader(layer), ours); err != nil {
+			if _, err := st.unpackArchive(t.Context(), nil, bytes.NewReader(layer), ours); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Mkdir(theirs, 0o755); err != nil {

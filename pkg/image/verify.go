@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"hash"
@@ -69,12 +70,14 @@ func (l *limiter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copyBuffers are for reading streams in calls of a good size.
-var copyBuffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+// copyBuffer is of a good size for reading streams.
+type copyBuffer [128 << 10]byte
+
+var copyBuffers = sync.Pool{New: func() any { return new(copyBuffer) }}
 
 // drain reads r to its end for what reading does on the way.
 func drain(r io.Reader) error {
-	buf := copyBuffers.Get().(*[128 << 10]byte)
+	buf := copyBuffers.Get().(*copyBuffer)
 	defer copyBuffers.Put(buf)
 	for {
 		if _, err := r.Read(buf[:]); err == io.EOF {
@@ -85,64 +88,15 @@ func drain(r io.Reader) error {
 	}
 }
 
-// ahead reads a stream in a goroutine of its own, a few buffers ahead of who
-// reads it: so one processor inflates while another writes files.
-type ahead struct {
-	full chan chunk
-	quit chan struct{}
-	now  chunk
-	rest []byte
+// interruptible is a reader that ends with the context, between two reads.
+type interruptible struct {
+	context.Context
+	r io.Reader
 }
 
-// chunk is what one call of Read gave.
-type chunk struct {
-	buf *[128 << 10]byte
-	n   int
-	err error
-}
-
-const aheadBuffers = 4
-
-// readAhead begins to read r, and calls done when it has ended: at r's end, or
-// some time after stop.
-func readAhead(r io.Reader, done func()) *ahead {
-	a := &ahead{full: make(chan chunk, aheadBuffers), quit: make(chan struct{})}
-	go func() {
-		defer done()
-		for {
-			c := chunk{buf: copyBuffers.Get().(*[128 << 10]byte)}
-			for c.n < len(c.buf)/2 && c.err == nil { // a socket gives little at a time
-				var n int
-				n, c.err = r.Read(c.buf[c.n:])
-				c.n += n
-			}
-			select {
-			case a.full <- c:
-			case <-a.quit:
-				return
-			}
-			if c.err != nil {
-				return
-			}
-		}
-	}()
-	return a
-}
-
-func (a *ahead) Read(p []byte) (int, error) {
-	for len(a.rest) == 0 {
-		if a.now.err != nil {
-			return 0, a.now.err
-		}
-		if a.now.buf != nil {
-			copyBuffers.Put(a.now.buf)
-		}
-		a.now = <-a.full
-		a.rest = a.now.buf[:a.now.n]
+func (i interruptible) Read(p []byte) (int, error) {
+	if err := i.Err(); err != nil {
+		return 0, err
 	}
-	n := copy(p, a.rest)
-	a.rest = a.rest[n:]
-	return n, nil
+	return i.r.Read(p)
 }
-
-func (a *ahead) stop() { close(a.quit) }
