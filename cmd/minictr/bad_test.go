@@ -155,7 +155,7 @@ func TestRefusesCommandLines(t *testing.T) {
 		{"run --nosuch tiny", "unknown flag --nosuch: minictr help run"},
 		{"run -Z tiny", "unknown flag -Z: minictr help run"},
 		{"run -iZ tiny", "unknown flag -Z: minictr help run"},
-		{"images -qa", "unknown flag -a: minictr help images"},
+		{"images -qx", "unknown flag -x: minictr help images"},
 		{"help nosuch", `unknown command "nosuch": minictr help lists them`},
 		{"completion csh", `no completion for the shell "csh"; there are bash, zsh and fish`},
 		// arguments that are missing or too many

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/minictr/minictr/pkg/registry"
 )
 
@@ -54,7 +56,7 @@ func openCredentials() (*credentialsFile, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
 	}
-	if err == nil {
+	if err == nil && len(bytes.TrimSpace(text)) > 0 {
 		err = json.Unmarshal(text, &f.all)
 	}
 	for key, v := range map[string]any{"auths": &f.auths, "credHelpers": &f.helpers, "credsStore": &f.helper} {
@@ -63,9 +65,12 @@ func openCredentials() (*credentialsFile, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err) // JSON's errors quote nothing of it
+		return nil, fmt.Errorf("%s: it is not as docker writes it: %w", f.path, err) // JSON's errors quote no text of it
 	}
-	if f.auths == nil { // by a null
+	if f.all == nil { // by a null
+		f.all = map[string]json.RawMessage{}
+	}
+	if f.auths == nil {
 		f.auths = map[string]json.RawMessage{}
 	}
 	return f, nil
@@ -111,7 +116,7 @@ func (f *credentialsFile) get(ctx context.Context, host string) (registry.Creden
 		switch {
 		case errors.Is(err, errNoCredentials):
 		case err != nil:
-			return registry.Credentials{}, err
+			return registry.Credentials{}, fmt.Errorf("%s names a program for passwords: %w", f.path, err)
 		case answer.Username == tokenUser:
 			return registry.Credentials{IdentityToken: answer.Secret}, nil
 		default:
@@ -120,7 +125,11 @@ func (f *credentialsFile) get(ctx context.Context, host string) (registry.Creden
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.auths)) {
 		if hostOf(key) == host {
-			return parseAuth(f.auths[key])
+			who, err := parseAuth(f.auths[key])
+			if err != nil {
+				err = fmt.Errorf("%s: the entry of %s in auths can't be read", f.path, key)
+			}
+			return who, err
 		}
 	}
 	return registry.Credentials{}, nil
@@ -139,7 +148,7 @@ func parseAuth(text []byte) (registry.Credentials, error) {
 		plain, err = base64.StdEncoding.DecodeString(a.Auth)
 	}
 	if err != nil {
-		return registry.Credentials{}, errors.New("config.json: an entry of auths can't be read")
+		return registry.Credentials{}, err
 	}
 	user, password, _ := strings.Cut(string(plain), ":")
 	if a.IdentityToken != "" {
@@ -154,6 +163,9 @@ func (f *credentialsFile) put(ctx context.Context, host string, who registry.Cre
 		text, err := json.Marshal(map[string]string{"ServerURL": keyOf(host), "Username": who.User, "Secret": who.Password})
 		if err == nil {
 			_, err = runHelper(ctx, helper, "store", string(text))
+		}
+		if err == nil && f.drop(host) { // from before there was a helper
+			err = f.write()
 		}
 		return false, err
 	}
@@ -204,7 +216,13 @@ func (f *credentialsFile) write() (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = temp.Write(append(text, '\n'))
+	var old unix.Stat_t
+	if unix.Stat(f.path, &old) == nil { // it stays its owner's, whom sudo serves
+		err = temp.Chown(int(old.Uid), int(old.Gid))
+	}
+	if err == nil {
+		_, err = temp.Write(append(text, '\n'))
+	}
 	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), f.path)
 	}

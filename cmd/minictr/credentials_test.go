@@ -39,8 +39,10 @@ func TestCredentials(t *testing.T) {
 		{"{" + auths + "}", "token.example", registry.Credentials{IdentityToken: "t"}, ""},
 		{"{" + auths + "}", "old.example:5000", registry.Credentials{}, ""},
 		{"{" + auths + "}", "quay.io", registry.Credentials{}, ""}, // one of a repository there
-		{"{" + auths + "}", "bad.example", registry.Credentials{}, "an entry of auths can't be read"},
-		{`{"auths": []}`, "docker.io", registry.Credentials{}, "config.json: json: cannot unmarshal array"},
+		{"{" + auths + "}", "bad.example", registry.Credentials{}, "the entry of bad.example in auths can't be read"},
+		{`{"auths": []}`, "docker.io", registry.Credentials{}, "config.json: it is not as docker writes it"},
+		{"null", "docker.io", registry.Credentials{}, ""},
+		{" ", "docker.io", registry.Credentials{}, ""},
 		{`{"credsStore": "drawer"}`, "docker.io", registry.Credentials{User: "hub", Password: "h"}, ""},
 		{`{"credsStore": "drawer"}`, "token.example", registry.Credentials{IdentityToken: "t"}, ""},
 		{`{"credsStore": "drawer"}`, "unknown.example", registry.Credentials{}, ""},

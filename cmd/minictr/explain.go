@@ -163,7 +163,7 @@ func hintOf(err error) string {
 	var missing *image.NotFoundError
 	var bare *image.NotImageError
 	switch {
-	case errors.As(err, &asked) && asked.Offline():
+	case errors.As(err, &asked) && asked.Offline() && asked.Op == "pull":
 		return "no registry can be reached; the built-in image needs none: minictr run " + rootfs.Short
 	case errors.As(err, &asked) && hintOfRegistry(asked) != "":
 		return hintOfRegistry(asked)
@@ -206,9 +206,15 @@ func hintOfRegistry(err *registry.Error) string {
 	var status *registry.StatusError
 	host := err.Reference.Domain
 	switch {
+	case err.Offline():
+		return "is the host's name right? is there a network?"
 	case errors.As(err, new(x509.UnknownAuthorityError)):
 		return "if that is right, \"certificates\" in /etc/minictr/registries.json names what to trust, and --insecure-registry " + host + " asks for no proof"
-	case errors.As(err, &status) && status.Denied():
+	case errors.As(err, &status) && status.Denied() && err.Op == "login":
+		return "are the name and the password right?"
+	case status != nil && status.Denied() && err.Op == "push" && strings.HasPrefix(err.Reference.Path, "library/"):
+		return "docker.io/library is Docker's own: minictr tag gives the image a name with yours in it"
+	case status != nil && status.Denied():
 		return "is the name right? minictr login " + host + " signs in"
 	case status != nil && err.Op == "pull":
 		return "is the name right? minictr images lists what is here"

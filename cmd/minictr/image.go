@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
@@ -47,7 +50,7 @@ func (l listing) id(d image.Digest) string {
 
 // text shortens what people wrote.
 func (l listing) text(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = printable(strings.Join(strings.Fields(s), " "))
 	if runes := []rune(s); !*l.whole && len(runes) > 45 {
 		return string(runes[:44]) + "…"
 	}
@@ -299,19 +302,43 @@ func (c *call) writeArchive(name string, write func(io.Writer) error) (err error
 		}
 		return errors.Join(write(out), out.Close())
 	}
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // so that a link to it stays one
+	}
+	defer c.untilSignal()()
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(f, 128<<10)
+	out := bufio.NewWriterSize(interruptible{c, f}, 128<<10)
 	err = write(out)
-	if err = errors.Join(err, out.Flush(), f.Close()); err == nil {
+	if err = errors.Join(err, out.Flush(), f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
 	return err
+}
+
+// untilSignal has the call's context end with a signal, until stop is called:
+// then what is half made can be taken away.
+func (c *call) untilSignal() (stop func()) {
+	c.Context, stop = signal.NotifyContext(c.Context, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	return stop
+}
+
+// interruptible is a writer that ends with the context.
+type interruptible struct {
+	context.Context
+	w io.Writer
+}
+
+func (i interruptible) Write(p []byte) (int, error) {
+	if err := i.Err(); err != nil {
+		return 0, err
+	}
+	return i.w.Write(p)
 }
 
 func imagePruneCommand(f *pflag.FlagSet) action {

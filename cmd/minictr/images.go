@@ -96,6 +96,7 @@ func printImages(w io.Writer, images []*image.Image) error {
 
 func imagesCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only their IDs")
+	f.BoolP("all", "a", false, "accepted, and of no effect: none is hidden")
 	digests := f.Bool("digests", false, "with the digests of their manifests")
 	list := listFlags(f)
 	return func(c *call) error {
@@ -191,7 +192,8 @@ func created(t *time.Time) string {
 	return t.Format("2006-01-02")
 }
 
-func rmiCommand(*pflag.FlagSet) action {
+func rmiCommand(f *pflag.FlagSet) action {
+	f.BoolP("force", "f", false, "accepted, and of no effect: what a container uses stays")
 	return func(c *call) error {
 		if len(c.args) == 0 {
 			return errors.New("rmi needs an image: minictr images lists them")

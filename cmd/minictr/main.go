@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/minictr/minictr/pkg/compare"
 	"github.com/minictr/minictr/pkg/vm"
@@ -84,7 +85,26 @@ func run(c *call, args []string) int {
 }
 
 // oneLine joins the lines of errors.Join.
-func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+func oneLine(text string) string { return printable(strings.ReplaceAll(text, "\n", "; ")) }
+
+// printable shows what a terminal would obey: what archives and registries say
+// ends up in messages.
+func printable(text string) string {
+	if !strings.ContainsFunc(text, isControl) {
+		return text
+	}
+	var out strings.Builder
+	for _, r := range text {
+		if isControl(r) {
+			fmt.Fprintf(&out, "\\x%02x", r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
+
+func isControl(r rune) bool { return r != '\t' && unicode.IsControl(r) }
 
 // ociFamily says whether the call is one that container managers make.
 func (c *call) ociFamily() bool {

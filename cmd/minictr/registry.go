@@ -7,10 +7,12 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/image"
@@ -133,7 +135,7 @@ func pushCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if !slices.Contains(img.Names, ref.String()) {
-			return fmt.Errorf("an image goes where its name says, and %s is not a name of this one: minictr tag gives it names", ref)
+			return fmt.Errorf("an image goes where its name says, and %s is not a name of this one, whose names are %s: minictr tag gives it more", ref, strings.Join(img.Names, " "))
 		}
 		client, err := e.Registries()
 		if err != nil {
@@ -148,7 +150,7 @@ func pushCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if !*quiet && digest == img.Manifest.Digest && !img.IndexOf(ref.String()).IsZero() {
-			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", img.Config.Platform)
+			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", printable(img.Config.Platform.String()))
 		}
 		_, err = fmt.Fprintln(c.stdout, digest)
 		return err
@@ -253,16 +255,16 @@ func (c *call) askFor(user, password string, stdin bool) (who registry.Credentia
 	if user == "" {
 		fmt.Fprint(c.stderr, "User: ")
 		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return who, err
 		}
 		who.User = strings.TrimSpace(line)
 	}
 	if password == "" {
 		fmt.Fprint(c.stderr, "Password: ")
-		text, err := term.ReadPassword(0)
+		text, err := readPassword()
 		fmt.Fprintln(c.stderr)
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return who, err
 		}
 		who.Password = string(text)
@@ -271,4 +273,31 @@ func (c *call) askFor(user, password string, stdin bool) (who registry.Credentia
 		return who, errors.New("a name and a password are needed")
 	}
 	return who, nil
+}
+
+// readPassword reads a line without echo. A signal that ends the program gives
+// the terminal back first.
+func readPassword() ([]byte, error) {
+	before, err := term.GetState(0)
+	if err != nil {
+		return nil, err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	defer signal.Stop(signals)
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(0)
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		return l.text, l.err
+	case s := <-signals:
+		return nil, errors.Join(fmt.Errorf("no password: %v", s), term.Restore(0, before))
+	}
 }

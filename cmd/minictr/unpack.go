@@ -19,6 +19,7 @@ func unpackCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
+		defer c.untilSignal()()
 		return e.Unpack(c, c.args[0], c.args[1], *devices)
 	}
 }
@@ -39,6 +40,7 @@ func bundleCommand(f *pflag.FlagSet) action {
 		if err := c.complete(&o); err != nil {
 			return err
 		}
+		defer c.untilSignal()()
 		return e.Bundle(c, o, dir)
 	}
 }

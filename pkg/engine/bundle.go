@@ -17,7 +17,7 @@ func (e *Engine) Unpack(ctx context.Context, name, dir string, devices bool) err
 	}
 	left, err := img.Unpack(ctx, dir, devices)
 	for _, name := range left {
-		fmt.Fprintf(e.Messages, "minictr: left out the device node %s: --devices makes it\n", name)
+		fmt.Fprintf(e.Messages, "minictr: left out the device node %q: --devices makes it\n", name)
 	}
 	return err
 }

@@ -118,13 +118,14 @@ func (e *Engine) Commit(ctx context.Context, id, name string, pause bool, m Maki
 	}
 	if pause && status == specs.StateRunning {
 		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGINT, unix.SIGTERM) // it must not stay paused
+		ctx, stop = signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM) // it must not stay paused
 		defer stop()
 		if err := s.Pause(); err != nil {
 			return nil, fmt.Errorf("pause: %w", err)
 		}
 		defer func() {
-			if e := s.Resume(); e != nil {
+			e := s.Resume()
+			if now, _ := s.Status(); e != nil && now != specs.StateStopped { // it may have been killed meanwhile
 				err = errors.Join(err, fmt.Errorf("resume: %w", e))
 			}
 		}()

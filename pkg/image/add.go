@@ -159,7 +159,7 @@ func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Im
 		return index, nil, nil, false, err
 	}
 	index.MediaType = list.MediaType
-	here, err := s.list()
+	here, _ := s.list() // one that is damaged is not here
 	for _, entry := range list.Manifests {
 		if n := slices.IndexFunc(here, func(i *Image) bool { return i.Manifest.Digest == entry.Digest }); n >= 0 {
 			images = append(images, here[n])

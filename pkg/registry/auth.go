@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/minictr/minictr/pkg/image"
 )
 
 // Credentials are those of a person at a registry: a name and a password, or a
@@ -39,7 +41,7 @@ func (c *Client) Login(ctx context.Context, host string, given Credentials) erro
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("registry: login at %s: %w", host, err)
+		return &Error{Op: "login", Reference: image.Reference{Domain: host}, Tries: []Try{{URL: e.String(), Err: err}}}
 	}
 	return nil
 }
@@ -64,6 +66,9 @@ func (s *session) authenticate(ctx context.Context, scopes string, challenges []
 	who, err := s.credentials()
 	if err != nil {
 		return fmt.Errorf("credentials: %w", err)
+	}
+	if who != (Credentials{}) && s.base.Scheme != "https" && !s.client.insecure(s.base.Host) {
+		return fmt.Errorf("%w; a password is not sent there by plain HTTP: --insecure-registry allows it", denied)
 	}
 	basic := false
 	for _, challenge := range challenges {

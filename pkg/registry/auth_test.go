@@ -32,7 +32,7 @@ func TestLogin(t *testing.T) {
 		err := impatient().Login(t.Context(), f.host(), tt.given)
 		want := ""
 		if tt.want != "" {
-			want = fmt.Sprintf("registry: login at %s: %s", f.host(), strings.ReplaceAll(tt.want, "HOST", f.host()))
+			want = fmt.Sprintf("registry: login %s: tried http://%[1]s: %s", f.host(), strings.ReplaceAll(tt.want, "HOST", f.host()))
 		}
 		if got := fmt.Sprint(err); err != nil && got != want || err == nil && want != "" {
 			t.Errorf("%s, %+v: got %v, want %q", tt.auth, tt.given, err, want)

@@ -59,8 +59,8 @@ type Client struct {
 
 // Error says what was tried, in order, and why it failed.
 type Error struct {
-	Op        string // "pull" or "push"
-	Reference image.Reference
+	Op        string          // "pull", "push" or "login"
+	Reference image.Reference // without a path for login
 	Tries     []Try
 }
 
@@ -75,7 +75,11 @@ func (e *Error) Error() string {
 	for i, try := range e.Tries {
 		tries[i] = fmt.Sprintf("%s: %v", try.URL, try.Err)
 	}
-	return fmt.Sprintf("registry: %s %s: tried %s", e.Op, e.Reference, strings.Join(tries, "; "))
+	name := e.Reference.String()
+	if e.Reference.Path == "" {
+		name = e.Reference.Domain
+	}
+	return fmt.Sprintf("registry: %s %s: tried %s", e.Op, name, strings.Join(tries, "; "))
 }
 
 // Unwrap returns the cause of each try.
@@ -160,6 +164,9 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (c *Client) transport(host string) (*http.Transport, error) {
+	if host == dockerHost {
+		host = dockerDomain // as people name it
+	}
 	if c.Certificates[host] == "" && !c.insecure(host) {
 		host = ""
 	}

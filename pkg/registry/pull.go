@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/image"
 )
@@ -31,7 +34,7 @@ func (c *Client) Pull(ctx context.Context, store *image.Store, ref image.Referen
 			return img, nil
 		}
 		failed.Tries = append(failed.Tries, Try{URL: e.String(), Err: err})
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || isOurs(err) {
 			break
 		}
 	}
@@ -57,6 +60,11 @@ func (c *Client) pullFrom(ctx context.Context, store *image.Store, e *endpoint, 
 		return nil, err
 	}
 	return store.Add(ctx, s, mediaType, text, ref, opts)
+}
+
+// isOurs tells of an error that no other registry mends.
+func isOurs(err error) bool {
+	return errors.As(err, new(*image.LimitError)) || errors.As(err, new(*image.PlatformError)) || errors.Is(err, unix.ENOSPC)
 }
 
 // nameOf is what a repository calls the image of ref.
@@ -171,7 +179,9 @@ func (b *blob) resume(err error) error {
 			return err
 		}
 		_ = b.Close()
-		err = b.connect()
+		if err = b.connect(); isDial(err) && b.at > 0 { // it was there a moment ago
+			err = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+		}
 	}
 	return nil
 }

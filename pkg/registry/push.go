@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,9 +18,9 @@ import (
 
 // Push sends an image to its registry under the name ref, and returns the
 // digest that this has there (distribution-spec, push). If the image came by an
-// index, and the store has all images of that, the index is sent with them. What the registry has is
-// not sent again, and neither is what another of its repositories has, as far
-// as the names in the store tell. progress, if not nil, is called as the bytes
+// index, and the store has all images of that, the index is sent with them. What
+// the registry has is not sent again, and neither is what another of its
+// repositories has, as far as the names in the store tell. progress, if not nil, is called as the bytes
 // leave, by one goroutine at a time. If a registry was asked, the error is an
 // Error.
 func (c *Client) Push(ctx context.Context, store *image.Store, img *image.Image, ref image.Reference, progress func(image.Progress)) (image.Digest, error) {
@@ -47,8 +48,11 @@ func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, im
 		return img.Manifest.Digest, p.pushImage(ctx, img, name)
 	}
 	index, text, images, whole, err := store.ReadIndex(d)
-	if err != nil || !whole {
-		return img.Manifest.Digest, errors.Join(err, p.pushImage(ctx, img, name))
+	if err != nil {
+		return image.Digest{}, err
+	}
+	if !whole {
+		return img.Manifest.Digest, p.pushImage(ctx, img, name)
 	}
 	for _, i := range images {
 		if err := p.pushImage(ctx, i, i.Manifest.Digest.String()); err != nil {
@@ -80,14 +84,16 @@ func (p *pusher) pushImage(ctx context.Context, img *image.Image, name string) e
 }
 
 // elsewhere returns which repositories of the same registry have a blob. It is
-// a guess: a name may have been given here only.
+// a guess: a name may have been given here only. So that the registry learns no
+// name that is not its business, only those count that have the same owner, or
+// that came from there by an index.
 func elsewhere(store *image.Store, ref image.Reference) map[image.Digest]string {
 	from := map[image.Digest]string{}
 	images, _ := store.List() // those that can be read
 	for _, img := range images {
 		for _, name := range img.Names {
 			other, err := image.ParseReference(name)
-			if err != nil || other.Domain != ref.Domain || other.Path == ref.Path {
+			if err != nil || other.Domain != ref.Domain || other.Path == ref.Path || owner(other) != owner(ref) && img.IndexOf(name).IsZero() {
 				continue
 			}
 			from[img.ID] = other.Path
@@ -97,6 +103,12 @@ func elsewhere(store *image.Store, ref image.Reference) map[image.Digest]string 
 		}
 	}
 	return from
+}
+
+// owner is the first part of a repository's path.
+func owner(ref image.Reference) string {
+	first, _, _ := strings.Cut(ref.Path, "/")
+	return first
 }
 
 // pusher sends images, one after the other.
@@ -153,12 +165,16 @@ func (p *pusher) pushBlob(ctx context.Context, d image.Descriptor) error {
 		return err
 	}
 	defer f.Close()
-	content := reporting{f, func(done int64) { p.report(d, done) }}
+	content := reporting{f, func(done int64) { p.report(d, min(done, d.Size-1)) }} // it is there when the registry says so
 	_, _, err = p.ask(ctx, &request{
 		method: http.MethodPut, url: location, want: []int{http.StatusCreated, http.StatusNoContent},
-		header: http.Header{"Content-Type": {"application/octet-stream"}},
+		// Whether the token is still good is known before the blob is sent.
+		header: http.Header{"Content-Type": {"application/octet-stream"}, "Expect": {"100-continue"}},
 		body:   io.NewSectionReader(content, 0, d.Size),
 	})
+	if err == nil {
+		p.report(d, d.Size)
+	}
 	return err
 }
 

@@ -63,7 +63,7 @@ func TestPush(t *testing.T) {
 			}
 			// What is there is not sent again; nor if another repository has it.
 			puts := f.count("PUT ")
-			for _, name := range []string{"my/image:v2", "another/image:v1"} {
+			for _, name := range []string{"my/image:v2", "my/other:v1"} {
 				if got, err = c.Push(t.Context(), s.Store, img, f.reference(name), nil); err != nil || got != img.Manifest.Digest {
 					t.Errorf("%s, %t: got %v, %v", auth, secure, got, err)
 				}

@@ -76,12 +76,21 @@ func (c *Client) again(ctx context.Context, err *error, try int) bool {
 	}
 }
 
+// isDial tells whether there was no connection.
+func isDial(err error) bool {
+	network, found := errors.AsType[*net.OpError](err)
+	return found && network.Op == "dial"
+}
+
 // isBroken tells whether a connection that was there has ended.
 func isBroken(err error) bool {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
 	if network, found := errors.AsType[*net.OpError](err); found {
 		return network.Op == "read" || network.Op == "write"
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(*stalledError))
+	return errors.Is(err, io.EOF) || errors.As(err, new(*stalledError))
 }
 
 // stalledError says that a server has stopped without closing the connection.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,7 +98,16 @@ func (s *session) url(name string) *url.URL {
 // in is a path in the repository.
 func (s *session) in(name string) *url.URL { return s.url(s.repository + "/" + name) }
 
-func sameOrigin(a, b *url.URL) bool { return a.Scheme == b.Scheme && a.Host == b.Host }
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
+}
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" || u.Scheme != "https" {
+		return cmp.Or(port, "80")
+	}
+	return "443"
+}
 
 // checkRedirect refuses to leave HTTPS, and sends nothing that is secret or
 // large to a server that did not ask for it.
@@ -249,4 +259,7 @@ func readAll(r io.Reader, what string, limit int64) ([]byte, error) {
 }
 
 // isSHA256 tells whether a digest, as a server says it, can be compared.
-func isSHA256(digest string) bool { return strings.HasPrefix(digest, "sha256:") }
+func isSHA256(digest string) bool {
+	_, err := image.ParseDigest(digest)
+	return err == nil
+}
