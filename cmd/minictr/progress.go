@@ -63,7 +63,7 @@ func (p *progress) report(now image.Progress) {
 	default:
 		p.layer = append(p.layer, now)
 	}
-	if p.drawn && (whole || time.Since(p.last) >= redraw) {
+	if p.drawn && (whole || i < 0 || time.Since(p.last) >= redraw) {
 		p.last = time.Now()
 		p.draw()
 	}
