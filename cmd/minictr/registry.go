@@ -150,7 +150,7 @@ func pushCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		if !*quiet && digest == img.Manifest.Digest && !img.IndexOf(ref.String()).IsZero() {
-			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", printable(img.Config.Platform.String()))
+			fmt.Fprintf(c.stderr, "minictr: it came as one of several platforms; the others are not here, and only %s was sent\n", printable(img.Config.String()))
 		}
 		_, err = fmt.Fprintln(c.stdout, digest)
 		return err

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 // itself signals all the time.
 func call(name string, do func() error) error {
 	for {
-		if err := do(); err != unix.EINTR {
+		if err := do(); !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError(name, err)
 		}
 	}
@@ -21,7 +22,7 @@ func call(name string, do func() error) error {
 // closeFile closes a descriptor, which is closed even if a signal has
 // interrupted that (close(2)).
 func closeFile(fd int) error {
-	if err := unix.Close(fd); err != unix.EINTR {
+	if err := unix.Close(fd); !errors.Is(err, unix.EINTR) {
 		return os.NewSyscallError("close", err)
 	}
 	return nil

@@ -70,7 +70,7 @@ func (st *stage) readArchive(p *pipeline, blob io.Reader, use func(io.Reader) er
 		return Digest{}, err
 	}
 	sum := sha256.New()
-	var r io.Reader = io.TeeReader(budgeted{plain, &st.budget.bytes}, sum)
+	r := io.TeeReader(budgeted{plain, &st.budget.bytes}, sum)
 	if p == nil {
 		defer plain.Close()
 	} else {
