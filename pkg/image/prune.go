@@ -56,6 +56,9 @@ func diskUsage(top string) (n int64, err error) {
 		if err == nil {
 			err = os.NewSyscallError("lstat", unix.Lstat(path, &stat))
 		}
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			return nil // a layer's paths are long by themselves
+		}
 		if id := (inode{stat.Dev, stat.Ino}); err == nil && !seen[id] {
 			seen[id] = stat.Nlink > 1
 			n += stat.Blocks * 512

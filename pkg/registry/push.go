@@ -20,9 +20,9 @@ import (
 // digest that this has there (distribution-spec, push). If the image came by an
 // index, and the store has all images of that, the index is sent with them. What
 // the registry has is not sent again, and neither is what another of its
-// repositories has, as far as the names in the store tell. progress, if not nil, is called as the bytes
-// leave, by one goroutine at a time. If a registry was asked, the error is an
-// Error.
+// repositories has, as far as the names in the store tell. progress, if not nil,
+// is called as the bytes leave, by one goroutine at a time. If a registry was
+// asked, the error is an Error.
 func (c *Client) Push(ctx context.Context, store *image.Store, img *image.Image, ref image.Reference, progress func(image.Progress)) (image.Digest, error) {
 	defer c.close()
 	e, err := c.endpoint(ref.Domain)

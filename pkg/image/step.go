@@ -112,7 +112,7 @@ func (u *unpacker) enter(component string) error {
 	return u.push(name, real, fd)
 }
 
-// closeIf closes a descriptor, if it is one; with O_PATH there is nothing to lose.
+// closeIf closes a descriptor, if it is one.
 func closeIf(fd int) error {
 	if fd >= 0 {
 		return closeFile(fd)
@@ -137,7 +137,7 @@ func (u *unpacker) push(name, path string, fd int) error {
 }
 
 // makeUnlisted makes a directory that the archive has not listed so far: as
-// root's, mode 0755, of the time zero. The layer's note says so, see fixUp.
+// root's, mode 0755, of the time zero. The layer's note says so, see fixer.
 func (u *unpacker) makeUnlisted(e entry) error {
 	if err := errors.Join(u.budget.entries.take(1), u.budget.unlisted.take(int64(len(e.path)))); err != nil {
 		return err
