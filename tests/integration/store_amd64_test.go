@@ -54,7 +54,7 @@ func storeCommands(t *testing.T, do func(t *testing.T, c storeCommand, from host
 		{Name: "d/hard", Typeflag: tar.TypeLink, Linkname: "d/true"},
 		{Name: "d/soft", Typeflag: tar.TypeSymlink, Linkname: "true"},
 		{Name: "d/fifo", Typeflag: tar.TypeFifo, Mode: 0o600},
-		{Name: "d/note", Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.note": "x"}, Gname: "note"},
+		{Name: "d/note", Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.trusted.note": "x"}, Gname: "note"},
 	}
 	upper := []tar.Header{{Name: "d/.wh.hard", Mode: 0o644}, {Name: "unlisted/new", Mode: 0o644, Gname: "new"}, {Name: "d/true", Mode: 0o755, Gname: "truer"}}
 	other := []tar.Header{{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/other", Mode: 0o644, Gname: "other"}}
