@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -157,6 +158,10 @@ func (e *Engine) Image(ctx context.Context, name string, pull bool) (*image.Imag
 	return e.Pull(ctx, ref, image.Platform{})
 }
 
+// pullMemory is for how much memory the collector works harder while layers are
+// inflated: not a bound, but what they need is less.
+const pullMemory = 24 << 20
+
 // Pull fetches an image from a registry; see image.Options for the platform.
 func (e *Engine) Pull(ctx context.Context, ref image.Reference, platform image.Platform) (*image.Image, error) {
 	store, err := e.Images()
@@ -167,6 +172,7 @@ func (e *Engine) Pull(ctx context.Context, ref image.Reference, platform image.P
 	if err != nil {
 		return nil, err
 	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(pullMemory))
 	report, stop := e.Progress()
 	img, err := registries.Pull(ctx, store, ref, image.Options{Platform: platform, Progress: report})
 	return img, errors.Join(err, stop())
