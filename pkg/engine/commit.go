@@ -177,7 +177,7 @@ func (e *Engine) Prune(all bool) (removed []*image.Image, freed int64, err error
 	if err != nil {
 		return nil, 0, err
 	}
-	unlock, err := store.Reserve(true)
+	unlock, err := store.Reserve()
 	if err != nil {
 		return nil, 0, err
 	}

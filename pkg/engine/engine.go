@@ -97,7 +97,7 @@ func (e *Engine) RemoveImage(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	unlock, err := store.Reserve(true)
+	unlock, err := store.Reserve()
 	if err != nil {
 		return err
 	}

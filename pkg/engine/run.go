@@ -78,18 +78,11 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 // claim makes a container of an image, unless that was removed meanwhile: from
 // then on it is known to be in use.
 func (e *Engine) claim(img *image.Image, config container.Config) (c *container.Container, err error) {
-	store, err := e.Images()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := store.Reserve(false)
+	unlock, err := img.Hold(config.Image)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if there, err := store.Has(img); err != nil || !there {
-		return nil, errors.Join(err, &image.NotFoundError{Name: config.Image})
-	}
 	return e.Runtime.New(config)
 }
 

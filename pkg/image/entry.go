@@ -25,22 +25,16 @@ const (
 
 // entry is one entry of the archive: base is to be made in parent.
 type entry struct {
-	parent   step
-	base     string
-	path     string // from the root, without links
-	hdr      *tar.Header
-	content  io.Reader
-	unlisted bool // a directory that the archive doesn't list; no hdr
+	parent  step
+	base    string
+	path    string      // from the root, without links
+	hdr     *tar.Header // unlistedHeader, if the archive has none
+	content io.Reader
 }
 
 // mode is what the entry is made with: its own permissions, of which the umask
 // takes its part away.
-func (e entry) mode() uint32 {
-	if e.unlisted {
-		return 0o755
-	}
-	return uint32(e.hdr.Mode) & 0o777
-}
+func (e entry) mode() uint32 { return uint32(e.hdr.Mode) & 0o777 }
 
 // create makes the entry, in place of anything of that name but a directory
 // whose entry is listed again.
@@ -127,7 +121,7 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return false, nil
 	}
-	if e.unlisted && !overlay.IsWhiteout(&stat) {
+	if e.hdr == &unlistedHeader && !overlay.IsWhiteout(&stat) {
 		return false, errors.New("is not a directory")
 	}
 	if err := u.clear(e); err != nil {
@@ -283,7 +277,7 @@ func (u *unpacker) finish(e entry, fresh bool) error {
 
 // dropACLs takes away what a file has from the default of its directory.
 func (u *unpacker) dropACLs(e entry) error {
-	if !u.acl || !e.unlisted && e.hdr.Typeflag == tar.TypeSymlink {
+	if !u.acl || e.hdr.Typeflag == tar.TypeSymlink {
 		return nil
 	}
 	return dropACLs("/proc/self/fd/" + strconv.Itoa(e.parent.fd) + "/" + e.base)

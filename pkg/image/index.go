@@ -96,12 +96,6 @@ func (x *index) has(d Digest) bool {
 	return slices.ContainsFunc(x.Manifests, func(entry Descriptor) bool { return entry.Digest == d })
 }
 
-// Has tells whether an image that was found is still in the store.
-func (s *Store) Has(img *Image) (bool, error) {
-	x, err := s.readIndex()
-	return err == nil && x.has(img.Manifest.Digest), err
-}
-
 // List returns the images in the order in which they came. The error is, or
 // wraps, a DamagedError for each that can't be read; the others are there.
 func (s *Store) List() (images []*Image, err error) {

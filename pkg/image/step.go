@@ -98,7 +98,7 @@ func (u *unpacker) enter(component string) error {
 		}
 	}
 	if isMissing(err) {
-		if err := u.makeUnlisted(entry{parent: top, base: component, path: real, unlisted: true}); err != nil {
+		if err := u.makeUnlisted(entry{parent: top, base: component, path: real, hdr: &unlistedHeader}); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		fd, err = number("openat", open)
@@ -136,28 +136,21 @@ func (u *unpacker) push(name, path string, fd int) error {
 	return nil
 }
 
-// makeUnlisted makes a directory that the archive has not listed so far: as
-// root's, mode 0755, of the time zero. The layer's note says so, see fixer.
+// unlistedHeader is the entry of a directory that has none: root's, mode 0755,
+// of the time zero. The layer's note says so, see fixer.
+var unlistedHeader = tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
+
+// makeUnlisted makes a directory that the archive has not listed so far.
 func (u *unpacker) makeUnlisted(e entry) error {
 	if err := errors.Join(u.budget.entries.take(1), u.budget.unlisted.take(int64(len(e.path)))); err != nil {
 		return err
 	}
 	u.unlisted[e.path] = true
-	if _, err := u.mkdir(e); err != nil {
+	fresh, err := u.mkdir(e)
+	if err != nil {
 		return err
 	}
-	if err := u.dropACLs(e); err != nil {
-		return err
-	}
-	if e.parent.setgid {
-		if err := call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, 0, 0, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-			return err
-		}
-	}
-	if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, 0o755, 0) }); err != nil {
-		return err
-	}
-	return setTimes(e.parent.fd, e.base, unix.Timespec{}, unix.Timespec{})
+	return u.finish(e, fresh)
 }
 
 // openInRoot opens name below the directory root, as chroot(2) would make

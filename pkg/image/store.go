@@ -149,13 +149,28 @@ func (s *Store) limits() (limits Limits, err error) {
 	return limits.Or(DefaultLimits), err
 }
 
-// Reserve keeps images from being removed, or, if it is to remove some, from
-// being taken for a new container, until unlock is called.
-func (s *Store) Reserve(remove bool) (unlock func() error, err error) {
-	how := unix.LOCK_SH
-	if remove {
-		how = unix.LOCK_EX
+// Reserve keeps images from being held, until unlock is called: who removes some
+// must know which are in use.
+func (s *Store) Reserve() (unlock func() error, err error) { return s.reserve(unix.LOCK_EX) }
+
+// Hold keeps an image that is in the store from being removed, until unlock is
+// called. If it has just been removed the error is a NotFoundError of that name.
+func (i *Image) Hold(name string) (unlock func() error, err error) {
+	unlock, err = i.store.reserve(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
 	}
+	x, err := i.store.readIndex()
+	if err == nil && !x.has(i.Manifest.Digest) {
+		err = &NotFoundError{Name: name}
+	}
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}
+
+func (s *Store) reserve(how int) (unlock func() error, err error) {
 	images, err := os.Open(s.path("images"))
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -164,22 +179,6 @@ func (s *Store) Reserve(remove bool) (unlock func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", images.Name(), err), images.Close())
 	}
 	return images.Close, nil
-}
-
-// hold keeps an image that is in the store from being removed.
-func (i *Image) hold() (unlock func() error, err error) {
-	unlock, err = i.store.Reserve(false)
-	if err != nil {
-		return nil, err
-	}
-	there, err := i.store.Has(i)
-	if err == nil && !there {
-		err = &NotFoundError{Name: i.ID.Short()}
-	}
-	if err != nil {
-		return nil, errors.Join(err, unlock())
-	}
-	return unlock, nil
 }
 
 func flock(f *os.File, how int) error {

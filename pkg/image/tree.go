@@ -28,7 +28,7 @@ type LayerChange struct {
 // Changes tells what each layer does, from the lowest.
 func (i *Image) Changes() (changes []LayerChange, err error) {
 	defer annotate(&err, i.ID.Short())
-	unlock, err := i.hold()
+	unlock, err := i.Hold(i.ID.Short())
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,9 @@ func (l *layerWalk) directory(path string, dir *node) error {
 }
 
 func (l *layerWalk) entry(path, base string, dir *node) error {
-	var stat unix.Stat_t
-	if err := unix.Lstat(path, &stat); err != nil {
-		return &os.PathError{Op: "lstat", Path: path, Err: err}
+	stat, err := statOf(path)
+	if err != nil {
+		return err
 	}
 	old := dir.children[base]
 	if overlay.IsWhiteout(&stat) {

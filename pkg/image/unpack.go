@@ -21,7 +21,7 @@ import (
 // See MakeDir for what dir may be.
 func (i *Image) Unpack(ctx context.Context, dir string, devices bool) (left []string, err error) {
 	defer annotate(&err, "unpack")
-	unlock, err := i.hold()
+	unlock, err := i.Hold(i.ID.Short())
 	if err != nil {
 		return nil, err
 	}

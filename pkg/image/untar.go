@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,7 +109,7 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 	if err := u.push(".", ".", root); err != nil {
 		return nil, err
 	}
-	if err := u.setRoot(&tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
+	if err := u.setRoot(&unlistedHeader); err != nil {
 		return nil, err
 	}
 	archive := tar.NewReader(r)
