@@ -65,6 +65,11 @@ func (s *Store) Add(ctx context.Context, src Source, mediaType string, text []by
 		if found.Digest != top.Digest {
 			added.index = top
 		}
+		if opts.Referrers != nil {
+			if err := st.addReferrers(ctx, src, added); err != nil {
+				return err
+			}
+		}
 		images, err := st.commit([]*addition{added})
 		if err == nil {
 			img = images[0]
@@ -117,44 +122,35 @@ func lockInPlace(f *os.File) (bool, error) {
 	return err == nil && os.SameFile(ours, there), err
 }
 
-// from notes the index that led to d.
-func (d Descriptor) from(index Digest) Descriptor {
-	d.Annotations = map[string]string{annotationIndex: index.String()}
+// digestIn is the one in an annotation of an entry of index.json, or the zero
+// Digest.
+func digestIn(entry Descriptor, annotation string) (d Digest) {
+	d, _ = ParseDigest(entry.Annotations[annotation])
 	return d
 }
 
-// indexOf is the zero Digest if no index led to the entry.
-func indexOf(entry Descriptor) (d Digest) {
-	d, _ = ParseDigest(entry.Annotations[annotationIndex])
-	return d
+// entry is that of index.json which gives the image that name.
+func (i *Image) entry(name string) Descriptor {
+	ref, err := ParseReference(name)
+	if err != nil {
+		return i.Manifest
+	}
+	return i.entries[ref.String()]
 }
 
 // IndexOf returns the digest of the index by which the image came when it was
 // pulled by that name; it is zero if there was none.
-func (i *Image) IndexOf(name string) Digest {
-	ref, err := ParseReference(name)
-	if err != nil {
-		return Digest{}
-	}
-	return i.indexes[ref.String()]
-}
+func (i *Image) IndexOf(name string) Digest { return digestIn(i.entry(name), annotationIndex) }
 
 // ReadIndex returns an index that the store keeps for its images, and those of
 // the images in it that the store has. whole says that these are all.
 func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Image, whole bool, err error) {
 	defer annotate(&err, "index "+d.Short())
-	info, err := os.Stat(s.blobPath(d))
+	index, text, err = s.readIndexBlob(d)
 	if err != nil {
 		return index, nil, nil, false, err
 	}
-	index = Descriptor{Digest: d, Size: info.Size()}
-	if text, err = readDocument(s.blobPath(d), index); err != nil {
-		return index, nil, nil, false, err
-	}
-	_, list, err := parseManifest(text, "")
-	if err == nil && list == nil {
-		err = errors.New("is a manifest")
-	}
+	list, err := parseList(text)
 	if err != nil {
 		return index, nil, nil, false, err
 	}
@@ -166,6 +162,17 @@ func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Im
 		}
 	}
 	return index, text, images, len(images) == len(list.Manifests), err
+}
+
+// readIndexBlob reads one of which only the digest is known.
+func (s *Store) readIndexBlob(d Digest) (index Descriptor, text []byte, err error) {
+	info, err := os.Stat(s.blobPath(d))
+	if err != nil {
+		return index, nil, err
+	}
+	index = Descriptor{MediaType: mediaTypeIndex, Digest: d, Size: info.Size()}
+	text, err = readDocument(s.blobPath(d), index)
+	return index, text, err
 }
 
 // Blobs returns the descriptors of all that the image's manifest names: the

@@ -27,7 +27,7 @@ type Image struct {
 	Layers   []Descriptor // blobs, the lowest layer first
 	Size     int64        // bytes of all blobs, as they came
 
-	indexes map[string]Digest // see IndexOf
+	entries map[string]Descriptor // of index.json, by name
 	store   *Store
 }
 
@@ -56,7 +56,7 @@ func (s *Store) image(entry Descriptor, x *index) (img *Image, err error) {
 	if err != nil {
 		return nil, err
 	}
-	img = &Image{ID: m.Config.Digest, Config: *config, Layers: m.Layers, indexes: map[string]Digest{}, store: s}
+	img = &Image{ID: m.Config.Digest, Config: *config, Layers: m.Layers, entries: map[string]Descriptor{}, store: s}
 	img.Manifest = Descriptor{MediaType: entry.MediaType, Digest: entry.Digest, Size: entry.Size}
 	img.Size = entry.Size + m.Config.Size
 	for _, layer := range m.Layers {
@@ -65,7 +65,7 @@ func (s *Store) image(entry Descriptor, x *index) (img *Image, err error) {
 	for _, other := range x.Manifests {
 		if name := nameOf(other); other.Digest == entry.Digest && name != "" {
 			img.Names = append(img.Names, name)
-			img.indexes[name] = indexOf(other)
+			img.entries[name] = other
 		}
 	}
 	return img, nil

@@ -70,8 +70,10 @@ func (x *index) put(d Descriptor, name string) {
 		return
 	}
 	entry.Annotations = map[string]string{annotationRefName: name}
-	if index := d.Annotations[annotationIndex]; index != "" {
-		entry.Annotations[annotationIndex] = index
+	for _, how := range []string{annotationIndex, annotationReferrers} {
+		if digest := d.Annotations[how]; digest != "" {
+			entry.Annotations[how] = digest
+		}
 	}
 	x.drop(func(other Descriptor) bool { return other.Digest == d.Digest && nameOf(other) == "" })
 	x.Manifests = append(x.Manifests, entry)
@@ -229,7 +231,9 @@ func (s *Store) Tag(name, newName string) (err error) {
 		if err != nil {
 			return err
 		}
-		x.put(img.Manifest.from(img.IndexOf(name)), ref.String())
+		d := img.Manifest
+		d.Annotations = img.entry(name).Annotations
+		x.put(d, ref.String())
 		return nil
 	})
 }

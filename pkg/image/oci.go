@@ -27,18 +27,20 @@ const (
 const (
 	annotationRefName   = "org.opencontainers.image.ref.name"
 	annotationImageName = "io.containerd.image.name"
-	annotationIndex     = "minictr.index" // the digest of the index that led here
+	annotationIndex     = "minictr.index"     // the digest of the index that led here
+	annotationReferrers = "minictr.referrers" // that of a list of what refers to them
 )
 
 // Descriptor refers to a blob by what it is, its digest and its size in bytes
 // (image-spec, descriptor.md).
 type Descriptor struct {
-	MediaType   string            `json:"mediaType"`
-	Digest      Digest            `json:"digest"`
-	Size        int64             `json:"size"`
-	URLs        []string          `json:"urls,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-	Platform    *Platform         `json:"platform,omitempty"`
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType,omitempty"` // of what is no image
+	Digest       Digest            `json:"digest"`
+	Size         int64             `json:"size"`
+	URLs         []string          `json:"urls,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	Platform     *Platform         `json:"platform,omitempty"`
 }
 
 // Platform is what an image runs on, in Go's names (image-spec,
@@ -193,6 +195,15 @@ func parseManifest(text []byte, declared string) (*manifest, *index, error) {
 	}
 	m, err := parseImageManifest(text, cmp.Or(d.MediaType, mediaTypeManifest))
 	return m, nil, err
+}
+
+// parseList reads what can only be an index.
+func parseList(text []byte) (*index, error) {
+	_, x, err := parseManifest(text, "")
+	if err == nil && x == nil {
+		err = errors.New("index: is a manifest")
+	}
+	return x, err
 }
 
 func parseIndex(text []byte, mediaType string) (*index, error) {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"io"
 	"runtime"
 )
@@ -17,6 +18,9 @@ type Options struct {
 	// Progress, if not nil, is called as the bytes of layers arrive, by one
 	// goroutine at a time.
 	Progress func(Progress)
+	// Referrers, if not nil, lists the manifests whose subject is that digest, to
+	// be kept with the image.
+	Referrers func(ctx context.Context, subject Digest) ([]Descriptor, error)
 }
 
 // LocalHost is the host of the names of images that come from no registry.

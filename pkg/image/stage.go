@@ -129,11 +129,13 @@ func (st *stage) putDocument(mediaType string, text []byte) (Descriptor, error) 
 
 // addition is an image that an operation adds, whole in stage or store.
 type addition struct {
-	manifest Descriptor
-	parts    *manifest
-	config   *Config
-	names    []string
-	index    Descriptor // that led to it; without a digest if none did
+	manifest  Descriptor
+	parts     *manifest
+	config    *Config
+	names     []string
+	index     Descriptor   // that led to it; without a digest if none did
+	referrers Descriptor   // a list of them; without a digest if there are none
+	others    []Descriptor // blobs that belong to them
 }
 
 // add fetches and unpacks all that belongs to the image of the manifest d.
@@ -311,8 +313,10 @@ func (st *stage) commit(additions []*addition) ([]*Image, error) {
 	err := st.store.editIndex(func(x *index) error {
 		for _, a := range additions {
 			x.put(a.manifest, "")
+			d := a.manifest
+			d.Annotations = map[string]string{annotationIndex: a.index.Digest.String(), annotationReferrers: a.referrers.Digest.String()}
 			for _, name := range a.names {
-				x.put(a.manifest.from(a.index.Digest), name)
+				x.put(d, name)
 			}
 		}
 		for _, a := range additions {
@@ -342,11 +346,10 @@ func (st *stage) sync() error {
 // place moves the image's parts to their places in the store.
 func (st *stage) place(a *addition) error {
 	s := st.store
-	blobs := append([]Descriptor{a.manifest, a.parts.Config}, a.parts.Layers...)
-	if !a.index.Digest.IsZero() {
-		blobs = append(blobs, a.index)
-	}
-	for _, d := range blobs {
+	for _, d := range slices.Concat([]Descriptor{a.manifest, a.parts.Config, a.index, a.referrers}, a.parts.Layers, a.others) {
+		if d.Digest.IsZero() {
+			continue
+		}
 		if err := moveBlob(st.path("blobs", d.Digest.Hex()), s.blobPath(d.Digest)); err != nil {
 			return err
 		}

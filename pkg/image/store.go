@@ -241,15 +241,17 @@ func (s *Store) sweep() error {
 	}
 	keep := map[string]bool{}
 	for _, img := range images {
-		keep[s.blobPath(img.Manifest.Digest)] = true
-		keep[s.blobPath(img.ID)] = true
 		keep[s.imagePath(img.ID)] = true
-		for _, index := range img.indexes {
-			keep[s.blobPath(index)] = true
+		for _, diffID := range img.Config.RootFS.DiffIDs {
+			keep[s.layerPath(diffID)] = true
 		}
-		for i, layer := range img.Layers {
-			keep[s.blobPath(layer.Digest)] = true
-			keep[s.layerPath(img.Config.RootFS.DiffIDs[i])] = true
+		blobs, err := img.reachable()
+		if err != nil {
+			s.warn(err)
+			return nil // as for what is damaged
+		}
+		for _, d := range blobs {
+			keep[s.blobPath(d)] = true
 		}
 	}
 	s.warn(s.emptyTmp())

@@ -33,6 +33,7 @@ type fakeRegistry struct {
 	// auth is what it asks everybody for: "", "basic" or "bearer", and user
 	// and password are then those that it takes.
 	auth, user, password, identity string
+	lists                          bool // it lists referrers
 	before                         func(http.ResponseWriter, *http.Request) bool // true if it has answered
 
 	mu    sync.Mutex
@@ -181,13 +182,15 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/v2/")
-	for _, kind := range []string{"/blobs/uploads/", "/blobs/", "/manifests/"} {
+	for _, kind := range []string{"/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/"} {
 		repository, last, found := strings.Cut(name, kind)
 		switch {
 		case !found:
 			continue
 		case kind == "/blobs/uploads/":
 			f.serveUpload(w, r, repository)
+		case kind == "/referrers/":
+			f.serveReferrers(w, r, repository, last)
 		case r.Method == http.MethodPut:
 			f.takeManifest(w, r, repository, last)
 		default:
@@ -261,6 +264,9 @@ func (f *fakeRegistry) takeManifest(w http.ResponseWriter, r *http.Request, repo
 				return
 			}
 		}
+	}
+	if m.Subject != nil && f.lists {
+		w.Header().Set("OCI-Subject", m.Subject.Digest.String())
 	}
 	digest := image.DigestBytes(content).String()
 	f.blobs[repository+"@"+digest] = content

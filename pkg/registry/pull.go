@@ -59,6 +59,7 @@ func (c *Client) pullFrom(ctx context.Context, store *image.Store, e *endpoint, 
 	if err != nil {
 		return nil, err
 	}
+	opts.Referrers = s.referrers
 	return store.Add(ctx, s, mediaType, text, ref, opts)
 }
 

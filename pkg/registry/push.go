@@ -41,7 +41,19 @@ func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, im
 	if err != nil {
 		return image.Digest{}, err
 	}
-	p := &pusher{session: s, from: elsewhere(store, ref), progress: progress}
+	p := &pusher{session: s, sent: map[image.Digest]bool{}, from: elsewhere(store, ref), progress: progress}
+	digest, err := p.pushNamed(ctx, store, img, ref)
+	if err != nil {
+		return digest, err
+	}
+	if err := p.pushReferrers(ctx, img, ref); err != nil && store.Warn != nil {
+		store.Warn(fmt.Errorf("registry: push %s: the image is there, but not all that refers to it: %w", ref, err))
+	}
+	return digest, ctx.Err()
+}
+
+// pushNamed sends what the name ref leads to.
+func (p *pusher) pushNamed(ctx context.Context, store *image.Store, img *image.Image, ref image.Reference) (image.Digest, error) {
 	name := nameOf(ref)
 	d := img.IndexOf(ref.String())
 	if d.IsZero() {
@@ -59,7 +71,8 @@ func (c *Client) pushTo(ctx context.Context, store *image.Store, e *endpoint, im
 			return d, err
 		}
 	}
-	return d, p.pushDocument(ctx, index, text, name)
+	_, err = p.pushDocument(ctx, index, text, name)
+	return d, err
 }
 
 func (p *pusher) pushImage(ctx context.Context, img *image.Image, name string) error {
@@ -68,19 +81,25 @@ func (p *pusher) pushImage(ctx context.Context, img *image.Image, name string) e
 		return err
 	}
 	p.image = img
+	_, err = p.pushManifest(ctx, img.Manifest, blobs, name)
+	return err
+}
+
+// pushManifest sends a manifest of the image's, after what it names.
+func (p *pusher) pushManifest(ctx context.Context, d image.Descriptor, blobs []image.Descriptor, name string) (http.Header, error) {
 	if err := p.pushBlobs(ctx, blobs); err != nil {
-		return err
+		return nil, err
 	}
-	f, err := img.Open(img.Manifest)
+	f, err := p.image.Open(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return p.pushDocument(ctx, img.Manifest, text, name)
+	return p.pushDocument(ctx, d, text, name)
 }
 
 // elsewhere returns which repositories of the same registry have a blob. It is
@@ -114,7 +133,8 @@ func owner(ref image.Reference) string {
 // pusher sends images, one after the other.
 type pusher struct {
 	*session
-	image    *image.Image
+	image    *image.Image          // whose blobs are sent
+	sent     map[image.Digest]bool // manifests and indexes
 	from     map[image.Digest]string
 	mu       sync.Mutex
 	progress func(image.Progress)
@@ -222,20 +242,22 @@ func (p *pusher) uploadTo(location string, d image.Descriptor) (*url.URL, error)
 }
 
 // pushDocument sends the very bytes of a manifest or an index that came, so
-// that the digest stays.
-func (p *pusher) pushDocument(ctx context.Context, d image.Descriptor, text []byte, name string) error {
+// that the digest stays. It returns the head of the answer.
+func (p *pusher) pushDocument(ctx context.Context, d image.Descriptor, text []byte, name string) (head http.Header, err error) {
 	r := &request{
 		method: http.MethodPut, url: p.in("manifests/" + name), want: []int{http.StatusCreated},
 		header: http.Header{"Content-Type": {d.MediaType}},
 		body:   io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))),
 	}
-	return p.client.retry(ctx, func() error {
+	p.sent[d.Digest] = true
+	return head, p.client.retry(ctx, func() error {
 		resp, err := p.do(ctx, r)
 		if err != nil {
 			return fmt.Errorf("manifest: %w", err)
 		}
 		defer resp.Body.Close()
-		if got := resp.Header.Get("Docker-Content-Digest"); isSHA256(got) && got != d.Digest.String() {
+		head = resp.Header
+		if got := head.Get("Docker-Content-Digest"); isSHA256(got) && got != d.Digest.String() {
 			return &image.MismatchError{Blob: d.Digest, What: "digest", Want: d.Digest.String(), Got: got}
 		}
 		return nil

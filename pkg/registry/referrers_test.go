@@ -1,0 +1,258 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/minictr/minictr/pkg/image"
+)
+
+// referrersOf finds them as a registry does: among all its manifests.
+func (f *fakeRegistry) referrersOf(repository, subject string) []ispec.Descriptor {
+	list := []ispec.Descriptor{}
+	for name, content := range f.blobs {
+		var m ispec.Manifest
+		if strings.HasPrefix(name, repository+"@") && json.Unmarshal(content, &m) == nil && m.Subject != nil && m.Subject.Digest.String() == subject {
+			list = append(list, ispec.Descriptor{
+				MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: digest.FromBytes(content), Size: int64(len(content)),
+			})
+		}
+	}
+	slices.SortFunc(list, func(a, b ispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	return list
+}
+
+// serveReferrers lists two on a page.
+func (f *fakeRegistry) serveReferrers(w http.ResponseWriter, r *http.Request, repository, subject string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.lists {
+		http.NotFound(w, r)
+		return
+	}
+	var at int
+	list := f.referrersOf(repository, subject)
+	if _, err := fmt.Sscan(r.FormValue("at"), &at); err != nil || at > len(list) {
+		at = 0
+	}
+	if list = list[at:]; len(list) > 2 {
+		list = list[:2]
+		w.Header().Set("Link", fmt.Sprintf(`<%s?at=%d>; rel="next"`, r.URL.Path, at+2))
+	}
+	w.Header().Set("Content-Type", ispec.MediaTypeImageIndex)
+	_, _ = w.Write(jsonOf(f.t, listOf(list)))
+}
+
+func listOf(list []ispec.Descriptor) ispec.Index {
+	return ispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex, Manifests: list}
+}
+
+// refer puts a signature of the subject and, where there are no lists, into the
+// index that clients keep.
+func (f *fakeRegistry) refer(repository string, subject ispec.Descriptor, signature string) ispec.Descriptor {
+	f.t.Helper()
+	blob := f.put(repository, "application/vnd.example.signature", []byte(signature))
+	d := f.put(repository, ispec.MediaTypeImageManifest, jsonOf(f.t, ispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageManifest, ArtifactType: blob.MediaType,
+		Config: f.put(repository, ispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ispec.Descriptor{blob}, Subject: &subject,
+	}))
+	if !f.lists {
+		list := f.put(repository, ispec.MediaTypeImageIndex, jsonOf(f.t, listOf(f.referrersOf(repository, subject.Digest.String()))))
+		f.tags[repository+":sha256-"+subject.Digest.Encoded()] = list.Digest.String()
+	}
+	return d
+}
+
+// signatures returns the bytes of what refers to an image.
+func signatures(t *testing.T, img *image.Image, ref image.Reference) (list []string) {
+	t.Helper()
+	referrers, err := img.Referrers(ref.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range referrers {
+		f, err := img.Open(r.Blobs[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		text, err := readAll(f, "a signature", maxList)
+		if err != nil || r.ArtifactType != "application/vnd.example.signature" {
+			t.Fatalf("got %q, %v", r.ArtifactType, err)
+		}
+		list = append(list, string(text))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// TestReferrers pulls an image with what refers to it, pushes it elsewhere, and
+// pulls it from there; registries list referrers or do not.
+func TestReferrers(t *testing.T) {
+	for _, lists := range []bool{true, false} {
+		for _, listsThere := range []bool{true, false} {
+			f, g := newFakeRegistry(t), newFakeRegistry(t)
+			f.lists, g.lists = lists, listsThere
+			ours := f.image("a", runtime.GOARCH, "ours")
+			index := f.index("a:v1", ours)
+			want := []string{"another", "of the index", "of the manifest", "the third"}
+			f.refer("a", index, want[1])
+			for _, n := range []int{0, 2, 3} {
+				f.refer("a", ours, want[n])
+			}
+			f.refer("a", f.image("a", "riscv64", "other"), "of another image")
+
+			s := openStore(t)
+			s.Warn = func(err error) { t.Error(err) }
+			ref, to := f.reference("a:v1"), g.reference("b:v1")
+			c := impatient()
+			img, err := c.Pull(t.Context(), s.Store, ref, image.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := signatures(t, img, ref); !slices.Equal(got, want) {
+				t.Fatalf("%t, %t: got %q", lists, listsThere, got)
+			}
+			if err := s.Tag(ref.String(), to.String()); err != nil { // which sweeps, too
+				t.Fatal(err)
+			}
+			if img, err = s.Get(to.String()); err != nil {
+				t.Fatal(err)
+			}
+			g.refer("b", ours, "what is there already")
+			for range 2 { // the second changes nothing
+				if got, err := c.Push(t.Context(), s.Store, img, to, nil); err != nil || got.String() != index.Digest.String() {
+					t.Fatalf("got %v, %v", got, err)
+				}
+			}
+			there := openStore(t)
+			again, err := c.Pull(t.Context(), there.Store, to, image.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := signatures(t, again, to); !slices.Equal(got, append(slices.Clone(want), "what is there already")) {
+				t.Errorf("%t, %t: got %q from there", lists, listsThere, got)
+			}
+			// What refers to an image goes with it.
+			if err := s.Remove(img.ID.String()); err != nil {
+				t.Fatal(err)
+			}
+			s.wantEmpty(t)
+		}
+	}
+}
+
+// TestReferrersHostile pulls an image of which something is said that can't be
+// kept: the image is pulled, and that is told.
+func TestReferrersHostile(t *testing.T) {
+	endless := func(w http.ResponseWriter, r *http.Request) bool {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				break
+			}
+		}
+		return true
+	}
+	tests := []struct {
+		name string
+		do   func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool
+		kept int
+		want string
+	}{
+		{"too many", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			for n := range 70 {
+				f.refer("a", d, fmt.Sprint(n))
+			}
+			return nil
+		}, 32, "more than 16 pages of referrers"},
+		{"too many for us", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			f.lists = false
+			for n := range 70 {
+				f.refer("a", d, fmt.Sprint(n))
+			}
+			return nil
+		}, 64, "more than 64 referrers of an image"},
+		{"large", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			f.refer("a", d, "small")
+			f.refer("a", d, strings.Repeat("x", 65<<20))
+			return nil
+		}, 1, "more than 67108864 bytes in an image's referrers"},
+		{"gone", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			f.refer("a", d, "here")
+			f.refer("a", d, "gone")
+			delete(f.blobs, "a@"+digest.FromString("gone").String())
+			return nil
+		}, 1, "status 404"},
+		{"of another", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			other := f.refer("a", f.image("a", "riscv64", "other"), "of another")
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, "/referrers/") {
+					return false
+				}
+				_, _ = w.Write(jsonOf(f.t, listOf([]ispec.Descriptor{other})))
+				return true
+			}
+		}, 0, "its subject is sha256:"},
+		{"an image", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			f.lists = false
+			f.tags["a:sha256-"+d.Digest.Encoded()] = d.Digest.String()
+			return nil
+		}, 0, "index: is a manifest"},
+		{"endless", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.Contains(r.URL.Path, "/referrers/") && endless(w, r)
+			}
+		}, 0, "more than 4194304 bytes in a list of referrers"},
+		{"elsewhere", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "/referrers/") {
+					w.Header().Set("Link", `<http://127.0.0.1:1/>; rel="next"`)
+				}
+				return false
+			}
+		}, 0, "the next page of referrers is at"},
+		{"failing", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "/referrers/") {
+					w.WriteHeader(http.StatusInternalServerError)
+					return true
+				}
+				return false
+			}
+		}, 0, "status 500"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeRegistry(t)
+			f.lists = true
+			d := f.image("a", runtime.GOARCH, "ours")
+			f.tags["a:v1"] = d.Digest.String()
+			f.before = tt.do(f, d)
+			s := openStore(t)
+			var warnings []string
+			s.Warn = func(err error) { warnings = append(warnings, err.Error()) }
+			ref := f.reference("a:v1")
+			img, err := impatient().Pull(t.Context(), s.Store, ref, image.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			referrers, err := img.Referrers(ref.String())
+			if err != nil || len(referrers) != tt.kept || len(warnings) != 1 || !strings.Contains(warnings[0], tt.want) {
+				t.Errorf("got %d of them, %v; and told %.500q, want %q", len(referrers), err, warnings, tt.want)
+			}
+			if err := s.Remove(ref.String()); err != nil {
+				t.Fatal(err)
+			}
+			s.wantEmpty(t)
+		})
+	}
+}
