@@ -155,6 +155,7 @@ type imageDocument struct {
 	GraphDriver  graphDriver
 	RootFS       rootFS
 	Descriptor   image.Descriptor
+	Referrers    []image.Descriptor `json:",omitempty"` // signatures and the like
 }
 
 type graphDriver struct {
@@ -222,6 +223,13 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 		}
 		if digest := ref.Familiar(); !slices.Contains(d.RepoDigests, digest) {
 			d.RepoDigests = append(d.RepoDigests, digest)
+		}
+		referrers, err := img.Referrers(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range referrers {
+			d.Referrers = append(d.Referrers, r.Descriptor)
 		}
 	}
 	return d, nil

@@ -134,6 +134,41 @@ func TestDockerRegistry(t *testing.T) {
 	}
 }
 
+// TestReferrersDockerRegistry pushes an image and its signature to
+// docker-registry, which lists no referrers, and pulls them again.
+func TestReferrersDockerRegistry(t *testing.T) {
+	host, _ := dockerRegistry(t, false, false)
+	f := newFakeRegistry(t)
+	d := f.image("a", runtime.GOARCH, "ours")
+	f.tags["a:v1"] = d.Digest.String()
+	f.refer("a", d, "signed")
+	here, there := openStore(t), openStore(t)
+	here.Warn = func(err error) { t.Error(err) }
+	there.Warn = here.Warn
+	ref, to := f.reference("a:v1"), parse(t, host+"/a:v2")
+	c := impatient()
+	c.delays.idle = 10 * time.Second
+	if _, err := c.Pull(t.Context(), here.Store, ref, image.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := here.Tag(ref.String(), to.String()); err != nil {
+		t.Fatal(err)
+	}
+	img, err := here.Get(to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Push(t.Context(), here.Store, img, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	if img, err = c.Pull(t.Context(), there.Store, to, image.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := signatures(t, img, to); len(got) != 1 || got[0] != "signed" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func skopeo(t *testing.T, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("skopeo"); err != nil {

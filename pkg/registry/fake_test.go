@@ -33,7 +33,7 @@ type fakeRegistry struct {
 	// auth is what it asks everybody for: "", "basic" or "bearer", and user
 	// and password are then those that it takes.
 	auth, user, password, identity string
-	lists                          bool // it lists referrers
+	lists                          bool                                          // it lists referrers
 	before                         func(http.ResponseWriter, *http.Request) bool // true if it has answered
 
 	mu    sync.Mutex

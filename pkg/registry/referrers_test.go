@@ -122,6 +122,21 @@ func TestReferrers(t *testing.T) {
 			if got := signatures(t, img, ref); !slices.Equal(got, want) {
 				t.Fatalf("%t, %t: got %q", lists, listsThere, got)
 			}
+			// One that is damaged keeps the others from being swept, and comes again.
+			referrers, err := img.Referrers(ref.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.cut(t, referrers[0].Digest)
+			warned := 0
+			s.Warn = func(error) { warned++ }
+			if img, err = c.Pull(t.Context(), s.Store, ref, image.Options{}); err != nil || warned != 1 {
+				t.Fatalf("got %v, and was told %d times", err, warned)
+			}
+			if got := signatures(t, img, ref); !slices.Equal(got, want) {
+				t.Errorf("%t, %t: got %q", lists, listsThere, got)
+			}
+			s.Warn = func(err error) { t.Error(err) }
 			if err := s.Tag(ref.String(), to.String()); err != nil { // which sweeps, too
 				t.Fatal(err)
 			}

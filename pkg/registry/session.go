@@ -132,9 +132,10 @@ func (s *session) checkScheme(u *url.URL) error {
 	return nil
 }
 
-// do sends a request, and once more with what the registry wants to see, such
-// as the token that Docker Hub asks everybody for. Only the registry itself is
-// shown it.
+// do sends a request, and again with what the registry wants to see, such as
+// the token that Docker Hub asks everybody for. Only the registry itself is
+// shown it. The second token may be another request's, and at its end by now; so
+// there is a third try.
 func (s *session) do(ctx context.Context, r *request) (*http.Response, error) {
 	scopes := r.scopes
 	if scopes == "" {
@@ -144,7 +145,7 @@ func (s *session) do(ctx context.Context, r *request) (*http.Response, error) {
 	if len(want) == 0 {
 		want = []int{http.StatusOK}
 	}
-	for again := false; ; again = true {
+	for try := 1; ; try++ {
 		authorization := ""
 		if sameOrigin(r.url, &s.base) {
 			authorization = s.authorization(scopes)
@@ -155,7 +156,7 @@ func (s *session) do(ctx context.Context, r *request) (*http.Response, error) {
 		}
 		denied := statusError(resp)
 		_ = resp.Body.Close() // what it said is read
-		if resp.StatusCode != http.StatusUnauthorized || again || !sameOrigin(resp.Request.URL, &s.base) {
+		if resp.StatusCode != http.StatusUnauthorized || try == 3 || !sameOrigin(resp.Request.URL, &s.base) {
 			return nil, denied
 		}
 		if err := s.authenticate(ctx, scopes, resp.Header.Values("WWW-Authenticate"), authorization, denied); err != nil {
