@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Sweep takes away what containers have left whose runtime was killed, and
@@ -213,7 +215,7 @@ func (r *Runtime) remove(s *State) (err error) {
 		if err := s.Host.Cgroup.Prune(); err != nil {
 			return fmt.Errorf("container %s: %w", s.ID, err)
 		}
-		if err := RemoveBundle(s.Bundle); err != nil {
+		if err := sys.RemoveAll(s.Bundle); err != nil {
 			return fmt.Errorf("container %s: %w", s.ID, err)
 		}
 	}
@@ -223,7 +225,7 @@ func (r *Runtime) remove(s *State) (err error) {
 	}
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
-	if err := RemoveBundle(filepath.Join(dir, notifyHidden)); err != nil { // the container's root may have files there
+	if err := sys.RemoveAll(filepath.Join(dir, notifyHidden)); err != nil { // the container's root may have files there
 		return err
 	}
 	for _, name := range files {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // formatVersion is the content of the file version. A store with another is
@@ -205,7 +207,7 @@ func (s *Store) write(opts Options, do func(*stage) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { s.warn(removeAll(st.dir)) }()
+	defer func() { s.warn(sys.RemoveAll(st.dir)) }()
 	return do(st)
 }
 
@@ -295,7 +297,7 @@ func (s *Store) discard(dir string, keep map[string]bool) error {
 func (s *Store) emptyTmp() error {
 	entries, err := os.ReadDir(s.path("tmp"))
 	for _, entry := range entries {
-		err = errors.Join(err, removeAll(s.path("tmp", entry.Name())))
+		err = errors.Join(err, sys.RemoveAll(s.path("tmp", entry.Name())))
 	}
 	return err
 }
