@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // stateVersion is that of the state file. An unknown one is refused, never
@@ -110,14 +111,8 @@ func flock(dir string, how int) (lock, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open %s: %w", dir, err)
 	}
-	for {
-		err = unix.Flock(fd, how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return -1, errors.Join(fmt.Errorf("flock %s: %w", dir, err), unix.Close(fd))
+	if err := sys.Call("flock", func() error { return unix.Flock(fd, how) }); err != nil {
+		return -1, errors.Join(fmt.Errorf("%s: %w", dir, err), unix.Close(fd))
 	}
 	return lock(fd), nil
 }
