@@ -243,34 +243,28 @@ func (u *unpacker) isHole(p []byte) bool {
 // finish gives the entry its owner, mode, attributes and times, in the one
 // order that keeps them: chown(2) clears set-user-ID and capabilities, and
 // changes times. What a fresh entry has by itself needs no call.
-func (u *unpacker) finish(e entry, fresh bool) error {
-	hdr, byItself := e.hdr, fresh && !e.parent.setgid
-	if !byItself || hdr.Uid != u.uid || hdr.Gid != u.gid {
-		if err := sys.Call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-			return err
-		}
+func (u *unpacker) finish(e entry, fresh bool) (err error) {
+	hdr, mode := e.hdr, uint32(e.hdr.Mode)&0o7777
+	ours := fresh && !e.parent.setgid // the group is that of this process, and the mode is what was asked for
+	if !ours || hdr.Uid != u.uid || hdr.Gid != u.gid {
+		err = sys.Call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW) })
 	}
-	mode := uint32(hdr.Mode) & 0o7777
-	byItself = byItself && !u.acl && mode&(u.umask|^uint32(0o777)) == 0
-	if hdr.Typeflag != tar.TypeSymlink && !byItself {
-		if err := sys.Call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, mode, 0) }); err != nil {
-			return err
-		}
+	asked := ours && !u.acl && mode&^(0o777&^u.umask) == 0
+	if err == nil && !asked && hdr.Typeflag != tar.TypeSymlink {
+		err = sys.Call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, mode, 0) })
 	}
-	if fresh {
-		if err := u.dropACLs(e); err != nil {
-			return err
-		}
+	if err == nil && fresh {
+		err = u.dropACLs(e)
 	}
 	for key, value := range hdr.PAXRecords {
 		name, found := strings.CutPrefix(key, paxXattr)
-		if !found || !isXattrNamespace(name) {
-			continue
+		if err == nil && found && isXattrNamespace(name) {
+			u.acl = u.acl || name == aclDefault
+			err = setXattr(e.parent.fd, e.base, name, value)
 		}
-		u.acl = u.acl || name == aclDefault
-		if err := setXattr(e.parent.fd, e.base, name, value); err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return err
 	}
 	atime, mtime := timesOf(hdr)
 	return setTimes(e.parent.fd, e.base, atime, mtime)
