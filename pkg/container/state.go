@@ -243,7 +243,7 @@ func (r *Runtime) Load(id string) (*State, error) {
 
 func (r *Runtime) read(id string) (*State, error) {
 	name := filepath.Join(r.dir(id), stateFile)
-	data, err := spec.ReadFile(name)
+	data, err := sys.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func (r *Runtime) read(id string) (*State, error) {
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", name, s.Version)
 	}
-	if process, err := spec.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
+	if process, err := sys.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
 		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth, &s.Phase); err != nil {
 			return nil, fmt.Errorf("%s/%s: %w: %w", r.dir(id), processFile, errBroken, err)
 		}
@@ -288,7 +288,7 @@ func (r *Runtime) List() (list []*State, err error) {
 // executes a program.
 func birth(pid int) (ticks uint64, dead bool, err error) {
 	for {
-		data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		data, err := sys.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return 0, true, err
 		}

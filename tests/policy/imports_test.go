@@ -23,10 +23,10 @@ var policy = []struct{ from, to string }{
 	{"pkg/sys", ""},
 	{"pkg/plan", ""},
 	{"pkg/seccomp", ""},
-	{"pkg/spec", ""},
+	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
 	{"pkg/namespace", "pkg/plan"},
-	{"pkg/cgroup", "pkg/plan"},
+	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
 
