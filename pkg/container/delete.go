@@ -208,16 +208,15 @@ func notExist(id string, err error) error {
 // remove takes away what a state tells of, the state last: what can't be
 // removed now is known to the next command.
 func (r *Runtime) remove(s *State) (err error) {
-	if err := errors.Join(r.stop(s), s.Host.Cgroup.Delete()); err != nil {
-		return fmt.Errorf("container %s: %w", s.ID, err)
+	err = errors.Join(r.stop(s), s.Host.Cgroup.Delete())
+	if err == nil && s.Owned {
+		err = s.Host.Cgroup.Prune()
 	}
-	if s.Owned {
-		if err := s.Host.Cgroup.Prune(); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
-		if err := sys.RemoveAll(s.Bundle); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
+	if err == nil && s.Owned {
+		err = sys.RemoveAll(s.Bundle)
+	}
+	if err != nil {
+		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
 	all, err := r.lock()
 	if err != nil {
