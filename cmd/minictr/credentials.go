@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/registry"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Passwords are where Docker, Podman and others have them too: in the file
@@ -212,24 +213,16 @@ func (f *credentialsFile) write() (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, ".config.json-") // of mode 0600
-	if err != nil {
+	return sys.Replace(f.path, dir, func(temp *os.File) (err error) {
+		var old unix.Stat_t
+		if unix.Stat(f.path, &old) == nil { // it stays its owner's, whom sudo serves
+			err = temp.Chown(int(old.Uid), int(old.Gid))
+		}
+		if err == nil {
+			_, err = temp.Write(append(text, '\n'))
+		}
 		return err
-	}
-	var old unix.Stat_t
-	if unix.Stat(f.path, &old) == nil { // it stays its owner's, whom sudo serves
-		err = temp.Chown(int(old.Uid), int(old.Gid))
-	}
-	if err == nil {
-		_, err = temp.Write(append(text, '\n'))
-	}
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), f.path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return nil
+	})
 }
 
 // errNoCredentials is a helper's answer for a host that it doesn't know.

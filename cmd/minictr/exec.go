@@ -13,6 +13,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // execFlags are those of exec.
@@ -72,7 +73,7 @@ func execCommand(f *pflag.FlagSet) action {
 // describe is the process that the flags ask for.
 func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process, error) {
 	if o.process != "" {
-		data, err := spec.ReadFile(o.process)
+		data, err := sys.ReadFile(o.process)
 		if err != nil {
 			return nil, err
 		}

@@ -6,10 +6,10 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -140,49 +140,11 @@ func (l *layout) files(form, name string) ([]member, error) {
 	return append(l.blobs, member{"index.json", index}, member{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)}), err
 }
 
-// archiveOf is the tar of a directory, its files owned by root.
+// archiveOf is the tar of a directory.
 func archiveOf(dir string) ([]byte, error) {
 	var buf bytes.Buffer
 	out := tar.NewWriter(&buf)
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		target := ""
-		if info.Mode()&fs.ModeSymlink != 0 {
-			if target, err = os.Readlink(path); err != nil {
-				return err
-			}
-		}
-		header, err := tar.FileInfoHeader(info, target)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		header.Name, header.Uid, header.Gid, header.Uname, header.Gname = name, 0, 0, "", ""
-		if d.IsDir() {
-			header.Name += "/"
-		}
-		if err := out.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		_, err = out.Write(content)
-		return err
-	})
-	if err == nil {
-		err = out.Close()
-	}
+	err := errors.Join(out.AddFS(os.DirFS(dir)), out.Close())
 	return buf.Bytes(), err
 }
 

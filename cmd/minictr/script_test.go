@@ -17,6 +17,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // minictr is the program under test. It is no copy of the test binary, because
@@ -33,10 +34,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	minictr = filepath.Join(dir, "minictr")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", minictr, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+	if err := alone.Build(minictr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	// testscript works there, and leaves a directory if -run chooses few scripts.

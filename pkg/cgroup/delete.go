@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Delete removes the cgroup from every hierarchy, with the cgroups that the
@@ -61,17 +63,14 @@ func remove(dir string) (bool, error) {
 
 // rmdir tells whether the cgroup is gone: it is not while it is in use.
 func rmdir(dir string) (bool, error) {
-	for {
-		err := unix.Rmdir(dir)
-		switch {
-		case err == nil, errors.Is(err, unix.ENOENT):
-			return true, nil
-		case errors.Is(err, unix.EBUSY), errors.Is(err, unix.ENOTEMPTY):
-			return false, nil
-		case !errors.Is(err, unix.EINTR):
-			return false, &FileError{Op: "rmdir", Path: dir, Err: err}
-		}
+	err := sys.Call("rmdir", func() error { return unix.Rmdir(dir) })
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return true, nil
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.ENOTEMPTY):
+		return false, nil
 	}
+	return false, &FileError{Op: "rmdir", Path: dir, Err: errors.Unwrap(err)}
 }
 
 // walk calls visit for the cgroups below dir and then for dir itself.

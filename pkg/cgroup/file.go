@@ -2,9 +2,12 @@ package cgroup
 
 import (
 	"errors"
+	"io/fs"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // A FileError is a call on a cgroup's file or directory that failed.
@@ -51,15 +54,11 @@ func quote(s string) string {
 
 // open opens a file, whatever signals arrive.
 func open(path string, flags int) (int, error) {
-	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
-		switch {
-		case err == nil:
-			return fd, nil
-		case !errors.Is(err, unix.EINTR):
-			return -1, &FileError{Op: "open", Path: path, Err: err}
-		}
+	fd, err := sys.Number("open", func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return -1, &FileError{Op: "open", Path: path, Err: errors.Unwrap(err)}
 	}
+	return fd, nil
 }
 
 // write gives a file of cgroupfs its values, each in one write(2), which the
@@ -67,56 +66,24 @@ func open(path string, flags int) (int, error) {
 func write(path string, values ...string) error {
 	fd, err := open(path, unix.O_WRONLY)
 	if err != nil {
-		return &FileError{Op: "write", Path: path, Value: values[0], Err: errno(err)}
+		return &FileError{Op: "write", Path: path, Value: values[0], Err: errors.Unwrap(err)}
 	}
 	defer func() { _ = unix.Close(fd) }() // cgroupfs has done its work in write
 	for _, v := range values {
-		for {
-			_, err = unix.Write(fd, []byte(v))
-			if !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
-		if err != nil {
-			return &FileError{Op: "write", Path: path, Value: v, Err: err}
+		if _, err := sys.Number("write", func() (int, error) { return unix.Write(fd, []byte(v)) }); err != nil {
+			return &FileError{Op: "write", Path: path, Value: v, Err: errors.Unwrap(err)}
 		}
 	}
 	return nil
 }
 
-// read returns the content of a file of cgroupfs or procfs, whose size
-// fstat(2) does not tell.
+// read returns the content of a file of cgroupfs or procfs.
 func read(path string) (string, error) {
-	fd, err := open(path, unix.O_RDONLY)
-	if err != nil {
-		return "", err
+	data, err := sys.ReadFile(path)
+	if failed, is := errors.AsType[*fs.PathError](err); is {
+		return "", &FileError{Op: failed.Op, Path: path, Err: failed.Err}
 	}
-	defer func() { _ = unix.Close(fd) }()
-	buf := make([]byte, 4096)
-	for n := 0; ; {
-		if n == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
-		}
-		m, err := unix.Read(fd, buf[n:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return "", &FileError{Op: "read", Path: path, Err: err}
-		case m == 0:
-			return string(buf[:n]), nil
-		default:
-			n += m
-		}
-	}
-}
-
-// errno takes the errno out of a FileError.
-func errno(err error) error {
-	var f *FileError
-	if errors.As(err, &f) {
-		return f.Err
-	}
-	return err
+	return string(data), err
 }
 
 // gone tells whether a call failed because its cgroup was removed: before a

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -194,7 +195,7 @@ func (g Group) open(b *plan.Builder) {
 		b.Act(why, r.String()+" = open("+quote(path)+", "+text+"|O_CLOEXEC)", func(run *plan.Run) error {
 			fd, err := open(path, flags)
 			if err != nil {
-				return errno(err)
+				return errors.Unwrap(err)
 			}
 			run.Fd[r] = fd
 			return nil
@@ -222,30 +223,20 @@ func (g Group) Enter(b *plan.Builder) {
 
 // subject says in words what a version 1 hierarchy does.
 func (p Place) subject() string {
+	subjects := map[string]string{
+		"cpu":          "processor time is shared out and limited",
+		"cpuacct":      "processor time is counted",
+		"cpuset":       "processors and memory nodes are chosen",
+		"memory":       "memory is counted and limited",
+		"pids":         "processes and threads are counted and limited",
+		"blkio":        "disk traffic is counted and limited",
+		"devices":      "rules say which devices may be used",
+		"freezer":      "stopping and going on is one write",
+		"name=systemd": "there is a place in systemd's tree",
+	}
 	words := make([]string, len(p.Controllers))
 	for i, c := range p.Controllers {
-		switch c {
-		case "cpu":
-			words[i] = "processor time is shared out and limited"
-		case "cpuacct":
-			words[i] = "processor time is counted"
-		case "cpuset":
-			words[i] = "processors and memory nodes are chosen"
-		case "memory":
-			words[i] = "memory is counted and limited"
-		case "pids":
-			words[i] = "processes and threads are counted and limited"
-		case "blkio":
-			words[i] = "disk traffic is counted and limited"
-		case "devices":
-			words[i] = "rules say which devices may be used"
-		case "freezer":
-			words[i] = "stopping and going on is one write"
-		case "name=systemd":
-			words[i] = "there is a place in systemd's tree"
-		default:
-			words[i] = "the " + c + " controller has a group"
-		}
+		words[i] = cmp.Or(subjects[c], "the "+c+" controller has a group")
 	}
 	return strings.Join(words, ", and ")
 }

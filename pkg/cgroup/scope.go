@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,16 +62,12 @@ func (l Layout) Scope(path, id string) (Group, error) {
 	if l.user {
 		slice = "user.slice"
 	}
-	if path == "" {
-		path = slice + ":minictr:" + id
-	}
+	path = cmp.Or(path, slice+":minictr:"+id)
 	parts := strings.Split(path, ":")
 	if len(parts) != 3 || parts[2] == "" || strings.ContainsFunc(path, func(r rune) bool { return r == '/' || unicode.IsControl(r) }) {
 		return Group{}, fmt.Errorf(`%w: expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %q instead`, ErrPath, path)
 	}
-	if parts[0] == "" {
-		parts[0] = slice
-	}
+	parts[0] = cmp.Or(parts[0], slice)
 	if parts[1] != "" {
 		parts[1] += "-"
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Sweep takes away what containers have left whose runtime was killed, and
@@ -206,16 +208,15 @@ func notExist(id string, err error) error {
 // remove takes away what a state tells of, the state last: what can't be
 // removed now is known to the next command.
 func (r *Runtime) remove(s *State) (err error) {
-	if err := errors.Join(r.stop(s), s.Host.Cgroup.Delete()); err != nil {
-		return fmt.Errorf("container %s: %w", s.ID, err)
+	err = errors.Join(r.stop(s), s.Host.Cgroup.Delete())
+	if err == nil && s.Owned {
+		err = s.Host.Cgroup.Prune()
 	}
-	if s.Owned {
-		if err := s.Host.Cgroup.Prune(); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
-		if err := RemoveBundle(s.Bundle); err != nil {
-			return fmt.Errorf("container %s: %w", s.ID, err)
-		}
+	if err == nil && s.Owned {
+		err = sys.RemoveAll(s.Bundle)
+	}
+	if err != nil {
+		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
 	all, err := r.lock()
 	if err != nil {
@@ -223,7 +224,7 @@ func (r *Runtime) remove(s *State) (err error) {
 	}
 	defer func() { err = errors.Join(err, all.close()) }()
 	dir := r.dir(s.ID)
-	if err := RemoveBundle(filepath.Join(dir, notifyHidden)); err != nil { // the container's root may have files there
+	if err := sys.RemoveAll(filepath.Join(dir, notifyHidden)); err != nil { // the container's root may have files there
 		return err
 	}
 	for _, name := range files {

@@ -15,6 +15,7 @@ import (
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/process"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Hooks are programs of others that run at certain moments of a container's
@@ -97,7 +98,7 @@ func afterStop(s *State, config *specs.Spec) error {
 // inside is the PID that a process has in its own namespace, as its hooks there
 // know it: the last of the line NSpid in proc_pid_status(5); 0 if it is gone.
 func inside(pid int) (own int) {
-	text, _ := spec.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	text, _ := sys.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, line, _ := strings.Cut(string(text), "\nNSpid:")
 	line, _, _ = strings.Cut(line, "\n")
 	_, _ = fmt.Sscan(line[strings.LastIndexByte(line, '\t')+1:], &own)

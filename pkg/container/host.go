@@ -14,6 +14,7 @@ import (
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
@@ -113,7 +114,7 @@ func appArmor(s *specs.Spec) (file string, err error) {
 	if s.Process.ApparmorProfile == "" {
 		return "", nil
 	}
-	if on, _ := spec.ReadFile("/sys/module/apparmor/parameters/enabled"); !bytes.HasPrefix(on, []byte("Y")) {
+	if on, _ := sys.ReadFile("/sys/module/apparmor/parameters/enabled"); !bytes.HasPrefix(on, []byte("Y")) {
 		return "", errors.New("/process/apparmorProfile: AppArmor is not enabled on this host")
 	}
 	if err := unix.Access("/proc/self/attr/apparmor/exec", unix.F_OK); err != nil {
@@ -130,7 +131,7 @@ func seLinux(s *specs.Spec) error {
 		if l.label == "" {
 			continue
 		}
-		if known, _ := spec.ReadFile("/proc/filesystems"); !bytes.Contains(known, []byte("\tselinuxfs\n")) {
+		if known, _ := sys.ReadFile("/proc/filesystems"); !bytes.Contains(known, []byte("\tselinuxfs\n")) {
 			return fmt.Errorf("%s: SELinux is not enabled on this host", l.pointer)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/namespace"
-	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Rootless says whether this process has not the power of the host's root: it
@@ -23,7 +23,7 @@ func Rootless() bool { return os.Geteuid() != 0 || nested() }
 // nested says whether this process is in a user namespace that maps ids, as
 // the first one does not.
 var nested = sync.OnceValue(func() bool {
-	text, err := spec.ReadFile("/proc/self/uid_map")
+	text, err := sys.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 })
 
@@ -33,7 +33,7 @@ func (h *Host) rootless(s *specs.Spec) error {
 	h.Process.Rootless = h.Nested
 	if h.Nested {
 		// Who may not change its groups can let nobody else, user_namespaces(7).
-		groups, err := spec.ReadFile("/proc/self/setgroups")
+		groups, err := sys.ReadFile("/proc/self/setgroups")
 		h.Process.NoGroups = err == nil && string(groups) == "deny\n"
 	}
 	if os.Geteuid() != 0 && namespace.Has(s, specs.UserNamespace) {

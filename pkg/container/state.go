@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // stateVersion is that of the state file. An unknown one is refused, never
@@ -110,14 +111,8 @@ func flock(dir string, how int) (lock, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open %s: %w", dir, err)
 	}
-	for {
-		err = unix.Flock(fd, how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return -1, errors.Join(fmt.Errorf("flock %s: %w", dir, err), unix.Close(fd))
+	if err := sys.Call("flock", func() error { return unix.Flock(fd, how) }); err != nil {
+		return -1, errors.Join(fmt.Errorf("%s: %w", dir, err), unix.Close(fd))
 	}
 	return lock(fd), nil
 }
@@ -248,7 +243,7 @@ func (r *Runtime) Load(id string) (*State, error) {
 
 func (r *Runtime) read(id string) (*State, error) {
 	name := filepath.Join(r.dir(id), stateFile)
-	data, err := spec.ReadFile(name)
+	data, err := sys.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +254,7 @@ func (r *Runtime) read(id string) (*State, error) {
 	if s.Version != stateVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", name, s.Version)
 	}
-	if process, err := spec.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
+	if process, err := sys.ReadFile(filepath.Join(r.dir(id), processFile)); err == nil {
 		if _, err := fmt.Sscan(string(process), &s.PID, &s.Birth, &s.Phase); err != nil {
 			return nil, fmt.Errorf("%s/%s: %w: %w", r.dir(id), processFile, errBroken, err)
 		}
@@ -293,7 +288,7 @@ func (r *Runtime) List() (list []*State, err error) {
 // executes a program.
 func birth(pid int) (ticks uint64, dead bool, err error) {
 	for {
-		data, err := spec.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		data, err := sys.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return 0, true, err
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Paused is the status of a container whose processes are frozen. The
@@ -132,7 +133,7 @@ func (s *State) signalAll(sig unix.Signal) error {
 // leaves a container to itself may change the bundle; in the foreground it may
 // be the bundle's own.
 func (r *Runtime) Config(s *State) (*specs.Spec, error) {
-	data, err := spec.ReadFile(filepath.Join(r.dir(s.ID), spec.ConfigFile))
+	data, err := sys.ReadFile(filepath.Join(r.dir(s.ID), spec.ConfigFile))
 	if errors.Is(err, fs.ErrNotExist) && !s.Detached {
 		return spec.Load(s.Bundle)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/registry"
+	"github.com/minictr/minictr/pkg/sys"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -72,7 +73,7 @@ func (e *Engine) Sweep() error {
 	}
 	for _, b := range bundles {
 		if id, ours := strings.CutPrefix(b.Name(), prefix); ours && !e.Runtime.Has(id) {
-			if err := container.RemoveBundle(filepath.Join(top, b.Name())); err != nil {
+			if err := sys.RemoveAll(filepath.Join(top, b.Name())); err != nil {
 				failed(err)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 const (
@@ -74,9 +75,9 @@ func (u *unpacker) createNode(e entry) error {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return u.writeFile(e)
 	case tar.TypeSymlink:
-		return call("symlinkat", func() error { return unix.Symlinkat(e.hdr.Linkname, e.parent.fd, e.base) })
+		return sys.Call("symlinkat", func() error { return unix.Symlinkat(e.hdr.Linkname, e.parent.fd, e.base) })
 	case tar.TypeFifo:
-		return call("mknodat", func() error { return unix.Mknodat(e.parent.fd, e.base, unix.S_IFIFO|e.mode(), 0) })
+		return sys.Call("mknodat", func() error { return unix.Mknodat(e.parent.fd, e.base, unix.S_IFIFO|e.mode(), 0) })
 	case tar.TypeChar, tar.TypeBlock:
 		return mknod(e)
 	}
@@ -95,7 +96,7 @@ func mknod(e entry) error {
 	if major == 0 && minor == 0 {
 		return errors.New("device 0:0 belongs to overlayfs")
 	}
-	return call("mknodat", func() error {
+	return sys.Call("mknodat", func() error {
 		return unix.Mknodat(e.parent.fd, e.base, mode|e.mode(), int(unix.Mkdev(uint32(major), uint32(minor))))
 	})
 }
@@ -104,18 +105,18 @@ func mknod(e entry) error {
 // good, but its path may have led through what is gone.
 func (u *unpacker) clear(e entry) error {
 	u.stale = true
-	return removeTree(e.parent.fd, e.base)
+	return sys.RemoveAllAt(e.parent.fd, e.base)
 }
 
 // mkdir makes a directory, or keeps the one there is. One that replaces a
 // whiteout hides what lower layers have of that name: it becomes opaque.
 func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
-	err = call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) })
+	err = sys.Call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) })
 	if !errors.Is(err, unix.EEXIST) {
 		return true, err
 	}
 	var stat unix.Stat_t
-	if err := call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+	if err := sys.Call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &stat, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return false, err
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -127,7 +128,7 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 	if err := u.clear(e); err != nil {
 		return false, err
 	}
-	if err := call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) }); err != nil {
+	if err := sys.Call("mkdirat", func() error { return unix.Mkdirat(e.parent.fd, e.base, e.mode()) }); err != nil {
 		return false, err
 	}
 	if overlay.IsWhiteout(&stat) {
@@ -158,17 +159,17 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	defer unix.Close(dir) // O_PATH: nothing to lose
 	base := path.Base(target)
 	var from, to unix.Stat_t
-	if err := call("fstatat", func() error { return unix.Fstatat(dir, base, &from, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+	if err := sys.Call("fstatat", func() error { return unix.Fstatat(dir, base, &from, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return err
 	}
 	if overlay.IsWhiteout(&from) {
 		return unix.ENOENT // a second one would hide another name
 	}
 	link := func() error { return unix.Linkat(dir, base, e.parent.fd, e.base, 0) }
-	if err := call("linkat", link); !errors.Is(err, unix.EEXIST) {
+	if err := sys.Call("linkat", link); !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &to, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+	if err := sys.Call("fstatat", func() error { return unix.Fstatat(e.parent.fd, e.base, &to, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 		return err
 	}
 	if from.Ino == to.Ino {
@@ -177,7 +178,7 @@ func (u *unpacker) linkTo(e entry, target string) error {
 	if err := u.clear(e); err != nil {
 		return err
 	}
-	return call("linkat", link)
+	return sys.Call("linkat", link)
 }
 
 // writeFile makes a regular file. Blocks of zero bytes become holes, whether
@@ -186,13 +187,13 @@ func (u *unpacker) writeFile(e entry) (err error) {
 	if err := u.budget.sizes.take(e.hdr.Size); err != nil {
 		return err
 	}
-	fd, err := number("openat", func() (int, error) {
+	fd, err := sys.Number("openat", func() (int, error) {
 		return unix.Openat(e.parent.fd, e.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode())
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeFile(fd)) }()
+	defer func() { err = errors.Join(err, sys.Close(fd)) }()
 	var size, written int64
 	for {
 		n, readErr := io.ReadFull(e.content, u.buf)
@@ -207,7 +208,7 @@ func (u *unpacker) writeFile(e entry) (err error) {
 		case size != e.hdr.Size, readErr != io.EOF && readErr != io.ErrUnexpectedEOF:
 			return readErr
 		case written < size: // it ends with a hole
-			return call("ftruncate", func() error { return unix.Ftruncate(fd, size) })
+			return sys.Call("ftruncate", func() error { return unix.Ftruncate(fd, size) })
 		default:
 			return nil
 		}
@@ -242,34 +243,28 @@ func (u *unpacker) isHole(p []byte) bool {
 // finish gives the entry its owner, mode, attributes and times, in the one
 // order that keeps them: chown(2) clears set-user-ID and capabilities, and
 // changes times. What a fresh entry has by itself needs no call.
-func (u *unpacker) finish(e entry, fresh bool) error {
-	hdr, byItself := e.hdr, fresh && !e.parent.setgid
-	if !byItself || hdr.Uid != u.uid || hdr.Gid != u.gid {
-		if err := call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-			return err
-		}
+func (u *unpacker) finish(e entry, fresh bool) (err error) {
+	hdr, mode := e.hdr, uint32(e.hdr.Mode)&0o7777
+	ours := fresh && !e.parent.setgid // the group is that of this process, and the mode is what was asked for
+	if !ours || hdr.Uid != u.uid || hdr.Gid != u.gid {
+		err = sys.Call("fchownat", func() error { return unix.Fchownat(e.parent.fd, e.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW) })
 	}
-	mode := uint32(hdr.Mode) & 0o7777
-	byItself = byItself && !u.acl && mode&(u.umask|^uint32(0o777)) == 0
-	if hdr.Typeflag != tar.TypeSymlink && !byItself {
-		if err := call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, mode, 0) }); err != nil {
-			return err
-		}
+	asked := ours && !u.acl && mode&^(0o777&^u.umask) == 0
+	if err == nil && !asked && hdr.Typeflag != tar.TypeSymlink {
+		err = sys.Call("fchmodat", func() error { return unix.Fchmodat(e.parent.fd, e.base, mode, 0) })
 	}
-	if fresh {
-		if err := u.dropACLs(e); err != nil {
-			return err
-		}
+	if err == nil && fresh {
+		err = u.dropACLs(e)
 	}
 	for key, value := range hdr.PAXRecords {
 		name, found := strings.CutPrefix(key, paxXattr)
-		if !found || !isXattrNamespace(name) {
-			continue
+		if err == nil && found && isXattrNamespace(name) {
+			u.acl = u.acl || name == aclDefault
+			err = setXattr(e.parent.fd, e.base, name, value)
 		}
-		u.acl = u.acl || name == aclDefault
-		if err := setXattr(e.parent.fd, e.base, name, value); err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return err
 	}
 	atime, mtime := timesOf(hdr)
 	return setTimes(e.parent.fd, e.base, atime, mtime)
@@ -286,7 +281,7 @@ func (u *unpacker) dropACLs(e entry) error {
 // dropACLs takes a file's access control lists away, acl(5).
 func dropACLs(file string) error {
 	for _, name := range []string{"system.posix_acl_access", aclDefault} {
-		err := call("lremovexattr", func() error { return unix.Lremovexattr(file, name) })
+		err := sys.Call("lremovexattr", func() error { return unix.Lremovexattr(file, name) })
 		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
 			return err
 		}
@@ -324,7 +319,7 @@ func setOpaque(parent int, base string) error {
 // through procfs.
 func setXattr(parent int, base, name, value string) error {
 	file := "/proc/self/fd/" + strconv.Itoa(parent) + "/" + base
-	if err := call("lsetxattr", func() error { return unix.Lsetxattr(file, name, []byte(value), 0) }); err != nil {
+	if err := sys.Call("lsetxattr", func() error { return unix.Lsetxattr(file, name, []byte(value), 0) }); err != nil {
 		return fmt.Errorf("set attribute %q: %w", name, err)
 	}
 	return nil

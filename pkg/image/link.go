@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // maxStack is how many lower directories overlayfs takes (fs/overlayfs).
@@ -230,7 +231,7 @@ func sameAttributes(dir, unlisted string) (bool, error) {
 }
 
 func statOf(path string) (stat unix.Stat_t, err error) {
-	if err := call("lstat", func() error { return unix.Lstat(path, &stat) }); err != nil {
+	if err := sys.Call("lstat", func() error { return unix.Lstat(path, &stat) }); err != nil {
 		return stat, fmt.Errorf("%s: %w", path, err)
 	}
 	return stat, nil
@@ -262,7 +263,7 @@ func copyAttributes(from, to string) error {
 		return err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := call("chmod", func() error { return unix.Chmod(to, stat.Mode&0o7777) }); err != nil {
+		if err := sys.Call("chmod", func() error { return unix.Chmod(to, stat.Mode&0o7777) }); err != nil {
 			return fmt.Errorf("%s: %w", to, err)
 		}
 	}
@@ -278,7 +279,7 @@ func copyAttributes(from, to string) error {
 	for _, name := range names {
 		value, err := readXattr("lgetxattr", func(buf []byte) (int, error) { return unix.Lgetxattr(from, name, buf) })
 		if err == nil {
-			err = call("lsetxattr", func() error { return unix.Lsetxattr(to, name, value, 0) })
+			err = sys.Call("lsetxattr", func() error { return unix.Lsetxattr(to, name, value, 0) })
 		}
 		if err != nil {
 			return fmt.Errorf("%s: copy attribute %q: %w", to, name, err)
@@ -289,12 +290,12 @@ func copyAttributes(from, to string) error {
 
 // readXattr calls read with a buffer of the size that read says it wants.
 func readXattr(call string, read func([]byte) (int, error)) ([]byte, error) {
-	size, err := number(call, func() (int, error) { return read(nil) })
+	size, err := sys.Number(call, func() (int, error) { return read(nil) })
 	if err != nil || size == 0 {
 		return nil, err
 	}
 	buf := make([]byte, size)
-	n, err := number(call, func() (int, error) { return read(buf) })
+	n, err := sys.Number(call, func() (int, error) { return read(buf) })
 	return buf[:max(n, 0)], err
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // maxLinks is how many symbolic links a path may lead through, as in the
@@ -99,7 +100,7 @@ func (w *walk) enter(component string) (target string, file *os.File, err error)
 	var dir merged
 	for _, layer := range w.dirs[len(w.dirs)-1] {
 		var stat unix.Stat_t
-		err := call("fstatat", func() error { return unix.Fstatat(layer, component, &stat, unix.AT_SYMLINK_NOFOLLOW) })
+		err := sys.Call("fstatat", func() error { return unix.Fstatat(layer, component, &stat, unix.AT_SYMLINK_NOFOLLOW) })
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -137,7 +138,7 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 			return "", nil, unix.ELOOP
 		}
 		buf := make([]byte, maxLinkText+1)
-		n, err := number("readlinkat", func() (int, error) { return unix.Readlinkat(layer, component, buf) })
+		n, err := sys.Number("readlinkat", func() (int, error) { return unix.Readlinkat(layer, component, buf) })
 		if err != nil {
 			return "", nil, err
 		}
@@ -146,7 +147,7 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 		}
 		return target, nil, nil
 	case unix.S_IFREG:
-		fd, err := number("openat", func() (int, error) {
+		fd, err := sys.Number("openat", func() (int, error) {
 			return unix.Openat(layer, component, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		})
 		if err != nil {
@@ -158,7 +159,7 @@ func (w *walk) leaf(layer int, component string, kind uint32) (target string, fi
 }
 
 func (w *walk) openDir(at int, name string, flags int) (int, error) {
-	fd, err := number("openat", func() (int, error) {
+	fd, err := sys.Number("openat", func() (int, error) {
 		return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
 	})
 	if err != nil {

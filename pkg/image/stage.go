@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // stage is the private directory of one operation, laid out as the store is.
@@ -40,7 +42,7 @@ func newStage(s *Store, opts Options) (*stage, error) {
 	st := &stage{store: s, dir: dir, opts: opts, limits: limits, budget: newBudget(limits)}
 	for _, sub := range []string{"blobs", "layers", "images"} {
 		if err := os.Mkdir(st.path(sub), 0o700); err != nil {
-			return nil, errors.Join(fmt.Errorf("stage: %w", err), removeAll(dir))
+			return nil, errors.Join(fmt.Errorf("stage: %w", err), sys.RemoveAll(dir))
 		}
 	}
 	return st, nil
@@ -336,7 +338,7 @@ func (st *stage) sync() error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	err = call("syncfs", func() error { return unix.Syncfs(int(f.Fd())) })
+	err = sys.Call("syncfs", func() error { return unix.Syncfs(int(f.Fd())) })
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -376,7 +378,7 @@ func moveBlob(from, to string) error {
 // moveNew moves from to to, unless to is there already: then another operation
 // was first with the same content. If neither is there, that is an error.
 func moveNew(from, to string) error {
-	err := call("renameat2", func() error {
+	err := sys.Call("renameat2", func() error {
 		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	})
 	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) && exists(to) {

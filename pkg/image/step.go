@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // A step is a directory on the way from the layer's root to the entries at
@@ -91,7 +93,7 @@ func (u *unpacker) enter(component string) error {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 	real := path.Join(top.path, component)
 	open := func() (int, error) { return unix.Openat(top.fd, component, flags|unix.O_NOFOLLOW, 0) }
-	fd, err := number("openat", open)
+	fd, err := sys.Number("openat", open)
 	if errors.Is(err, unix.ENOTDIR) {
 		if fd, err = openInRoot(u.steps[0].fd, name, flags); err == nil {
 			real, err = u.pathOf(fd)
@@ -101,7 +103,7 @@ func (u *unpacker) enter(component string) error {
 		if err := u.makeUnlisted(entry{parent: top, base: component, path: real, hdr: &unlistedHeader}); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fd, err = number("openat", open)
+		fd, err = sys.Number("openat", open)
 	}
 	if err == nil && int64(len(real)) > u.maxPath { // links lead further than names
 		err = &LimitError{What: "bytes in a path", Limit: u.maxPath}
@@ -115,7 +117,7 @@ func (u *unpacker) enter(component string) error {
 // closeIf closes a descriptor, if it is one.
 func closeIf(fd int) error {
 	if fd >= 0 {
-		return closeFile(fd)
+		return sys.Close(fd)
 	}
 	return nil
 }
@@ -129,8 +131,8 @@ func (u *unpacker) pathOf(fd int) (string, error) {
 // push makes an open directory the last step.
 func (u *unpacker) push(name, path string, fd int) error {
 	var stat unix.Stat_t
-	if err := call("fstat", func() error { return unix.Fstat(fd, &stat) }); err != nil {
-		return errors.Join(err, closeFile(fd))
+	if err := sys.Call("fstat", func() error { return unix.Fstat(fd, &stat) }); err != nil {
+		return errors.Join(err, sys.Close(fd))
 	}
 	u.steps = append(u.steps, step{name: name, path: path, fd: fd, setgid: stat.Mode&unix.S_ISGID != 0, atime: stat.Atim, mtime: stat.Mtim})
 	return nil
@@ -161,7 +163,7 @@ func openInRoot(root int, name string, flags uint64) (int, error) {
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	for {
-		fd, err := number("openat2", func() (int, error) { return unix.Openat2(root, name, &how) })
+		fd, err := sys.Number("openat2", func() (int, error) { return unix.Openat2(root, name, &how) })
 		if !errors.Is(err, unix.EAGAIN) { // something was renamed meanwhile
 			return fd, err
 		}
@@ -174,7 +176,7 @@ func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is
 
 func setTimes(parent int, base string, atime, mtime unix.Timespec) error {
 	times := []unix.Timespec{atime, mtime}
-	return call("utimensat", func() error { return unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW) })
+	return sys.Call("utimensat", func() error { return unix.UtimesNanoAt(parent, base, times, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
 func timespec(t time.Time) unix.Timespec {

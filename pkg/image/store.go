@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // formatVersion is the content of the file version. A store with another is
@@ -97,20 +99,13 @@ func (s *Store) imagePath(d Digest) string { return s.path("images", d.Hex()) }
 
 // replaceFile gives the file name of the root new content: after a crash it
 // has the old or the new, never part of one.
-func (s *Store) replaceFile(name string, content []byte) (err error) {
-	f, err := os.CreateTemp(s.path("tmp"), name+"-")
+func (s *Store) replaceFile(name string, content []byte) error {
+	err := sys.Replace(s.path(name), s.path("tmp"), func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(s.root)
 }
@@ -182,11 +177,7 @@ func (s *Store) reserve(how int) (unlock func() error, err error) {
 }
 
 func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
-			return err
-		}
-	}
+	return sys.Call("flock", func() error { return unix.Flock(int(f.Fd()), how) })
 }
 
 // write runs one operation that adds to the store. Any number may run at
@@ -205,7 +196,7 @@ func (s *Store) write(opts Options, do func(*stage) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { s.warn(removeAll(st.dir)) }()
+	defer func() { s.warn(sys.RemoveAll(st.dir)) }()
 	return do(st)
 }
 
@@ -297,7 +288,7 @@ func (s *Store) discard(dir string, keep map[string]bool) error {
 func (s *Store) emptyTmp() error {
 	entries, err := os.ReadDir(s.path("tmp"))
 	for _, entry := range entries {
-		err = errors.Join(err, removeAll(s.path("tmp", entry.Name())))
+		err = errors.Join(err, sys.RemoveAll(s.path("tmp", entry.Name())))
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Unpack makes the directory dir, with the files of the image as a container
@@ -66,10 +67,10 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 		err = fill(partial)
 	}
 	if err == nil {
-		err = call("rename", func() error { return unix.Rename(partial, dir) }) // os.Rename refuses an empty directory
+		err = sys.Call("rename", func() error { return unix.Rename(partial, dir) }) // os.Rename refuses an empty directory
 	}
 	if err != nil {
-		err = errors.Join(err, removeAll(partial))
+		err = errors.Join(err, sys.RemoveAll(partial))
 	}
 	return err
 }
@@ -95,7 +96,7 @@ func makeAlone(dir string) (*os.File, error) {
 		case locked && made:
 			return f, nil
 		case locked:
-			err = removeAll(dir)
+			err = sys.RemoveAll(dir)
 		case err == nil && !made:
 			err = fmt.Errorf("%s: another process is at work there: %w", dir, unix.EWOULDBLOCK)
 		}
@@ -163,7 +164,7 @@ func (c *copier) make(name, from, to string, stat *unix.Stat_t) error {
 		}
 		return os.Symlink(target, to)
 	}
-	return call("mknod", func() error { return unix.Mknod(to, stat.Mode&unix.S_IFMT|0o600, int(stat.Rdev)) })
+	return sys.Call("mknod", func() error { return unix.Mknod(to, stat.Mode&unix.S_IFMT|0o600, int(stat.Rdev)) })
 }
 
 // finish gives the directories their times, when nothing more is made in them,

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 const (
@@ -89,7 +91,7 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	root, err := number("open", func() (int, error) {
+	root, err := sys.Number("open", func() (int, error) {
 		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -212,10 +214,10 @@ func (u *unpacker) whiteout(parent int, base, hidden, name string) error {
 		return fmt.Errorf("a whiteout can't hide %q", hidden)
 	}
 	var stat unix.Stat_t
-	err := call("fstatat", func() error { return unix.Fstatat(parent, hidden, &stat, unix.AT_SYMLINK_NOFOLLOW) })
+	err := sys.Call("fstatat", func() error { return unix.Fstatat(parent, hidden, &stat, unix.AT_SYMLINK_NOFOLLOW) })
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return call("mknodat", func() error { return unix.Mknodat(parent, hidden, unix.S_IFCHR, 0) })
+		return sys.Call("mknodat", func() error { return unix.Mknodat(parent, hidden, unix.S_IFCHR, 0) })
 	case err != nil:
 		return err
 	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:

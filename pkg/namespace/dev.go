@@ -1,7 +1,9 @@
 package namespace
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -20,6 +22,8 @@ type device struct {
 	uid, gid     uint32
 	why          string
 }
+
+func (d device) kind() uint32 { return d.mode & unix.S_IFMT }
 
 // defaults are the devices that every container has, config-linux.md.
 var defaults = [...]device{
@@ -70,47 +74,19 @@ func (m *maker) more(s *specs.Spec, h Host) error {
 	}
 	for i, asked := range s.Linux.Devices {
 		d := deviceOf(asked)
-		other, twice := known[d.path]
-		switch {
-		case twice && (d.mode&unix.S_IFMT != other.mode&unix.S_IFMT || d.major != other.major || d.minor != other.minor):
-			return fmt.Errorf("/linux/devices/%d/path: %s is another device already", i, d.path)
-		case twice, d.path == "/dev/ptmx", slices.Contains(h.Nodes, d.path):
+		if other, twice := known[d.path]; twice {
+			if d.kind() != other.kind() || d.major != other.major || d.minor != other.minor {
+				return fmt.Errorf("/linux/devices/%d/path: %s is another device already", i, d.path)
+			}
 			continue
 		}
-		known[d.path] = d
-		m.At(fmt.Sprintf("/linux/devices/%d", i))
-		m.device(s, h, d, false)
+		if d.path != "/dev/ptmx" && !slices.Contains(h.Nodes, d.path) {
+			known[d.path] = d
+			m.At(fmt.Sprintf("/linux/devices/%d", i))
+			m.device(s, h, d, false)
+		}
 	}
 	return nil
-}
-
-// deviceOf is the node that is asked for.
-func deviceOf(d specs.LinuxDevice) device {
-	node := device{path: path.Clean("/" + d.Path), mode: unix.S_IFCHR, major: uint32(d.Major), minor: uint32(d.Minor), why: "asked for"}
-	switch d.Type {
-	case "b":
-		node.mode = unix.S_IFBLK
-	case "p":
-		node.mode, node.major, node.minor = unix.S_IFIFO, 0, 0
-	}
-	permissions := uint32(0o666)
-	if d.FileMode != nil {
-		permissions = uint32(d.FileMode.Perm())
-	}
-	node.mode |= permissions
-	if d.UID != nil {
-		node.uid = *d.UID
-	}
-	if d.GID != nil {
-		node.gid = *d.GID
-	}
-	return node
-}
-
-// bound says whether the host's own node is bound in the place of one: in a
-// user namespace the kernel lets nobody make any.
-func bound(s *specs.Spec, h Host, d device) bool {
-	return (h.Nested || Has(s, specs.UserNamespace)) && d.mode&unix.S_IFMT != unix.S_IFIFO
 }
 
 // device makes a node, or binds the host's. Only one that every container has
@@ -135,24 +111,49 @@ func (m *maker) device(s *specs.Spec, h Host, d device, always bool) {
 	}
 }
 
+// deviceOf is the node that is asked for.
+func deviceOf(d specs.LinuxDevice) device {
+	node := device{
+		path: path.Clean("/" + d.Path), major: uint32(d.Major), minor: uint32(d.Minor), why: "asked for",
+		uid: *cmp.Or(d.UID, new(uint32)), gid: *cmp.Or(d.GID, new(uint32)),
+		mode: uint32(cmp.Or(d.FileMode, new(os.FileMode(0o666))).Perm()),
+	}
+	switch d.Type {
+	case "b":
+		node.mode |= unix.S_IFBLK
+	case "p":
+		node.mode |= unix.S_IFIFO
+		node.major, node.minor = 0, 0
+	default:
+		node.mode |= unix.S_IFCHR
+	}
+	return node
+}
+
+// bound says whether the host's own node is bound in the place of one: in a
+// user namespace the kernel lets nobody make any.
+func bound(s *specs.Spec, h Host, d device) bool {
+	return (h.Nested || Has(s, specs.UserNamespace)) && d.kind() != unix.S_IFIFO
+}
+
 // Under finds what of the host a container has at the place of a device, as far
 // as mounts tell: the rest of its name below a directory; "" is a new file
 // system. Who places mounts so that a link leads elsewhere is told by the
 // kernel.
 func Under(s *specs.Spec, h Host, asked specs.LinuxDevice) (top, rest string) {
 	name := deviceOf(asked).path
-	if top, rest = h.Rootfs, name; Layered(s) {
+	top, rest = h.Rootfs, name
+	if Layered(s) {
 		top = ""
 	}
 	for _, mount := range s.Mounts {
-		dest := path.Clean("/" + mount.Destination)
-		if optionsOf(mount.Options).remount {
+		below, holds := strings.CutPrefix(name, path.Clean("/"+mount.Destination))
+		if !holds || below != "" && below[0] != '/' || optionsOf(mount.Options).remount {
 			continue
 		}
-		if below, holds := strings.CutPrefix(name, dest); holds && (below == "" || below[0] == '/') {
-			if top, rest = "", below; IsBind(mount) {
-				top = Source(mount, h.Bundle)
-			}
+		top, rest = "", below
+		if IsBind(mount) {
+			top = Source(mount, h.Bundle)
 		}
 	}
 	return top, rest
@@ -162,6 +163,6 @@ func Under(s *specs.Spec, h Host, asked specs.LinuxDevice) (top, rest string) {
 // place that was made once for the host's own node, it is nothing.
 func IsNode(s *specs.Spec, h Host, asked specs.LinuxDevice, st *unix.Stat_t) (is, nothing bool) {
 	d, kind := deviceOf(asked), st.Mode&unix.S_IFMT
-	is = kind == d.mode&unix.S_IFMT && (kind == unix.S_IFIFO || st.Rdev == unix.Mkdev(d.major, d.minor))
+	is = kind == d.kind() && (kind == unix.S_IFIFO || st.Rdev == unix.Mkdev(d.major, d.minor))
 	return is, bound(s, h, d) && kind == unix.S_IFREG && st.Size == 0
 }

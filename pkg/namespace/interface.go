@@ -1,6 +1,7 @@
 package namespace
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,10 +81,7 @@ func takeInterfaces(b *plan.Builder, s *specs.Spec, h Host) {
 // nameInside is what an interface of the host is called inside. With %d the
 // kernel counts.
 func nameInside(s *specs.Spec, name string) string {
-	if inside := s.Linux.NetDevices[name].Name; inside != "" {
-		return inside
-	}
-	return name
+	return cmp.Or(s.Linux.NetDevices[name].Name, name)
 }
 
 func pointerTo(name string) string {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,9 +91,7 @@ func SetEnv(s *specs.Spec, e string) {
 // /etc/group, passwd(5). A number is never looked up as a name.
 func SetUser(s *specs.Spec, user string, read FileReader) error {
 	name, group, hasGroup := strings.Cut(user, ":")
-	if name == "" {
-		name = "0"
-	}
+	name = cmp.Or(name, "0")
 	u := specs.User{}
 	passwd, err := entries(read, "/etc/passwd", 7)
 	if err != nil {
@@ -135,11 +134,8 @@ func SetUser(s *specs.Spec, user string, read FileReader) error {
 		u.AdditionalGids = membership(login, u.GID, groups)
 	}
 	s.Process.User = u
-	if home == "" {
-		home = "/"
-	}
 	if !HasHome(s) {
-		SetEnv(s, "HOME="+home)
+		SetEnv(s, "HOME="+cmp.Or(home, "/"))
 	}
 	return nil
 }

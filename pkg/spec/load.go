@@ -11,11 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // ConfigFile is the name of the description in a bundle.
@@ -24,7 +24,7 @@ const ConfigFile = "config.json"
 // Load reads and checks the config.json of a bundle.
 func Load(bundle string) (*specs.Spec, error) {
 	name := filepath.Join(bundle, ConfigFile)
-	data, err := ReadFile(name)
+	data, err := sys.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("JSON specification file config.json not found: %w", err)
 	}
@@ -36,32 +36,6 @@ func Load(bundle string) (*specs.Spec, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return s, nil
-}
-
-// ReadFile is os.ReadFile without the poller of Go's runtime. To set that up
-// takes a process several times as long as to read a small file.
-func ReadFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	for errors.Is(err, unix.EINTR) {
-		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }() // nothing was written
-	data := make([]byte, 0, 4096)
-	for {
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
-		case n == 0:
-			return data, nil
-		default:
-			data = slices.Grow(data[:len(data)+n], 1)
-		}
-	}
 }
 
 // Parse decodes and checks a config.json. Unknown fields are passed over, as

@@ -56,7 +56,7 @@ func again(name string, namespaces uintptr) (status int, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // the root of a user namespace is a stranger here
 		return 1, err
 	}
-	if err := build(dir + "/minictr"); err != nil {
+	if err := Build(dir + "/minictr"); err != nil {
 		return 1, err
 	}
 	self := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -72,9 +72,9 @@ func again(name string, namespaces uintptr) (status int, err error) {
 	return 0, err
 }
 
-// build builds minictr, or takes the one that the environment names, where
+// Build builds minictr, or takes the one that the environment names, where
 // there is no Go: in a virtual machine.
-func build(file string) error {
+func Build(file string) error {
 	if built := os.Getenv("MINICTR"); built != "" {
 		program, err := os.ReadFile(built)
 		return errors.Join(err, os.WriteFile(file, program, 0o755))

@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,10 +19,7 @@ func TestExecBelow(t *testing.T) {
 	c, dir := newOCI(t, "below", s)
 	c.create(dir)
 	c.must("start", c.id)
-	eventually(t, "it has moved", func() bool {
-		text, _ := os.ReadFile(c.out.Name())
-		return strings.Contains(string(text), "moved")
-	})
+	c.prints(containing("moved"))
 	if r := c.call("exec", c.id, "sh", "-c", "echo inside"); r.stdout != "inside\n" {
 		t.Errorf("exec: %v", r)
 	}

@@ -35,12 +35,7 @@ func TestExec(t *testing.T) {
 			c, dir := newOCI(t, "exec", s)
 			c.create(dir)
 			c.must("start", c.id)
-			first := ""
-			eventually(t, "the first process tells of itself", func() bool {
-				text, _ := os.ReadFile(c.out.Name())
-				first = string(text)
-				return statusEnds(first)
-			})
+			first := c.prints(statusEnds)
 			second := c.call("exec", c.id, "sh", "-c", printStatus)
 			if second.status != 0 {
 				t.Fatal(second)
@@ -126,11 +121,9 @@ func TestExecProcess(t *testing.T) {
 			t.Logf("%s", text)
 		}
 	}()
-	eventually(t, "the process tells of itself", func() bool {
-		text, _ := os.ReadFile(c.out.Name())
-		return strings.Contains(string(text), "uid=5(5) gid=6(6) groups=6(6),7(7)") && strings.Contains(string(text), "/etc\n1\n") &&
-			strings.Contains(string(text), "CapBnd:\t0000000000000001") && strings.Contains(string(text), "CapEff:\t0000000000000000")
-	})
+	for _, want := range []string{"uid=5(5) gid=6(6) groups=6(6),7(7)", "/etc\n1\n", "CapBnd:\t0000000000000001", "CapEff:\t0000000000000000"} {
+		c.prints(containing(want))
+	}
 	if limits, _ := os.ReadFile("/proc/" + string(text) + "/limits"); !strings.Contains(string(limits), "Max open files            64 ") {
 		t.Errorf("limits: %s", limits)
 	}

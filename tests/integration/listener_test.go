@@ -107,12 +107,7 @@ func TestListener(t *testing.T) {
 			rewriteSpec(t, dir, s)
 			box.create(dir)
 			box.must("start", box.id)
-			text := ""
-			eventually(t, "the program is through", func() bool {
-				out, _ := os.ReadFile(box.out.Name())
-				text = string(out)
-				return strings.Contains(text, "made\n")
-			})
+			text := box.prints(containing("made\n"))
 			if !strings.Contains(text, want) {
 				t.Errorf("it prints %s", text)
 			}

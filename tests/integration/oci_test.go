@@ -51,6 +51,22 @@ func newOCI(t *testing.T, name string, s *specs.Spec) (*oci, string) {
 	return c, dir
 }
 
+// prints waits until the container has printed what is wanted, and returns it.
+func (c *oci) prints(wanted func(string) bool) (text string) {
+	c.t.Helper()
+	eventually(c.t, "it prints what is wanted", func() bool {
+		read, _ := os.ReadFile(c.out.Name())
+		text = string(read)
+		return wanted(text)
+	})
+	return text
+}
+
+// containing wants a text somewhere.
+func containing(text string) func(string) bool {
+	return func(s string) bool { return strings.Contains(s, text) }
+}
+
 // call runs a command.
 func (c *oci) call(args ...string) result {
 	c.t.Helper()
@@ -174,10 +190,7 @@ func TestLifecycle(t *testing.T) {
 	c.fails(1, "container with given ID already exists", "create", "--bundle", dir, c.id)
 	c.must("start", c.id)
 	c.wants(specs.StateRunning)
-	eventually(t, "the program begins", func() bool {
-		text, _ := os.ReadFile(c.out.Name())
-		return strings.Contains(string(text), "begun")
-	})
+	c.prints(containing("begun"))
 	c.fails(1, "cannot start an already running container", "start", c.id)
 	c.fails(1, "that is not stopped: running", "delete", c.id)
 	c.must("pause", c.id)

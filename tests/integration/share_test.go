@@ -63,10 +63,7 @@ func TestJoinedUserNamespace(t *testing.T) {
 	guest.must("start", guest.id)
 	guest.wants(specs.StateRunning)
 	want := "shown\n         0     100000      65536\n" + link(t, user) + "\n345\n"
-	eventually(t, "the guest tells of itself", func() bool {
-		text, _ := os.ReadFile(guest.out.Name())
-		return string(text) == want
-	})
+	guest.prints(func(text string) bool { return text == want })
 	if got := guest.status().Pid; got != guest.pid {
 		t.Errorf("the state is of process %d, and the PID file of %d", got, guest.pid)
 	}

@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -90,7 +92,7 @@ func busyboxArchive(t *testing.T, dir string) string {
 		RepoTags []string
 		Layers   []string
 	}
-	files, manifest := map[string][]byte{"layer.tar": content}, []entry{}
+	files, manifest := fstest.MapFS{"layer.tar": {Data: content}}, []entry{}
 	for tag, command := range map[string][]string{"latest": {"sh"}, "pause": {"sleep", "1000000"}} {
 		config, err := json.Marshal(map[string]any{
 			"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": command, "Env": []string{"PATH=/bin"}},
@@ -99,30 +101,20 @@ func busyboxArchive(t *testing.T, dir string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[tag+".json"] = config
+		files[tag+".json"] = &fstest.MapFile{Data: config}
 		manifest = append(manifest, entry{tag + ".json", []string{"localhost/busybox:" + tag}, []string{"layer.tar"}})
 	}
-	if files["manifest.json"], err = json.Marshal(manifest); err != nil {
+	text, err := json.Marshal(manifest)
+	if err != nil {
 		t.Fatal(err)
 	}
+	files["manifest.json"] = &fstest.MapFile{Data: text}
 	f, err := os.Create(filepath.Join(dir, "image.tar"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := tar.NewWriter(f)
-	for name, data := range files {
-		err = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(data))})
-		if err == nil {
-			_, err = w.Write(data)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
+	if err := errors.Join(w.AddFS(files), w.Close(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return f.Name()

@@ -20,21 +20,22 @@ const module = "github.com/minictr/minictr"
 // ARCHITECTURE.md. Tests may import more.
 var policy = []struct{ from, to string }{
 	// The core: from config.json to a running process.
+	{"pkg/sys", ""},
 	{"pkg/plan", ""},
 	{"pkg/seccomp", ""},
-	{"pkg/spec", ""},
+	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
 	{"pkg/namespace", "pkg/plan"},
-	{"pkg/cgroup", "pkg/plan"},
+	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
-	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec"},
+	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
 
 	// Who else makes cgroups.
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
 
 	// Images: they know nothing of containers, and meet them in a bundle.
 	{"pkg/overlay", ""},
-	{"pkg/image", "pkg/overlay"},
+	{"pkg/image", "pkg/overlay pkg/sys"},
 	{"pkg/registry", "pkg/image"},
 	{"rootfs/applet", ""},
 	{"rootfs/shell", "rootfs/applet"},
@@ -47,12 +48,12 @@ var policy = []struct{ from, to string }{
 	{"pkg/compare", "pkg/plan pkg/forkexec"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
+	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
+	{"cmd/minictr", "pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
 }
 
 // core names the packages that anything else may build upon.
-var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/container pkg/spec")
+var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/container pkg/spec pkg/sys")
 
 // only lists packages whose import needs a reason, and where there is one.
 var only = []struct{ imported, by string }{

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/vm"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // patience bounds one boot and what is done in it, on an emulated processor of
@@ -49,21 +50,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// build takes the minictr that the environment names, or builds one.
-func build(file string) error {
-	if built := os.Getenv("MINICTR"); built != "" {
-		program, err := os.ReadFile(built)
-		return errors.Join(err, os.WriteFile(file, program, 0o755))
-	}
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", file, "github.com/minictr/minictr/cmd/minictr")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
-}
-
 // command is minictr, not started yet.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
@@ -76,7 +62,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	if _, err := vm.FindKernel(""); err != nil {
 		t.Fatalf("%v: go run ./tests/run vm brings one", err)
 	}
-	machine.once.Do(func() { machine.err = build(machine.args[0]) })
+	machine.once.Do(func() { machine.err = alone.Build(machine.args[0]) })
 	if machine.err != nil {
 		t.Fatal(machine.err)
 	}
