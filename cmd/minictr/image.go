@@ -287,7 +287,7 @@ func saveCommand(f *pflag.FlagSet) action {
 
 // writeArchive writes a file, which has its name only when it is whole; or
 // standard output, unless that is a terminal.
-func (c *call) writeArchive(name string, write func(io.Writer) error) (err error) {
+func (c *call) writeArchive(name string, write func(io.Writer) error) error {
 	if name == "" {
 		if c.stdout == os.Stdout && term.IsTerminal(1) {
 			return fmt.Errorf("%s would write an archive to the terminal: -o FILE, or > FILE", c.name)
@@ -306,19 +306,10 @@ func (c *call) writeArchive(name string, write func(io.Writer) error) (err error
 		name = target // so that a link to it stays one
 	}
 	defer c.untilSignal()()
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
-	if err != nil {
-		return err
-	}
-	out := bufio.NewWriterSize(interruptible{c, f}, 128<<10)
-	err = write(out)
-	if err = errors.Join(err, out.Flush(), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
-	}
-	return err
+	return image.MakeFile(name, func(f io.Writer) error {
+		out := bufio.NewWriterSize(interruptible{c, f}, 128<<10)
+		return errors.Join(write(out), out.Flush())
+	})
 }
 
 // untilSignal has the call's context end with a signal, until stop is called:

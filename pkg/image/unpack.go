@@ -56,7 +56,7 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	partial := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".minictr-partial")
+	partial := partialOf(dir)
 	lock, err := makeAlone(partial)
 	if err != nil {
 		return err
@@ -72,6 +72,30 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 		err = errors.Join(err, removeAll(partial))
 	}
 	return err
+}
+
+// MakeFile makes a file whole or not at all, or gives one another content: fill
+// writes it into a directory beside it, which is that of MakeDir.
+func MakeFile(name string, fill func(io.Writer) error) (err error) {
+	partial := partialOf(name)
+	lock, err := makeAlone(partial)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeAll(partial), lock.Close()) }()
+	f, err := os.OpenFile(filepath.Join(partial, filepath.Base(name)), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	err = fill(f)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	return err
+}
+
+func partialOf(name string) string {
+	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".minictr-partial")
 }
 
 // makeAlone makes a directory, in the place of one that was left, and keeps
