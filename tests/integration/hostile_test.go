@@ -29,7 +29,7 @@ const (
 	// kept of what a registry sends is less, where limits say so.
 	hostileDisk = 32 << 20
 	// hostileMemory is what a pull may take: 24 MB for the collector to begin
-	// with, and what a document of 4 MiB becomes. The worst take 42 MB in all.
+	// with, and what a document of 4 MiB becomes. The worst take 38 MB in all.
 	hostileMemory = 64 << 20
 	// windows are those of zstd, each as large as the limit, in three layers at
 	// once: the worst there is.
