@@ -21,7 +21,6 @@ import (
 
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
-	"github.com/minictr/minictr/pkg/sys"
 )
 
 // none stands for a name or an ID that there is not, as Docker has it.
@@ -315,7 +314,7 @@ func (c *call) writeArchive(name string, write func(io.Writer) error) error {
 		name = target // so that a link to it stays one
 	}
 	defer c.untilSignal()()
-	return sys.Replace(name, filepath.Dir(name), func(f *os.File) error {
+	return image.MakeFile(name, func(f *os.File) error {
 		out := bufio.NewWriterSize(interruptible{c, f}, 128<<10)
 		return errors.Join(write(out), out.Flush())
 	})

@@ -46,6 +46,7 @@ const (
 	maxDepth        = 512      // directories in a path in a layer, each of which is held open
 	maxUnlisted     = 4 << 20  // bytes in the paths of directories that layers need and do not list
 	maxList         = 10_000   // elements of a list in a document
+	maxValues       = 500_000  // of a document; an empty one is 3 bytes there, and 16 in a list
 	maxDictionary   = 64 << 20 // bytes of xz's dictionary
 	maxLinkText     = 4095     // bytes of a symbolic link
 	maxReadFile     = 1 << 20  // bytes that Image.ReadFile reads

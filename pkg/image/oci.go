@@ -161,6 +161,9 @@ type document struct {
 // parseJSON reads a document of others. Its errors name the field, and no type
 // of Go.
 func parseJSON(text []byte, v any) error {
+	if bytes.Count(text, []byte{','}) >= maxValues {
+		return &LimitError{What: "values in a document", Limit: maxValues}
+	}
 	err := json.Unmarshal(text, v)
 	if field, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("/%s: can't be a JSON %s", strings.ReplaceAll(field.Field, ".", "/"), field.Value)

@@ -57,7 +57,7 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	partial := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".minictr-partial")
+	partial := partialOf(dir)
 	lock, err := makeAlone(partial)
 	if err != nil {
 		return err
@@ -73,6 +73,22 @@ func MakeDir(dir string, fill func(partial string) error) (err error) {
 		err = errors.Join(err, sys.RemoveAll(partial))
 	}
 	return err
+}
+
+// MakeFile makes a file whole or not at all, or gives one another content: fill
+// writes it in a directory beside it, which is that of MakeDir.
+func MakeFile(name string, fill func(*os.File) error) (err error) {
+	partial := partialOf(name)
+	lock, err := makeAlone(partial)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sys.RemoveAll(partial), lock.Close()) }()
+	return sys.Replace(name, partial, fill)
+}
+
+func partialOf(name string) string {
+	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".minictr-partial")
 }
 
 // makeAlone makes a directory, in the place of one that was left, and keeps

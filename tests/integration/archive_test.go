@@ -103,18 +103,24 @@ func (b blobs) archive(t *testing.T, name string, manifest map[string]any) strin
 }
 
 // serve is a registry that has the image under every name and tag, and returns
-// a name of it.
-func (b blobs) serve(t *testing.T, manifest map[string]any) string {
+// a name of it. What others have answered before it leaves alone.
+func (b blobs) serve(t *testing.T, manifest map[string]any, before ...func(http.ResponseWriter, *http.Request) bool) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, answered := range before {
+			if answered(w, r) {
+				return
+			}
+		}
 		digest := filepath.Base(r.URL.Path)
 		if strings.Contains(r.URL.Path, "/manifests/") {
-			w.Header().Set("Content-Type", manifestType)
+			w.Header().Set("Content-Type", manifest["mediaType"].(string))
 			digest = manifest["digest"].(string)
 		}
 		content, found := b[digest]
-		if !found {
+		if !found || strings.Contains(r.URL.Path, "/referrers/") || strings.HasPrefix(filepath.Base(r.URL.Path), "sha256-") {
 			w.WriteHeader(http.StatusNotFound)
+			return
 		}
 		_, _ = w.Write(content)
 	}))

@@ -90,14 +90,11 @@ func (tr *tracer) run() (end unix.WaitStatus, err error) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.ECHILD):
-			return end, nil
 		case err != nil:
 			return end, fmt.Errorf("wait4: %w", err)
+		case !ws.Stopped() && tid == tr.leader: // the last of its threads
+			return ws, nil
 		case !ws.Stopped():
-			if tid == tr.leader {
-				end = ws
-			}
 			continue
 		case first:
 			err = unix.PtraceSetOptions(tid, options)
