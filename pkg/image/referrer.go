@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 )
 
 // What is kept of an image's referrers is bounded: whoever may push to a
@@ -58,6 +60,9 @@ func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) erro
 				break
 			}
 			r, e := st.fetchReferrer(ctx, src, subject, d, left)
+			if isOurs(e) {
+				return e
+			}
 			if e != nil {
 				err = errors.Join(err, fmt.Errorf("%s: %w", d.Digest, e))
 				continue
@@ -80,6 +85,11 @@ func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) erro
 		a.referrers, err = st.putDocument(d.MediaType, text)
 	}
 	return err
+}
+
+// isOurs tells of an error of this machine's files, and not of a registry.
+func isOurs(err error) bool {
+	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError))
 }
 
 func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, d Descriptor, left *budget) (*Referrer, error) {

@@ -102,6 +102,23 @@ func (b blobs) archive(t *testing.T, name string, manifest map[string]any) strin
 	return file
 }
 
+// refer adds a signature of an image, and lists it as a registry does.
+func (b blobs) refer(t *testing.T, subject map[string]any) func(http.ResponseWriter, *http.Request) bool {
+	t.Helper()
+	d := b.put(manifestType, marshal(t, map[string]any{
+		"schemaVersion": 2, "mediaType": manifestType, "subject": subject, "config": b.put("application/vnd.oci.empty.v1+json", []byte("{}")),
+		"layers": []any{b.put("application/vnd.example.signature", []byte("signed"))},
+	}))
+	list := marshal(t, map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []any{d}})
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		lists := strings.Contains(r.URL.Path, "/referrers/")
+		if lists {
+			_, _ = w.Write(list)
+		}
+		return lists
+	}
+}
+
 // serve is a registry that has the image under every name and tag, and returns
 // a name of it. What others have answered before it leaves alone.
 func (b blobs) serve(t *testing.T, manifest map[string]any, before ...func(http.ResponseWriter, *http.Request) bool) string {
@@ -115,7 +132,9 @@ func (b blobs) serve(t *testing.T, manifest map[string]any, before ...func(http.
 		digest := filepath.Base(r.URL.Path)
 		if strings.Contains(r.URL.Path, "/manifests/") {
 			w.Header().Set("Content-Type", manifest["mediaType"].(string))
-			digest = manifest["digest"].(string)
+			if _, named := b[digest]; !named {
+				digest = manifest["digest"].(string)
+			}
 		}
 		content, found := b[digest]
 		if !found || strings.Contains(r.URL.Path, "/referrers/") || strings.HasPrefix(filepath.Base(r.URL.Path), "sha256-") {

@@ -64,7 +64,7 @@ func storeCommands(t *testing.T, do func(t *testing.T, c storeCommand, from host
 	other := []tar.Header{{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/other", Mode: 0o644, Gname: "other"}}
 	b, c := blobs{}, blobs{}
 	kept, first := b.image(t, lower, other), c.image(t, lower, upper)
-	archive, name := c.archive(t, "first", first), c.serve(t, first)
+	archive, name := c.archive(t, "first", first), c.serve(t, first, c.refer(t, first))
 	start := host{root: filepath.Join(temp(t), "root"), run: filepath.Join(temp(t), "run")}
 	whole := []string{"load", b.archive(t, "kept", kept)}
 	start.must(t, whole...)
@@ -189,6 +189,9 @@ func disturb(t *testing.T, c storeCommand, from host) {
 		t.Fatalf("minictr %q: %d calls, %v", c.args, len(calls), r)
 	}
 	after := storeTree(t, h)
+	if c.name == "pull" && len(below(after, "root/blobs")) != len(below(before, "root/blobs"))+7 { // the lower layer is there
+		t.Errorf("has not brought an image of two layers and its signature: %v", below(after, "root/blobs"))
+	}
 	step := 1
 	if os.Getenv(everyFault) == "" {
 		step = len(calls)*len(faults)/sample/6*6 - 1 // all kinds of faults come
