@@ -46,7 +46,7 @@ const (
 	maxDepth        = 512      // directories in a path in a layer, each of which is held open
 	maxUnlisted     = 4 << 20  // bytes in the paths of directories that layers need and do not list
 	maxList         = 10_000   // elements of a list in a document
-	maxDictionary   = 64 << 20 // bytes of xz's dictionary
+	maxDictionary   = 64 << 20 // bytes of xz's dictionary, which is taken at once
 	maxLinkText     = 4095     // bytes of a symbolic link
 	maxReadFile     = 1 << 20  // bytes that Image.ReadFile reads
 )
