@@ -226,6 +226,7 @@ func TestRefusesCommandLines(t *testing.T) {
 		{"plan nosuch/", "JSON specification file config.json not found: open nosuch/config.json: no such file or directory"},
 		{"run --bundle nosuch x", "JSON specification file config.json not found: open DIR/nosuch/config.json: no such file or directory"},
 		{"spec --bundle nosuch", "open nosuch/config.json: no such file or directory"},
+		{"load \x1b[2Jnosuch\u009b", `image: load \x1b[2Jnosuch\x9b: stat \x1b[2Jnosuch\x9b: no such file or directory`},
 		{"pull UPPER", `reference "UPPER": "UPPER": the name must be in lower case`},
 		{"pull name:", `reference "name:": "" is not a tag: want at most 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'`},
 		{"pull name@sha256:abc", `reference "name@sha256:abc": digest "sha256:abc": want 64 lower-case hexadecimal digits`},

@@ -22,8 +22,9 @@ type registriesFile struct {
 	Mirrors map[string][]string `json:"mirrors"`
 	// Insecure are hosts that need not prove who they are.
 	Insecure []string `json:"insecure"`
-	// Certificates are, by host, files of certificates that are trusted there,
-	// beside this file if they are not absolute.
+	// Certificates are, by a registry's host, files of certificates that are
+	// trusted there and where it sends us, beside this file if they are not
+	// absolute.
 	Certificates map[string]string `json:"certificates"`
 	// Limits are those of images that come from outside.
 	Limits image.Limits `json:"limits"`

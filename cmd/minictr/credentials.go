@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,8 +40,29 @@ type credentialsFile struct {
 	helper  string
 }
 
-func openCredentials() (*credentialsFile, error) {
-	f := &credentialsFile{path: os.Getenv("REGISTRY_AUTH_FILE"), all: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+// findCredentials finds a host's credentials where login keeps them, or where
+// Podman's does, unless one place is chosen.
+func findCredentials(ctx context.Context, host string) (who registry.Credentials, err error) {
+	f, err := openCredentials("")
+	if err == nil {
+		who, err = f.get(ctx, host)
+	}
+	if err != nil || who != (registry.Credentials{}) || os.Getenv("REGISTRY_AUTH_FILE")+os.Getenv("DOCKER_CONFIG") != "" {
+		return who, err
+	}
+	path := fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid())
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		path = filepath.Join(dir, "containers/auth.json")
+	}
+	if f, err = openCredentials(path); err != nil {
+		return who, err
+	}
+	return f.get(ctx, host)
+}
+
+// openCredentials reads a file, or that of login.
+func openCredentials(path string) (*credentialsFile, error) {
+	f := &credentialsFile{path: cmp.Or(path, os.Getenv("REGISTRY_AUTH_FILE")), all: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
 	if dir := os.Getenv("DOCKER_CONFIG"); f.path == "" && dir != "" {
 		f.path = filepath.Join(dir, "config.json")
 	}
@@ -228,6 +251,9 @@ func (f *credentialsFile) write() (err error) {
 // errNoCredentials is a helper's answer for a host that it doesn't know.
 var errNoCredentials = errors.New("credentials not found in native keychain")
 
+// helperTimeout is long enough for a person whom a helper asks for a passphrase.
+const helperTimeout = 2 * time.Minute
+
 // runHelper runs docker-credential-NAME, which reads what it is asked for from
 // its standard input.
 func runHelper(ctx context.Context, name, operation, input string) ([]byte, error) {
@@ -235,7 +261,10 @@ func runHelper(ctx context.Context, name, operation, input string) ([]byte, erro
 	if strings.Contains(name, "/") {
 		return nil, fmt.Errorf("%s: the name of a program can't have a slash", program)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, helperTimeout, fmt.Errorf("no answer for %v", helperTimeout))
+	defer cancel()
 	cmd := exec.CommandContext(ctx, program, operation)
+	cmd.WaitDelay = time.Second // for what it has started
 	cmd.Stdin, cmd.Stderr = strings.NewReader(input), os.Stderr
 	out, err := cmd.Output()
 	if err == nil {
@@ -243,6 +272,8 @@ func runHelper(ctx context.Context, name, operation, input string) ([]byte, erro
 	}
 	text := string(bytes.TrimSpace(out)) // where the protocol has its errors
 	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
 	case text == errNoCredentials.Error():
 		return nil, errNoCredentials
 	case text != "" && operation != "get": // whose output may be a secret

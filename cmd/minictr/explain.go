@@ -212,7 +212,7 @@ func hintOfRegistry(err *registry.Error) string {
 		return "if that is right, \"certificates\" in /etc/minictr/registries.json names what to trust, and --insecure-registry " + host + " asks for no proof"
 	case errors.As(err, &status) && status.Denied() && err.Op == "login":
 		return "are the name and the password right?"
-	case status != nil && status.Denied() && err.Op == "push" && strings.HasPrefix(err.Reference.Path, "library/"):
+	case status != nil && status.Denied() && err.Op == "push" && strings.HasPrefix(err.Reference.Repository(), "docker.io/library/"):
 		return "docker.io/library is Docker's own: minictr tag gives the image a name with yours in it"
 	case status != nil && status.Denied():
 		return "is the name right? minictr login " + host + " signs in"

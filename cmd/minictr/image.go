@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -237,8 +238,13 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 
 func historyCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only the IDs")
+	human := f.BoolP("human", "H", true, "round sizes and dates")
 	list := listFlags(f)
 	return ofImage(func(c *call, img *image.Image) (err error) {
+		size, created := size, created
+		if !*human {
+			size, created = func(n int64) string { return strconv.FormatInt(n, 10) }, moment
+		}
 		// The last step made the image; those before it have no image here.
 		id, layer := list.id(img.ID), len(img.Layers)
 		rows := [][]string{{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}}

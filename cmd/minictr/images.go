@@ -98,6 +98,8 @@ func imagesCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only their IDs")
 	f.BoolP("all", "a", false, "accepted, and of no effect: none is hidden")
 	digests := f.Bool("digests", false, "with the digests of their manifests")
+	var filters []string
+	f.VarP((*list)(&filters), "filter", "f", "only those with `KEY=VALUE`: dangling=true, without a name; label=KEY or label=KEY=VALUE")
 	list := listFlags(f)
 	return func(c *call) error {
 		_, store, err := c.store()
@@ -105,6 +107,9 @@ func imagesCommand(f *pflag.FlagSet) action {
 			return err
 		}
 		images, damaged := store.List()
+		if images, err = filtered(images, filters); err != nil {
+			return err
+		}
 		if len(c.args) > 0 {
 			if images, err = ofRepository(images, c.args[0]); err == nil {
 				err = c.exactly(1, c.command.args)
@@ -121,6 +126,26 @@ func imagesCommand(f *pflag.FlagSet) action {
 		}
 		return errors.Join(c.listImages(images, list, *digests), damaged)
 	}
+}
+
+// filtered are the images that each filter lets through.
+func filtered(images []*image.Image, filters []string) ([]*image.Image, error) {
+	for _, filter := range filters {
+		key, value, _ := strings.Cut(filter, "=")
+		label, text, hasText := strings.Cut(value, "=")
+		want, err := strconv.ParseBool(value)
+		if key != "label" && (key != "dangling" || err != nil) {
+			return nil, fmt.Errorf("--filter: %q is neither dangling=true, dangling=false nor label=KEY; minictr images NAME finds names", filter)
+		}
+		images = slices.DeleteFunc(images, func(img *image.Image) bool {
+			got, found := img.Config.Config.Labels[label]
+			if key == "dangling" {
+				return want == (len(img.Names) > 0)
+			}
+			return !found || hasText && got != text
+		})
+	}
+	return images, nil
 }
 
 // listImages prints a line for each name of each image.

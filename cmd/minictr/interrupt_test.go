@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,10 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestInterruptedPull is that Ctrl-C ends a pull that a registry does not
-// answer, with nothing left of it.
+// answer, and what comes after it, with nothing left of it.
 func TestInterruptedPull(t *testing.T) {
 	h := newHost(t)
 	asked := make(chan struct{}, 10)
@@ -23,25 +28,87 @@ func TestInterruptedPull(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	cmd := exec.CommandContext(t.Context(), minictr, "run", server.Listener.Addr().String()+"/image", "true")
-	cmd.Env = append(os.Environ(), "MINICTR_DATA_ROOT="+h.dir+"/root", "MINICTR_ROOT="+h.dir+"/run")
+	for _, c := range []struct{ name, arg, want string }{
+		{"run", "true", ""},
+		{"unpack", h.dir + "/files", "interrupt signal received\n"},
+		{"bundle", h.dir + "/bundle", "interrupt signal received\n"},
+	} {
+		cmd := exec.CommandContext(t.Context(), minictr, c.name, server.Listener.Addr().String()+"/image", c.arg)
+		cmd.Env = append(os.Environ(), "MINICTR_DATA_ROOT="+h.dir+"/root", "MINICTR_ROOT="+h.dir+"/run")
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		stop := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // it takes a moment; a pull that goes on never ends
+		if err := cmd.Wait(); !stop.Stop() || err == nil || !strings.HasSuffix(said.String(), c.want) {
+			t.Errorf("%s: got %v, %s", c.name, err, &said)
+		}
+	}
+}
+
+// TestInterruptedSave is that Ctrl-C takes the half of an archive away.
+func TestInterruptedSave(t *testing.T) {
+	dir := t.TempDir()
+	c := &call{Context: t.Context()}
+	err := c.writeArchive(filepath.Join(dir, "archive"), func(w io.Writer) error {
+		if err := unix.Kill(os.Getpid(), unix.SIGINT); err != nil {
+			return err
+		}
+		_, err := io.Copy(w, endless{})
+		return err
+	})
+	if left, e := os.ReadDir(dir); !errors.Is(err, context.Canceled) || e != nil || len(left) > 0 {
+		t.Errorf("got %v, left %v, %v", err, left, e)
+	}
+}
+
+// endless never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestInterruptedPassword is that Ctrl-C gives the terminal its echo back.
+func TestInterruptedPassword(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer terminal.Close()
+	number, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPTN)
+	if err := errors.Join(err, unix.IoctlSetPointerInt(int(terminal.Fd()), unix.TIOCSPTLCK, 0)); err != nil {
+		t.Fatal(err)
+	}
+	peer, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	echoes := func() bool {
+		state, err := unix.IoctlGetTermios(int(peer.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.Lflag&unix.ECHO != 0
+	}
+	cmd := exec.CommandContext(t.Context(), minictr, "login", "-u", "me", "registry.example")
+	cmd.Stdin, cmd.Stderr = peer, peer
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	<-asked
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	for end := time.Now().Add(20 * time.Second); echoes() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := terminal.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		if err == nil {
-			t.Error("exit status 0")
-		}
-	case <-time.After(20 * time.Second): // it takes a moment; a pull that goes on never ends
-		_ = cmd.Process.Kill()
-		t.Error("it goes on")
+	if err := cmd.Wait(); err == nil || !echoes() {
+		t.Errorf("got %v, echo: %t", err, echoes())
 	}
 }
 

@@ -48,13 +48,7 @@ func (c *call) registries() (*registry.Client, error) {
 		Mirrors:      f.Mirrors,
 		Insecure:     append(f.Insecure, words(c.insecure)...),
 		Certificates: f.Certificates,
-		Credentials: func(host string) (registry.Credentials, error) {
-			file, err := openCredentials()
-			if err != nil {
-				return registry.Credentials{}, err
-			}
-			return file.get(c, host)
-		},
+		Credentials:  findCredentials,
 	}, nil
 }
 
@@ -185,7 +179,7 @@ func loginCommand(f *pflag.FlagSet) action {
 		if err := client.Login(c, host, who); err != nil {
 			return err
 		}
-		file, err := openCredentials()
+		file, err := openCredentials("")
 		if err != nil {
 			return err
 		}
@@ -207,7 +201,7 @@ func logoutCommand(*pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		file, err := openCredentials()
+		file, err := openCredentials("")
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode"
 )
 
 // Change makes changes that are written as in a Dockerfile, such as
@@ -14,13 +15,13 @@ import (
 func (c *ContainerConfig) Change(changes ...string) error {
 	inherited := true // Cmd
 	for _, text := range changes {
-		word, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+		word, rest := cutSpace(strings.TrimSpace(text))
 		word = strings.ToUpper(word)
 		if word == "ENTRYPOINT" && inherited {
 			c.Cmd = nil
 		}
 		inherited = inherited && word != "CMD"
-		if err := c.change(word, strings.TrimSpace(rest)); err != nil {
+		if err := c.change(word, rest); err != nil {
 			return fmt.Errorf("change %.200q: %w", text, err)
 		}
 	}
@@ -110,8 +111,8 @@ func pairs(text string, set func(name, value string)) error {
 	if err != nil {
 		return err
 	}
-	if name, value, found := strings.Cut(text, " "); found && !strings.Contains(name, "=") {
-		set(name, strings.TrimSpace(value))
+	if name, value := cutSpace(text); value != "" && !strings.Contains(name, "=") {
+		set(name, value)
 		return nil
 	}
 	for _, word := range list {
@@ -122,6 +123,15 @@ func pairs(text string, set func(name, value string)) error {
 		set(name, value)
 	}
 	return nil
+}
+
+// cutSpace cuts a text, which neither begins nor ends with white space, at the
+// first that there is.
+func cutSpace(text string) (before, after string) {
+	if i := strings.IndexFunc(text, unicode.IsSpace); i >= 0 {
+		return text[:i], strings.TrimSpace(text[i:])
+	}
+	return text, ""
 }
 
 // words splits a text as a shell does: at white space, but for what is in
@@ -141,7 +151,7 @@ func words(text string) (list []string, err error) {
 			quote = 0
 		case quote == 0 && (r == '"' || r == '\''):
 			quote, inWord = r, true
-		case quote == 0 && (r == ' ' || r == '\t'):
+		case quote == 0 && unicode.IsSpace(r):
 			if inWord {
 				list = append(list, word.String())
 			}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/xi2/xz"
 )
 
 type compression int
@@ -71,54 +71,9 @@ func decompress(r io.Reader, window int64) (io.ReadCloser, error) {
 	case bzipped:
 		return io.NopCloser(bzip2.NewReader(buffered)), nil
 	case xzipped:
-		if err := checkDictionary(buffered); err != nil {
-			return nil, fmt.Errorf("xz: %w", err)
-		}
-		z, err := xz.NewReader(buffered)
-		if err != nil {
-			return nil, fmt.Errorf("xz: %w", err)
-		}
-		return io.NopCloser(z), nil
+		z, err := xz.NewReader(buffered, maxDictionary)
+		return io.NopCloser(z), err
 	case uncompressed:
 	}
 	return io.NopCloser(buffered), nil
-}
-
-// checkDictionary looks into the header of the first block, where a stream says
-// how much memory its reader is to take at once: up to 4 GiB, and the library
-// does (The .xz File Format, sections 3.1 and 5.3.1).
-func checkDictionary(r *bufio.Reader) error {
-	const (
-		start     = 12 // bytes of the stream's header
-		lzma2     = 0x21
-		longest   = 9 // bytes of a number
-		headerMax = 1 << 10
-	)
-	header, err := r.Peek(start + headerMax)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	if len(header) < start+2 {
-		return io.ErrUnexpectedEOF
-	}
-	flags, filters := header[start+1], header[start+2:]
-	for _, bit := range [...]byte{0x40, 0x80} {
-		if flags&bit == 0 {
-			continue
-		}
-		n := 0
-		for n < min(longest, len(filters)) && filters[n]&0x80 != 0 {
-			n++
-		}
-		filters = filters[min(n+1, len(filters)):]
-	}
-	// The library knows this filter alone, and refuses the others itself.
-	if len(filters) < 3 || filters[0] != lzma2 || filters[1] != 1 {
-		return nil
-	}
-	bits := filters[2]
-	if size := int64(2|bits&1) << (bits/2 + 11); bits > 40 || size > maxDictionary {
-		return &LimitError{What: "bytes in a dictionary", Limit: maxDictionary}
-	}
-	return nil
 }

@@ -47,7 +47,7 @@ const (
 	maxUnlisted     = 4 << 20  // bytes in the paths of directories that layers need and do not list
 	maxList         = 10_000   // elements of a list in a document
 	maxValues       = 500_000  // of a document; an empty one is 3 bytes there, and 16 in a list
-	maxDictionary   = 64 << 20 // bytes of xz's dictionary
+	maxDictionary   = 64 << 20 // bytes of xz's dictionary, which is taken at once
 	maxLinkText     = 4095     // bytes of a symbolic link
 	maxReadFile     = 1 << 20  // bytes that Image.ReadFile reads
 )

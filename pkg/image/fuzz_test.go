@@ -75,7 +75,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add(uint8(0), append(gzipOf(f, plain[:700]), gzipOf(f, plain[700:])...))
 	f.Add(uint8(0), append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00skip"), zstdOf(f, plain)...))
-	f.Add(uint8(0), wideXz(f, plain))
+	f.Add(uint8(0), wideXz(f, plain, 39))
 	f.Fuzz(func(t *testing.T, how uint8, raw []byte) {
 		if len(raw) > 16<<10 {
 			t.Skip("a bomb of so many bytes takes too long")
@@ -145,8 +145,8 @@ func compressed(t testing.TB, how uint8, raw []byte) []byte {
 	return raw
 }
 
-// wideXz says that it needs a dictionary of 3 GiB.
-func wideXz(t testing.TB, plain []byte) []byte {
+// wideXz says that it needs a dictionary of that size: 39 is 3 GiB.
+func wideXz(t testing.TB, plain []byte, size byte) []byte {
 	t.Helper()
 	packed := compressed(t, 4, plain)
 	header := packed[12:] // of the first block: its size in words, flags, and the filter
@@ -154,7 +154,7 @@ func wideXz(t testing.TB, plain []byte) []byte {
 	if header[1] != 0 || header[2] != 0x21 {
 		t.Fatalf("another filter: %x", header[:end])
 	}
-	header[4] = 39
+	header[4] = size
 	binary.LittleEndian.PutUint32(header[end:], crc32.ChecksumIEEE(header[:end]))
 	return packed
 }
@@ -175,7 +175,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(how, docker)
 		f.Add(uint8(0), compressed(f, how, docker))
 	}
-	f.Add(uint8(0), wideXz(f, docker))
+	f.Add(uint8(0), wideXz(f, docker, 39))
 	f.Fuzz(func(t *testing.T, how uint8, raw []byte) {
 		if len(raw) > 16<<10 {
 			t.Skip("a bomb of so many bytes takes too long")

@@ -173,6 +173,7 @@ func TestChange(t *testing.T) {
 		{`{"Cmd":["old"]}`, `CMD []|ENTRYPOINT ["x"]|CMD ["y"]`, `{"Entrypoint":["x"],"Cmd":["y"]}`},
 		{`{"Cmd":["old"]}`, `CMD ["y"]|ENTRYPOINT ["x"]`, `{"Entrypoint":["x"],"Cmd":["y"]}`},
 		{`{"Env":["A=1","AB=2"]}`, `ENV A=x\ y B="2 'q' \"3\"" C=`, `{"Env":["A=x y","AB=2","B=2 'q' \"3\"","C="]}`},
+		{`{}`, "ENV\tA=1\n\tB=2|ENV\nC\t3 4", `{"Env":["A=1","B=2","C=3 4"]}`},
 		{`{}`, `ENV A some words`, `{"Env":["A=some words"]}`},
 		{`{}`, `EXPOSE 80 53/udp`, `{"ExposedPorts":{"53/udp":{},"80/tcp":{}}}`},
 		{`{"Labels":{"a":"1"}}`, `LABEL a=2 b="x y"`, `{"Labels":{"a":"2","b":"x y"}}`},

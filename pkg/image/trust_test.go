@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/xi2/xz"
 	"golang.org/x/sys/unix"
 )
 
@@ -206,14 +208,19 @@ func TestSmallDocuments(t *testing.T) {
 	}
 }
 
-// TestDictionary reads an xz stream of a few bytes that asks for gigabytes.
+// TestDictionary reads two streams of xz, of which the second asks for more.
 func TestDictionary(t *testing.T) {
-	const header = "\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4\x46" // section 2.1.1, with CRC64
-	for bits, want := range map[byte]bool{28: true, 29: false, 40: false, 41: false} {
-		stream := []byte(header + "\x02\x00\x21\x01" + string(bits) + "\x00\x00\x00" + strings.Repeat("\x00", 40))
-		_, err := decompress(bytes.NewReader(stream), 0)
-		if _, found := errors.AsType[*LimitError](err); found == want {
-			t.Errorf("%d: got %v", bits, err)
+	plain := []byte("plain")
+	for size, want := range map[byte]error{28: nil, 29: xz.ErrMemlimit, 40: xz.ErrMemlimit, 41: xz.ErrOptions} {
+		stream := append(compressed(t, 4, plain), wideXz(t, plain, size)...)
+		before := allocated()
+		z, err := decompress(bytes.NewReader(stream), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(z)
+		if !errors.Is(err, want) || want == nil && string(got) != "plainplain" || allocated()-before > mostMemory {
+			t.Errorf("%d: got %q, %v, and %d bytes were taken", size, got, err, allocated()-before)
 		}
 	}
 }

@@ -70,21 +70,15 @@ func (s *session) authenticate(ctx context.Context, scopes string, challenges []
 	if who != (Credentials{}) && s.base.Scheme != "https" && !s.client.insecure(s.base.Host) {
 		return fmt.Errorf("%w; a password is not sent there by plain HTTP: --insecure-registry allows it", denied)
 	}
-	basic := false
-	for _, challenge := range challenges {
-		scheme, params := parseChallenge(challenge)
-		switch scheme {
-		case "bearer":
-			token, err := s.token(ctx, params, scopes, who)
-			if err == nil {
-				s.granted[scopes] = "Bearer " + token
-			}
-			return err
-		case "basic":
-			basic = true
+	asked := parseChallenges(challenges)
+	if params, bearer := asked["bearer"]; bearer {
+		token, err := s.token(ctx, params, scopes, who)
+		if err == nil {
+			s.granted[scopes] = "Bearer " + token
 		}
+		return err
 	}
-	if !basic || who.User == "" || used != "" {
+	if _, basic := asked["basic"]; !basic || who.User == "" || used != "" {
 		return denied
 	}
 	s.granted[scopes] = who.basic()
@@ -174,25 +168,33 @@ func (s *session) fetchToken(ctx context.Context, realm *url.URL, query url.Valu
 	return answer.Token, nil
 }
 
-// parseChallenge reads one such as
+// parseChallenges reads what servers ask for, by the scheme, such as
 //
-//	Bearer realm="https://auth.docker.io/token",service="registry.docker.io"
-func parseChallenge(challenge string) (scheme string, params map[string]string) {
-	scheme, rest, _ := strings.Cut(challenge, " ")
-	params = map[string]string{}
-	for rest != "" {
-		key, after, found := strings.Cut(rest, "=")
-		if !found {
-			break
+//	Basic realm="x", Bearer realm="https://auth.docker.io/token",service="registry.docker.io"
+//
+// A word is a parameter if a "=" comes next, and the next scheme otherwise.
+func parseChallenges(headers []string) map[string]map[string]string {
+	const blank = " \t,"
+	asked := map[string]map[string]string{}
+	for _, rest := range headers {
+		params := map[string]string{}
+		for rest = strings.TrimLeft(rest, blank); rest != ""; rest = strings.TrimLeft(rest, blank) {
+			end := strings.IndexAny(rest+"=", blank+"=")
+			word := strings.ToLower(rest[:end])
+			rest = strings.TrimLeft(rest[end:], " \t")
+			value, isParam := strings.CutPrefix(rest, "=")
+			if !isParam {
+				params = map[string]string{}
+				asked[word] = params
+				continue
+			}
+			if quoted, isQuoted := strings.CutPrefix(strings.TrimLeft(value, " \t"), `"`); isQuoted {
+				value, rest, _ = strings.Cut(quoted, `"`)
+			} else {
+				value, rest, _ = strings.Cut(value, ",")
+			}
+			params[word] = strings.TrimSpace(value)
 		}
-		value, after := "", strings.TrimSpace(after)
-		if quoted, isQuoted := strings.CutPrefix(after, `"`); isQuoted {
-			value, rest, _ = strings.Cut(quoted, `"`)
-			_, rest, _ = strings.Cut(rest, ",")
-		} else {
-			value, rest, _ = strings.Cut(after, ",")
-		}
-		params[strings.ToLower(strings.Trim(key, ", "))] = strings.TrimSpace(value)
 	}
-	return strings.ToLower(scheme), params
+	return asked
 }

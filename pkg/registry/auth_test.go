@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/minictr/minictr/pkg/image"
 )
@@ -90,6 +92,36 @@ func TestPasswordStays(t *testing.T) {
 	}
 }
 
+// TestPasswordStaysWithTLS pulls from a mirror that asks for a password and
+// can't encrypt it.
+func TestPasswordStaysWithTLS(t *testing.T) {
+	s := openStore(t)
+	f := newFakeRegistry(t)
+	f.auth = "basic"
+	f.tag("a:v1", "x")
+	for insecure, want := range map[string]string{
+		"":               "a password is not sent there by plain HTTP: --insecure-registry allows it",
+		"mirror.example": "",
+	} {
+		c := impatient()
+		c.Mirrors = map[string][]string{"registry.example": {"http://mirror.example"}}
+		c.Insecure = []string{insecure}
+		c.Credentials = func(context.Context, string) (Credentials, error) {
+			return Credentials{User: "me", Password: "secret"}, nil
+		}
+		f.hosts(c, "mirror.example", "")
+		shown := false
+		f.before = func(_ http.ResponseWriter, r *http.Request) bool {
+			shown = shown || r.Header.Get("Authorization") != ""
+			return false
+		}
+		_, err := c.Pull(t.Context(), s.Store, parse(t, "registry.example/a:v1"), image.Options{})
+		if shown != (want == "") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%q: got %v, shown: %t", insecure, err, shown)
+		}
+	}
+}
+
 // TestCredentialsFail checks that a helper's failure is told, and not taken
 // for somebody without a password; and that nobody is asked in vain.
 func TestCredentialsFail(t *testing.T) {
@@ -98,7 +130,7 @@ func TestCredentialsFail(t *testing.T) {
 	f.tag("a:v1", "x")
 	c := impatient()
 	asked := 0
-	c.Credentials = func(string) (Credentials, error) {
+	c.Credentials = func(context.Context, string) (Credentials, error) {
 		asked++
 		return Credentials{}, errors.New("the helper has failed")
 	}
@@ -110,20 +142,32 @@ func TestCredentialsFail(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "credentials: the helper has failed") {
 		t.Errorf("got %v", err)
 	}
+	// One that hangs is told when the pull is over.
+	c.Credentials = func(ctx context.Context, _ string) (Credentials, error) {
+		<-ctx.Done()
+		return Credentials{}, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err = c.Pull(ctx, s.Store, f.reference("a:v1"), image.Options{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
 }
 
-func TestParseChallenge(t *testing.T) {
-	tests := []struct{ in, scheme, params string }{
-		{`Bearer realm="https://a/b?c=d",service="e, f",scope="x:pull,push"`, "bearer", "map[realm:https://a/b?c=d scope:x:pull,push service:e, f]"},
-		{`BEARER Realm=a , Service = b`, "bearer", "map[realm:a service:b]"},
-		{`Basic realm="x`, "basic", "map[realm:x]"},
-		{"Negotiate", "negotiate", "map[]"},
-		{"Bearer ,,,", "bearer", "map[]"},
-		{"", "", "map[]"},
+func TestParseChallenges(t *testing.T) {
+	tests := []struct{ in, want string }{ // headers by lines
+		{`Bearer realm="https://a/b?c=d",service="e, f",scope="x:pull,push"`, "map[bearer:map[realm:https://a/b?c=d scope:x:pull,push service:e, f]]"},
+		{`BEARER Realm=a , Service = b`, "map[bearer:map[realm:a service:b]]"},
+		{`Basic realm="x", Bearer realm="a",service="Basic b=c"`, "map[basic:map[realm:x] bearer:map[realm:a service:Basic b=c]]"},
+		{"Negotiate, Bearer\trealm=a, Basic\nNTLM a==", "map[basic:map[] bearer:map[realm:a] negotiate:map[] ntlm:map[a:=]]"},
+		{"Basic realm=\"x\nBearer realm=a", "map[basic:map[realm:x] bearer:map[realm:a]]"},
+		{"Bearer ,,,", "map[bearer:map[]]"},
+		{"realm=a", "map[]"},
+		{"", "map[]"},
 	}
 	for _, tt := range tests {
-		if scheme, params := parseChallenge(tt.in); scheme != tt.scheme || fmt.Sprint(params) != tt.params {
-			t.Errorf("%s: got %s, %v", tt.in, scheme, params)
+		if got := fmt.Sprint(parseChallenges(strings.Split(tt.in, "\n"))); got != tt.want {
+			t.Errorf("%s: got %s", tt.in, got)
 		}
 	}
 }

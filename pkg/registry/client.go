@@ -6,6 +6,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -45,12 +46,14 @@ type Client struct {
 	// speak TLS they are spoken to by plain HTTP. Those on the loopback
 	// interface need not either.
 	Insecure []string
-	// Certificates has, for a host, a file of certificates (PEM) that are
-	// trusted there besides the system's. Such a host is never insecure.
+	// Certificates has, for a registry's host, a file of certificates (PEM) that
+	// are trusted there besides the system's, and where the registry sends us: at
+	// its token server and where its blobs are, as Docker and Podman have it. Such
+	// a host is never insecure.
 	Certificates map[string]string
 	// Credentials, if not nil, returns those for a host as references name it,
 	// once the host asks for some.
-	Credentials func(host string) (Credentials, error)
+	Credentials func(ctx context.Context, host string) (Credentials, error)
 
 	delays     delays
 	mu         sync.Mutex
@@ -153,22 +156,17 @@ func isLoopback(host string) bool {
 	return name == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// RoundTrip sends a request by the rules for its host, which may not be the
-// one that the request before was redirected from.
-func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
-	t, err := c.transport(req.URL.Host)
-	if err != nil {
-		return nil, err
-	}
-	return t.RoundTrip(req)
-}
-
-func (c *Client) transport(host string) (*http.Transport, error) {
+// transport returns that for a host, by the host's own rules if it has some. If
+// not, it is like any other, but for what is trusted of the registry's word.
+func (c *Client) transport(host, registry string) (*http.Transport, error) {
 	if host == dockerHost {
 		host = dockerDomain // as people name it
 	}
 	if c.Certificates[host] == "" && !c.insecure(host) {
 		host = ""
+		if c.Certificates[registry] != "" {
+			host = registry
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -93,7 +94,7 @@ func TestDockerRegistry(t *testing.T) {
 					if err := c.Login(t.Context(), host, Credentials{User: "me", Password: "wrong"}); err == nil || !strings.Contains(err.Error(), "status 401") {
 						t.Errorf("got %v", err)
 					}
-					c.Credentials = func(string) (Credentials, error) { return who, nil }
+					c.Credentials = func(context.Context, string) (Credentials, error) { return who, nil }
 				}
 				if err := c.Login(t.Context(), host, who); err != nil {
 					t.Error(err)

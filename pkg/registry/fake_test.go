@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,6 +66,18 @@ func (f *fakeRegistry) withTLS() (certificate string) {
 func (f *fakeRegistry) host() string {
 	_, host, _ := strings.Cut(f.server.URL, "://")
 	return host
+}
+
+// hosts makes it the server of all hosts that are reached like that one.
+func (f *fakeRegistry) hosts(c *Client, host, registry string) {
+	f.t.Helper()
+	to, err := c.transport(host, registry)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	to.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, f.host())
+	}
 }
 
 func (f *fakeRegistry) reference(suffix string) image.Reference {
@@ -293,10 +306,11 @@ func (f *fakeRegistry) allows(r *http.Request) bool {
 }
 
 func (f *fakeRegistry) challenge(w http.ResponseWriter) {
-	w.Header().Add("WWW-Authenticate", `Basic realm="x"`)
+	challenge := `Basic realm="x"`
 	if f.auth == "bearer" {
-		w.Header().Add("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token?a=b",service="fake, with comma",scope="repository:x:pull,push"`, f.server.URL))
+		challenge += fmt.Sprintf(`, Bearer realm="%s/token?a=b",service="fake, with comma",scope="repository:x:pull,push"`, f.server.URL)
 	}
+	w.Header().Set("WWW-Authenticate", challenge)
 	w.WriteHeader(http.StatusUnauthorized)
 }
 

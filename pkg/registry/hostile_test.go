@@ -81,6 +81,7 @@ func TestHostile(t *testing.T) {
 		}, `status 404 Not Found: "MANIFEST_UNKNOWN": "no such\x1b thing"`, 0},
 		{"always 503", status(503), "status 503 Service Unavailable, after 4 tries", 0},
 		{"always 429, for an hour", status(429, "Retry-After", "3600"), "status 429 Too Many Requests; it may be asked again in 1h0m0s", 0},
+		{"always 503, for an hour", status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), "status 503 Service Unavailable; it may be asked again in ", 0},
 		{"503, 429 and then right", onLayer(func(w http.ResponseWriter, _ *http.Request, _ []byte, nth int) bool {
 			if nth < 2 {
 				w.WriteHeader([]int{503, 429}[nth])
@@ -125,7 +126,27 @@ func TestHostile(t *testing.T) {
 		{"always stalled", onLayer(func(w http.ResponseWriter, r *http.Request, content []byte, _ int) bool {
 			<-r.Context().Done()
 			return true
-		}), "nothing has moved for 300ms, after 4 tries", 4},
+		}), "less than 1 kB a second has moved for 300ms, after 4 tries", 4},
+		{"dripping", onLayer(func(w http.ResponseWriter, _ *http.Request, content []byte, _ int) bool {
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+			for i := range 20 {
+				_, _ = w.Write(content[i : i+1])
+				w.(http.Flusher).Flush()
+				time.Sleep(50 * time.Millisecond)
+			}
+			_, _ = w.Write(content[20:])
+			return true
+		}), "less than 1 kB a second has moved for 300ms, after 4 tries", 4},
+		{"slow", onLayer(func(w http.ResponseWriter, _ *http.Request, content []byte, _ int) bool {
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+			for i := range 10 {
+				_, _ = w.Write(content[200*i : 200*(i+1)])
+				w.(http.Flusher).Flush()
+				time.Sleep(50 * time.Millisecond)
+			}
+			_, _ = w.Write(content[2000:])
+			return true
+		}), "", 1},
 		{"some bytes, and dropped, again and again", onLayer(func(w http.ResponseWriter, r *http.Request, content []byte, nth int) bool {
 			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 			if nth > 0 {

@@ -233,6 +233,14 @@ func TestTLS(t *testing.T) {
 	certificate := f.withTLS()
 	f.tag("a:v1", "x")
 	here := f.host()
+	away := false
+	f.before = func(w http.ResponseWriter, r *http.Request) bool {
+		away := away && strings.Contains(r.URL.Path, "/blobs/") && r.Host == here
+		if away {
+			http.Redirect(w, r, "https://example.com"+r.URL.Path, http.StatusFound) // which its certificate is for, too
+		}
+		return away
+	}
 	tests := []struct {
 		name string
 		set  func(*Client)
@@ -240,6 +248,16 @@ func TestTLS(t *testing.T) {
 	}{
 		{"the loopback interface", func(*Client) {}, ""},
 		{"its certificate", func(c *Client) { c.Certificates = map[string]string{here: certificate} }, ""},
+		{"its certificate, where it sends us", func(c *Client) {
+			away, c.Certificates = true, map[string]string{here: certificate}
+			f.hosts(c, "example.com", here)
+		}, ""},
+		{"docker.io's certificate", func(c *Client) {
+			away, c.Certificates = false, map[string]string{dockerDomain: certificate}
+			if hub, err := c.transport(dockerHost, ""); err != nil || hub.TLSClientConfig.RootCAs == nil {
+				t.Errorf("it is not that of %s: %v", dockerHost, err)
+			}
+		}, ""},
 		{"another's certificate", func(c *Client) {
 			c.Certificates = map[string]string{here: writeCertificate(t, selfSigned(t).Leaf)}
 			c.Insecure = []string{here}

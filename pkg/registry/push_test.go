@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +35,7 @@ func TestPush(t *testing.T) {
 			}
 			f.auth = auth
 			c := impatient()
-			c.Credentials = func(host string) (Credentials, error) {
+			c.Credentials = func(_ context.Context, host string) (Credentials, error) {
 				if host != f.host() {
 					t.Errorf("asked for the password of %q", host)
 				}
@@ -166,7 +167,7 @@ func TestPushHostile(t *testing.T) {
 				return true
 			}
 			return false
-		}, "nothing has moved for 300ms, after 4 tries"},
+		}, "less than 1 kB a second has moved for 300ms, after 4 tries"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,7 +176,9 @@ func TestPushHostile(t *testing.T) {
 			f.auth = "bearer"
 			f.before = func(w http.ResponseWriter, r *http.Request) bool { return tt.do(f, w, r) }
 			c := impatient()
-			c.Credentials = func(string) (Credentials, error) { return Credentials{User: "me", Password: "secret"}, nil }
+			c.Credentials = func(context.Context, string) (Credentials, error) {
+				return Credentials{User: "me", Password: "secret"}, nil
+			}
 			s := openStore(t)
 			ref := f.reference("a:v1")
 			img := s.importImage(t, ref.String())

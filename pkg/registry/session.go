@@ -26,6 +26,7 @@ type session struct {
 	client      *Client
 	http        *http.Client
 	base        url.URL // the server's, without a path
+	name        string  // of its host, as Client's fields have it
 	repository  string
 	scopes      string // that tokens are asked for, separated by spaces
 	credentials func() (Credentials, error)
@@ -49,10 +50,11 @@ func (c *Client) session(ctx context.Context, e *endpoint, repository, actions s
 	s := &session{
 		client:     c,
 		base:       url.URL{Scheme: e.Scheme, Host: e.Host},
+		name:       e.name,
 		repository: path.Join(e.Path, repository),
 		granted:    map[string]string{},
 	}
-	s.http = &http.Client{Transport: c, CheckRedirect: s.checkRedirect}
+	s.http = &http.Client{Transport: s, CheckRedirect: s.checkRedirect}
 	if repository != "" {
 		s.scopes = scope(s.repository, actions)
 	}
@@ -60,7 +62,7 @@ func (c *Client) session(ctx context.Context, e *endpoint, repository, actions s
 		if c.Credentials == nil {
 			return Credentials{}, nil
 		}
-		return c.Credentials(e.name)
+		return c.Credentials(ctx, e.name) // who waits for that waits for the same end
 	})
 	if !e.either {
 		return s, nil
@@ -75,6 +77,16 @@ func (c *Client) session(ctx context.Context, e *endpoint, repository, actions s
 	}
 	e.Scheme = "http"
 	return s, nil
+}
+
+// RoundTrip sends a request by the rules for its host, which may not be the
+// one that the request before was redirected from.
+func (s *session) RoundTrip(req *http.Request) (*http.Response, error) {
+	t, err := s.client.transport(req.URL.Host, s.name)
+	if err != nil {
+		return nil, err
+	}
+	return t.RoundTrip(req)
 }
 
 func scope(repository, actions string) string { return "repository:" + repository + ":" + actions }
@@ -207,7 +219,7 @@ func (s *session) send(ctx context.Context, r *request, authorization string) (*
 		return nil, err
 	}
 	w.timer.Stop()
-	resp.Body = &download{resp.Body, w}
+	resp.Body = &download{resp.Body, w, w.idle}
 	return resp, nil
 }
 
@@ -237,8 +249,11 @@ func (e *StatusError) Denied() bool {
 
 func statusError(resp *http.Response) error {
 	e := &StatusError{Status: resp.StatusCode}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 && seconds < 1e6 {
+	after := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(after); err == nil && seconds > 0 && seconds < 1e6 {
 		e.RetryAfter = time.Duration(seconds) * time.Second
+	} else if date, err := http.ParseTime(after); err == nil {
+		e.RetryAfter = max(0, time.Until(date)).Round(time.Second)
 	}
 	var answer struct {
 		Errors []struct{ Code, Message string }
