@@ -21,7 +21,9 @@ import (
 // room for what it writes; to the other it writes its answer, and a failure as
 // well. When it has become the program both are closed.
 
-// fifos makes them, and opens them for the child.
+// fifos makes them, and opens them for the child. Of the files that execve(2)
+// closes the kernel lets that with the highest number go first; so the pipe by
+// which the process is told to begin is gone when the other's end says that it has.
 func fifos(b *plan.Builder, h Host) {
 	if !h.Process.Waits {
 		return
@@ -31,7 +33,7 @@ func fifos(b *plan.Builder, h Host) {
 	for _, f := range [...]struct {
 		name string
 		reg  plan.Reg
-	}{{startFifo, process.Start}, {reportFifo, plan.Report}} {
+	}{{reportFifo, plan.Report}, {startFifo, process.Start}} {
 		path := filepath.Join(h.Dir, f.name)
 		b.Act("it can be opened by name, when this runtime is gone", fmt.Sprintf("mkfifo(%q, 0600)", path), func(*plan.Run) error {
 			return unix.Mkfifo(path, 0o600)
