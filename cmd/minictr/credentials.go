@@ -267,7 +267,7 @@ func runHelper(ctx context.Context, name, operation, input string) ([]byte, erro
 	cmd.WaitDelay = time.Second // for what it has started
 	cmd.Stdin, cmd.Stderr = strings.NewReader(input), os.Stderr
 	out, err := cmd.Output()
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return out, nil
 	}
 	text := string(bytes.TrimSpace(out)) // where the protocol has its errors

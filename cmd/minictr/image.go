@@ -181,6 +181,9 @@ func inspectCommand(*pflag.FlagSet) action {
 			if err != nil {
 				return err
 			}
+			if err := d.refer(img); err != nil {
+				fmt.Fprintf(c.stderr, "minictr: warning: %s\n", printable(err.Error()))
+			}
 			list = append(list, d)
 		}
 		return writeJSON(c.stdout, list)
@@ -225,15 +228,22 @@ func documentOf(img *image.Image) (*imageDocument, error) {
 		if digest := ref.Familiar(); !slices.Contains(d.RepoDigests, digest) {
 			d.RepoDigests = append(d.RepoDigests, digest)
 		}
-		referrers, err := img.Referrers(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range referrers {
-			d.Referrers = append(d.Referrers, r.Descriptor)
-		}
 	}
 	return d, nil
+}
+
+// refer adds what refers to the image by any of its names.
+func (d *imageDocument) refer(img *image.Image) (err error) {
+	for _, name := range img.Names {
+		referrers, e := img.Referrers(name)
+		err = errors.Join(err, e)
+		for _, r := range referrers {
+			if !slices.ContainsFunc(d.Referrers, func(other image.Descriptor) bool { return other.Digest == r.Digest }) {
+				d.Referrers = append(d.Referrers, r.Descriptor)
+			}
+		}
+	}
+	return err
 }
 
 func historyCommand(f *pflag.FlagSet) action {
@@ -322,7 +332,10 @@ func (c *call) writeArchive(name string, write func(io.Writer) error) error {
 	defer c.untilSignal()()
 	return image.MakeFile(name, func(f *os.File) error {
 		out := bufio.NewWriterSize(interruptible{c, f}, 128<<10)
-		return errors.Join(write(out), out.Flush())
+		if err := write(out); err != nil {
+			return err
+		}
+		return out.Flush()
 	})
 }
 

@@ -134,7 +134,7 @@ func filtered(images []*image.Image, filters []string) ([]*image.Image, error) {
 		key, value, _ := strings.Cut(filter, "=")
 		label, text, hasText := strings.Cut(value, "=")
 		want, err := strconv.ParseBool(value)
-		if key != "label" && (key != "dangling" || err != nil) {
+		if (key != "label" || label == "") && (key != "dangling" || err != nil) {
 			return nil, fmt.Errorf("--filter: %q is neither dangling=true, dangling=false nor label=KEY; minictr images NAME finds names", filter)
 		}
 		images = slices.DeleteFunc(images, func(img *image.Image) bool {

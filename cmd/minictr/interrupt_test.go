@@ -19,7 +19,7 @@ import (
 )
 
 // TestInterruptedPull is that Ctrl-C ends a pull that a registry does not
-// answer, and what comes after it, with nothing left of it.
+// answer, with nothing left of it.
 func TestInterruptedPull(t *testing.T) {
 	h := newHost(t)
 	asked := make(chan struct{}, 10)
@@ -48,6 +48,12 @@ func TestInterruptedPull(t *testing.T) {
 		if err := cmd.Wait(); !stop.Stop() || err == nil || !strings.HasSuffix(said.String(), c.want) {
 			t.Errorf("%s: got %v, %s", c.name, err, &said)
 		}
+		if left, _ := filepath.Glob(h.dir + "/root/tmp/*"); len(left) > 0 {
+			t.Errorf("%s left %q", c.name, left)
+		}
+	}
+	if left, _ := filepath.Glob(h.dir + "/[^r]*"); len(left) > 0 {
+		t.Errorf("left are %q", left)
 	}
 }
 
@@ -103,6 +109,9 @@ func TestInterruptedPassword(t *testing.T) {
 	}
 	for end := time.Now().Add(20 * time.Second); echoes() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
+	}
+	if echoes() {
+		t.Fatal("it asks for no password, or echoes it")
 	}
 	if _, err := terminal.WriteString("\x03"); err != nil {
 		t.Fatal(err)

@@ -156,12 +156,28 @@ func fields(s string) (list []string) {
 	return list
 }
 
-func writeJSON(w io.Writer, v any) error {
-	out := json.NewEncoder(w)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "  ")
-	return out.Encode(v)
-}
+func writeJSON(w io.Writer, v any) error { return encode(w, v, "  ", false) }
 
 // writeCompact is writeJSON on one line, for programs.
-func writeCompact(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+func writeCompact(w io.Writer, v any) error { return encode(w, v, "", true) }
+
+// encode also escapes what JSON may have as it is, and some terminals take for a
+// command: U+007F to U+009F.
+func encode(w io.Writer, v any, indent string, html bool) error {
+	var text, safe strings.Builder
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(html)
+	out.SetIndent("", indent)
+	if err := out.Encode(v); err != nil {
+		return err
+	}
+	for _, r := range text.String() {
+		if r >= 0x7f && r <= 0x9f {
+			fmt.Fprintf(&safe, `\u%04x`, r)
+		} else {
+			safe.WriteRune(r)
+		}
+	}
+	_, err := io.WriteString(w, safe.String())
+	return err
+}

@@ -129,17 +129,23 @@ func digestIn(entry Descriptor, annotation string) (d Digest) {
 	return d
 }
 
-// entry is that of index.json which gives the image that name.
+// entry is that of index.json which gives the image that name, or, if it was found
+// otherwise, its first name.
 func (i *Image) entry(name string) Descriptor {
-	ref, err := ParseReference(name)
-	if err != nil {
+	if ref, err := ParseReference(name); err == nil {
+		if entry, found := i.entries[ref.String()]; found {
+			return entry
+		}
+	}
+	if len(i.Names) == 0 {
 		return i.Manifest
 	}
-	return i.entries[ref.String()]
+	return i.entries[i.Names[0]]
 }
 
 // IndexOf returns the digest of the index by which the image came when it was
-// pulled by that name; it is zero if there was none.
+// pulled by that name, or, if it has not that name, by its first; it is zero if
+// there was none.
 func (i *Image) IndexOf(name string) Digest { return digestIn(i.entry(name), annotationIndex) }
 
 // ReadIndex returns an index that the store keeps for its images, and those of

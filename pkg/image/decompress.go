@@ -3,6 +3,7 @@ package image
 import (
 	"bufio"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -72,8 +73,23 @@ func decompress(r io.Reader, window int64) (io.ReadCloser, error) {
 		return io.NopCloser(bzip2.NewReader(buffered)), nil
 	case xzipped:
 		z, err := xz.NewReader(buffered, maxDictionary)
-		return io.NopCloser(z), err
+		return io.NopCloser(dictionaryReader{z}), dictionaryError(err)
 	case uncompressed:
 	}
 	return io.NopCloser(buffered), nil
+}
+
+type dictionaryReader struct{ z *xz.Reader }
+
+func (r dictionaryReader) Read(p []byte) (int, error) {
+	n, err := r.z.Read(p)
+	return n, dictionaryError(err)
+}
+
+// dictionaryError says what the limit is.
+func dictionaryError(err error) error {
+	if errors.Is(err, xz.ErrMemlimit) {
+		return &LimitError{What: "bytes in xz's dictionary", Limit: maxDictionary}
+	}
+	return err
 }

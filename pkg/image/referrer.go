@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,67 +9,98 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 )
 
-// What is kept of an image's referrers is bounded: whoever may push to a
-// repository can add some.
-const (
-	maxReferrers     = 64
-	maxReferrerBlobs = 256      // of all of them
-	maxReferrerBytes = 64 << 20 // of these blobs
-)
+// MaxReferrers is how many referrers of an image are looked at. Whoever may push
+// to a repository can add some.
+const MaxReferrers = 64
 
 // A Referrer is a manifest whose subject is an image's manifest or index. It says
 // something about the image, such as a signature or a list of what is in it
 // (image-spec, manifest.md).
 type Referrer struct {
-	Descriptor
-	Subject Digest
-	Blobs   []Descriptor // its configuration and layers, of whatever types
+	Descriptor // with the type and the annotations of the manifest
+	Subject    Digest
+	Blobs      []Descriptor // its configuration and layers, of whatever types, each once
 }
 
-// Listed returns what an index lists.
-func Listed(text []byte) ([]Descriptor, error) {
-	x, err := parseList(text)
-	if err != nil {
-		return nil, err
+// Listed returns what an index lists, as far as it can be read: the media types,
+// digests and sizes. The error is that of the first entry that can't.
+func Listed(text []byte) (listed []Descriptor, err error) {
+	var x struct {
+		Manifests *list[json.RawMessage] `json:"manifests"`
 	}
-	return x.Manifests, nil
+	if err := parseJSON(text, &x); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	if x.Manifests == nil {
+		return nil, errors.New("index: has no manifests")
+	}
+	for i, entry := range *x.Manifests {
+		var d Descriptor
+		e := parseJSON(entry, &d)
+		if e = cmp.Or(e, checkDescriptor(d)); e == nil {
+			listed = append(listed, Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size})
+		} else if err == nil {
+			err = fmt.Errorf("index: /manifests/%d: %w", i, e)
+		}
+	}
+	return listed, err
 }
 
-// NewIndex returns an index of the listed, and its descriptor.
-func NewIndex(listed []Descriptor) (text []byte, d Descriptor, err error) {
-	text, err = json.Marshal(index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: listed})
+// Lengthened returns an index that lists more, and its descriptor. All else in it
+// is as it was; without a text it is a new one.
+func Lengthened(text []byte, more []Descriptor) ([]byte, Descriptor, error) {
+	x := map[string]any{"schemaVersion": 2, "mediaType": mediaTypeIndex, "manifests": []any{}}
+	if text != nil {
+		if err := parseJSON(text, &x); err != nil {
+			return nil, Descriptor{}, fmt.Errorf("index: %w", err)
+		}
+	}
+	before, _ := x["manifests"].([]any)
+	for _, d := range more {
+		before = append(before, d)
+	}
+	x["manifests"] = before
+	text, err := json.Marshal(x)
 	return text, Descriptor{MediaType: mediaTypeIndex, Digest: digestBytes(text), Size: int64(len(text))}, err
 }
+
+// A referrerBudget is what may still be kept of an image's referrers.
+type referrerBudget struct{ tries, failures, manifests, blobs, bytes int64 }
 
 // addReferrers fetches what refers to the image and to the index that led to it.
 // What can't be had of that is told and left: the image is whole without it.
 func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) error {
-	left := new(budget)
-	left.entries.allow(maxReferrerBlobs, "blobs in an image's referrers")
-	left.bytes.allow(maxReferrerBytes, "bytes in an image's referrers")
+	left := &referrerBudget{tries: MaxReferrers, failures: 8, manifests: 4 << 20, blobs: 256, bytes: 64 << 20}
 	var kept []Descriptor
 	for _, subject := range []Digest{a.index.Digest, a.manifest.Digest} {
 		if subject.IsZero() {
 			continue
 		}
 		found, err := st.opts.Referrers(ctx, subject)
+		if err != nil {
+			found = append(found, st.knownReferrers(a)...)
+		}
 		for _, d := range found {
-			if len(kept) == maxReferrers {
-				err = &LimitError{What: "referrers of an image", Limit: maxReferrers}
-				break
-			}
-			r, e := st.fetchReferrer(ctx, src, subject, d, left)
-			if isOurs(e) {
-				return e
-			}
-			if e != nil {
-				err = errors.Join(err, fmt.Errorf("%s: %w", d.Digest, e))
+			if slices.ContainsFunc(kept, func(other Descriptor) bool { return other.Digest == d.Digest }) {
 				continue
 			}
-			kept = append(kept, d)
-			a.others = append(append(a.others, d), r.Blobs...)
+			r, e := st.fetchReferrer(ctx, src, subject, d, left)
+			if isLocal(e) || ctx.Err() != nil {
+				return cmp.Or(ctx.Err(), e)
+			}
+			if e == nil {
+				kept, a.others = append(kept, d), append(append(a.others, d), r.Blobs...)
+				continue
+			}
+			if err == nil { // the first is enough to tell
+				err = fmt.Errorf("%s: %w", d.Digest, e)
+			}
+			if left.failures--; left.tries <= 0 || left.failures <= 0 {
+				break
+			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -80,19 +112,46 @@ func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) erro
 	if len(kept) == 0 {
 		return nil
 	}
-	text, d, err := NewIndex(kept)
+	text, d, err := Lengthened(nil, kept)
 	if err == nil {
 		a.referrers, err = st.putDocument(d.MediaType, text)
 	}
 	return err
 }
 
-// isOurs tells of an error of this machine's files, and not of a registry.
-func isOurs(err error) bool {
+// knownReferrers are those that the store has of the same image under the same
+// name.
+func (st *stage) knownReferrers(a *addition) (known []Descriptor) {
+	for _, name := range a.names {
+		img, err := st.store.get(name)
+		if err != nil || img.Manifest.Digest != a.manifest.Digest {
+			continue
+		}
+		referrers, err := img.Referrers(name)
+		for _, r := range referrers {
+			known = append(known, Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+		}
+		st.store.warn(err)
+	}
+	return known
+}
+
+// isLocal tells of an error of this machine's files, and not of a registry.
+func isLocal(err error) bool {
 	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError))
 }
 
-func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, d Descriptor, left *budget) (*Referrer, error) {
+func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, d Descriptor, left *referrerBudget) (*Referrer, error) {
+	if left.tries--; left.tries < 0 {
+		return nil, &LimitError{What: "referrers of an image", Limit: MaxReferrers}
+	}
+	if d.MediaType != mediaTypeManifest {
+		return nil, fmt.Errorf("unknown mediaType %.100q of a referrer", d.MediaType)
+	}
+	if d.Size > left.manifests {
+		return nil, fmt.Errorf("its manifest has %d bytes, and %d are left for those of referrers", d.Size, left.manifests)
+	}
+	left.manifests -= d.Size
 	text, err := st.document(ctx, src, d)
 	if err != nil {
 		return nil, err
@@ -104,10 +163,14 @@ func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, 
 	if err != nil {
 		return nil, err
 	}
+	blobs, bytes := int64(len(r.Blobs)), int64(0)
 	for _, blob := range r.Blobs {
-		if err := errors.Join(left.entries.take(1), left.bytes.take(blob.Size)); err != nil {
-			return nil, err
+		if bytes += blob.Size; bytes < 0 || bytes > left.bytes || blobs > left.blobs {
+			return nil, fmt.Errorf("it has more than the %d blobs and %d bytes that are left for those of referrers", left.blobs, left.bytes)
 		}
+	}
+	left.blobs, left.bytes = left.blobs-blobs, left.bytes-bytes
+	for _, blob := range r.Blobs {
 		if err := st.fetch(ctx, src, blob, func(_ *pipeline, r io.Reader) error { return drain(r) }); err != nil {
 			return nil, err
 		}
@@ -116,29 +179,32 @@ func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, 
 }
 
 func parseReferrer(text []byte, d Descriptor) (*Referrer, error) {
-	if d.MediaType != mediaTypeManifest {
-		return nil, fmt.Errorf("unknown mediaType %.100q of a referrer", d.MediaType)
-	}
 	var m struct {
 		manifest
-		Subject Descriptor `json:"subject"`
+		ArtifactType string            `json:"artifactType"`
+		Subject      Descriptor        `json:"subject"`
+		Annotations  map[string]string `json:"annotations"`
 	}
 	if err := parseJSON(text, &m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	r := &Referrer{Descriptor: d, Subject: m.Subject.Digest, Blobs: append([]Descriptor{m.Config}, m.Layers...)}
-	for _, blob := range r.Blobs {
+	d.ArtifactType, d.Annotations = cmp.Or(m.ArtifactType, m.Config.MediaType), m.Annotations
+	r := &Referrer{Descriptor: d, Subject: m.Subject.Digest}
+	for _, blob := range append([]Descriptor{m.Config}, m.Layers...) {
 		if err := checkDescriptor(blob); err != nil {
 			return nil, fmt.Errorf("manifest: a blob %w", err)
+		}
+		if !slices.ContainsFunc(r.Blobs, func(other Descriptor) bool { return other.Digest == blob.Digest }) {
+			r.Blobs = append(r.Blobs, Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size})
 		}
 	}
 	return r, nil
 }
 
 // Referrers returns what referred to the image, or to its index, when it was
-// pulled by that name.
+// pulled by that name, or, if it has not that name, by its first.
 func (i *Image) Referrers(name string) ([]Referrer, error) {
-	return i.store.referrers(digestIn(i.entry(name), annotationReferrers))
+	return i.store.referrers(name, digestIn(i.entry(name), annotationReferrers))
 }
 
 // reachable returns the digests of all blobs that belong to the image.
@@ -149,9 +215,9 @@ func (i *Image) reachable() ([]Digest, error) {
 	}
 	for name, entry := range i.entries {
 		list := digestIn(entry, annotationReferrers)
-		referrers, err := i.store.referrers(list)
+		referrers, err := i.store.referrers(name, list)
 		if err != nil {
-			return nil, fmt.Errorf("what refers to %s is damaged, and minictr pull brings it again: %w", name, err)
+			return nil, err
 		}
 		blobs = append(blobs, digestIn(entry, annotationIndex), list)
 		for _, r := range referrers {
@@ -164,11 +230,16 @@ func (i *Image) reachable() ([]Digest, error) {
 	return blobs, nil
 }
 
-// referrers returns those in the list of that digest.
-func (s *Store) referrers(list Digest) (all []Referrer, err error) {
+// referrers returns those in the list of that digest, of the image of that name.
+func (s *Store) referrers(name string, list Digest) (all []Referrer, err error) {
 	if list.IsZero() {
 		return nil, nil
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("what refers to %s is damaged, and minictr pull brings it again: %w", name, err)
+		}
+	}()
 	_, text, err := s.readIndexBlob(list)
 	if err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func (st *stage) fetch(ctx context.Context, src Source, d Descriptor, use func(*
 	err = use(p, p.ahead(io.TeeReader(newVerifier(from, d), f), func() {}))
 	p.end()
 	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return os.Rename(f.Name(), st.path("blobs", d.Digest.Hex()))
 }

@@ -26,7 +26,7 @@ import (
 
 const (
 	dialTimeout = 15 * time.Second // to connect
-	idleTimeout = 30 * time.Second // without a byte
+	idleTimeout = 30 * time.Second // for too few bytes, see watch
 	parallel    = 3                // blobs at once
 	maxAnswer   = 64 << 10         // bytes of headers, an error or a token
 

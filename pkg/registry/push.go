@@ -250,7 +250,7 @@ func (p *pusher) pushDocument(ctx context.Context, d image.Descriptor, text []by
 		body:   io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))),
 	}
 	p.sent[d.Digest] = true
-	return head, p.client.retry(ctx, func() error {
+	err = p.client.retry(ctx, func() error {
 		resp, err := p.do(ctx, r)
 		if err != nil {
 			return fmt.Errorf("manifest: %w", err)
@@ -262,6 +262,7 @@ func (p *pusher) pushDocument(ctx context.Context, d image.Descriptor, text []by
 		}
 		return nil
 	})
+	return head, err
 }
 
 // reporting reports how far a file was read.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -72,6 +73,15 @@ func (f *fakeRegistry) refer(repository string, subject ispec.Descriptor, signat
 	return d
 }
 
+// annotate puts a referrer with a manifest of more than a megabyte.
+func (f *fakeRegistry) annotate(repository string, subject ispec.Descriptor, n int) {
+	f.put(repository, ispec.MediaTypeImageManifest, jsonOf(f.t, ispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageManifest, Subject: &subject,
+		Config:      f.put(repository, ispec.MediaTypeEmptyJSON, []byte("{}")),
+		Annotations: map[string]string{"text": strings.Repeat(fmt.Sprint(n), 1_700_000)},
+	}))
+}
+
 // signatures returns the bytes of what refers to an image.
 func signatures(t *testing.T, img *image.Image, ref image.Reference) (list []string) {
 	t.Helper()
@@ -85,7 +95,7 @@ func signatures(t *testing.T, img *image.Image, ref image.Reference) (list []str
 			t.Fatal(err)
 		}
 		defer f.Close()
-		text, err := readAll(f, "a signature", maxList)
+		text, err := readAll(f, "a signature", maxListed)
 		if err != nil || r.ArtifactType != "application/vnd.example.signature" {
 			t.Fatalf("got %q, %v", r.ArtifactType, err)
 		}
@@ -122,14 +132,29 @@ func TestReferrers(t *testing.T) {
 			if got := signatures(t, img, ref); !slices.Equal(got, want) {
 				t.Fatalf("%t, %t: got %q", lists, listsThere, got)
 			}
+			// Those that are there stay when a registry fails to list them.
+			f.before = func(w http.ResponseWriter, r *http.Request) bool {
+				fails := strings.Contains(r.URL.Path, "/referrers/")
+				if fails {
+					w.WriteHeader(http.StatusForbidden)
+				}
+				return fails
+			}
+			warned := 0
+			s.Warn = func(error) { warned++ }
+			if img, err = c.Pull(t.Context(), s.Store, ref, image.Options{}); err != nil || warned != 2 {
+				t.Fatalf("got %v, and was told %d times", err, warned)
+			}
+			if got := signatures(t, img, ref); !slices.Equal(got, want) {
+				t.Errorf("%t, %t: got %q", lists, listsThere, got)
+			}
+			f.before, warned = nil, 0
 			// One that is damaged keeps the others from being swept, and comes again.
 			referrers, err := img.Referrers(ref.String())
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.cut(t, referrers[0].Digest)
-			warned := 0
-			s.Warn = func(error) { warned++ }
 			if img, err = c.Pull(t.Context(), s.Store, ref, image.Options{}); err != nil || warned != 1 {
 				t.Fatalf("got %v, and was told %d times", err, warned)
 			}
@@ -153,6 +178,9 @@ func TestReferrers(t *testing.T) {
 			again, err := c.Pull(t.Context(), there.Store, to, image.Options{})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if _, tagged := g.tags["b:sha256-"+ours.Digest.Encoded()]; tagged == listsThere {
+				t.Errorf("it lists referrers: %t; there is an index of them: %t", listsThere, tagged)
 			}
 			if got := signatures(t, again, to); !slices.Equal(got, append(slices.Clone(want), "what is there already")) {
 				t.Errorf("%t, %t: got %q from there", lists, listsThere, got)
@@ -197,10 +225,57 @@ func TestReferrersHostile(t *testing.T) {
 			return nil
 		}, 64, "more than 64 referrers of an image"},
 		{"large", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
-			f.refer("a", d, "small")
-			f.refer("a", d, strings.Repeat("x", 65<<20))
+			f.lists = false
+			list := []ispec.Descriptor{f.refer("a", d, strings.Repeat("x", 65<<20)), f.refer("a", d, "small")}
+			f.tags["a:sha256-"+d.Digest.Encoded()] = f.put("a", ispec.MediaTypeImageIndex, jsonOf(f.t, listOf(list))).Digest.String()
 			return nil
-		}, 1, "more than 67108864 bytes in an image's referrers"},
+		}, 1, "more than the 256 blobs and 67108864 bytes that are left"},
+		{"large manifests", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			var list []ispec.Descriptor
+			for n := range 30 {
+				list = append(list, f.put("a", ispec.MediaTypeImageManifest, bytes.Repeat([]byte{byte(n)}, 4<<20)))
+			}
+			f.lists = false
+			f.tags["a:sha256-"+d.Digest.Encoded()] = f.put("a", ispec.MediaTypeImageIndex, jsonOf(f.t, listOf(list))).Digest.String()
+			return nil
+		}, 0, "manifest: invalid character"},
+		{"of annotations", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			for n := range 4 {
+				f.annotate("a", d, n)
+			}
+			return nil
+		}, 2, "bytes, and"},
+		{"one that can't be read", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			r := f.refer("a", d, "signed")
+			return func(w http.ResponseWriter, r2 *http.Request) bool {
+				lists := strings.Contains(r2.URL.Path, "/referrers/")
+				if lists {
+					_, _ = fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha512:00","size":1},%s]}`, jsonOf(f.t, r))
+				}
+				return lists
+			}
+		}, 1, "only sha256 is supported"},
+		{"half a list", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			for n := range 3 {
+				f.refer("a", d, fmt.Sprint(n))
+			}
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				second := r.FormValue("at") != ""
+				if second {
+					w.WriteHeader(http.StatusNotFound)
+				}
+				return second
+			}
+		}, 2, "status 404"},
+		{"denied", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				lists := strings.Contains(r.URL.Path, "/referrers/")
+				if lists {
+					w.WriteHeader(http.StatusForbidden)
+				}
+				return lists
+			}
+		}, 0, "status 403"},
 		{"gone", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			f.refer("a", d, "here")
 			f.refer("a", d, "gone")
@@ -217,11 +292,11 @@ func TestReferrersHostile(t *testing.T) {
 				return true
 			}
 		}, 0, "its subject is sha256:"},
-		{"an image", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
+		{"no index", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			f.lists = false
 			f.tags["a:sha256-"+d.Digest.Encoded()] = d.Digest.String()
 			return nil
-		}, 0, "index: is a manifest"},
+		}, 0, "index: has no manifests"},
 		{"endless", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
 				return strings.Contains(r.URL.Path, "/referrers/") && endless(w, r)

@@ -18,7 +18,7 @@ const maxTries = 4
 type delays struct {
 	first   time.Duration // before the second try; each later one doubles it
 	longest time.Duration // that a server may ask for
-	idle    time.Duration // without a byte
+	idle    time.Duration // for too few bytes
 }
 
 func (d delays) orUsual() delays {

@@ -16,7 +16,8 @@ import (
 const maxHeld = 64
 
 // RemoveAll removes a file or a directory with all that is in it, if it is
-// there. It follows no link, and what can't be removed keeps nothing else.
+// there. It follows no link and goes into no mount, and what can't be removed
+// keeps nothing else.
 func RemoveAll(name string) error { return RemoveAllAt(unix.AT_FDCWD, name) }
 
 // RemoveAllAt is RemoveAll in an open directory.
@@ -72,9 +73,11 @@ func (r *remover) remove(dir int, name string, depth int) error {
 	if depth == maxHeld {
 		return r.moveUp(dir, name)
 	}
-	fd, err := Number(name+": openat", func() (int, error) {
-		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC}
+	if depth > 0 {
+		how.Resolve = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS
+	}
+	fd, err := Number(name+": openat2", func() (int, error) { return unix.Openat2(dir, name, &how) })
 	if err == nil {
 		if r.top < 0 {
 			r.top = fd

@@ -57,3 +57,30 @@ func TestRemoveDeep(t *testing.T) {
 func TestRemoveUnopened(t *testing.T) {
 	removeWith(t, 0, t.TempDir())
 }
+
+// TestRemoveMount has a file system mounted in the directory: that stays as it is.
+func TestRemoveMount(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir, other := t.TempDir(), t.TempDir()
+	for _, name := range []string{filepath.Join(dir, "a/file"), filepath.Join(dir, "c/file"), filepath.Join(other, "file")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount := filepath.Join(dir, "b")
+	if err := errors.Join(os.Mkdir(mount, 0o700), unix.Mount(other, mount, "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveAll(dir); !errors.Is(err, unix.EXDEV) {
+		t.Errorf("got %v", err)
+	}
+	if err := unix.Unmount(mount, 0); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(dir + "/*")
+	if _, e := os.Stat(filepath.Join(other, "file")); err != nil || e != nil || len(left) != 1 {
+		t.Errorf("left are %q; %v, %v", left, err, e)
+	}
+}

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/xi2/xz"
 )
 
 // A Kernel is an image that QEMU boots, and the directory of its modules.
@@ -193,7 +193,7 @@ func readModule(path string) ([]byte, error) {
 	var r io.Reader = f
 	switch filepath.Ext(path) {
 	case ".xz":
-		r, err = xz.NewReader(f)
+		r, err = xz.NewReader(f, 0)
 	case ".zst":
 		var z *zstd.Decoder
 		if z, err = zstd.NewReader(f); err == nil {

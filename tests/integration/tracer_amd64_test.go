@@ -84,7 +84,7 @@ func (h host) traced(t *testing.T, tr *tracer, args ...string) (r result) {
 // run is the life of the command, from its first stop.
 func (tr *tracer) run() (end unix.WaitStatus, err error) {
 	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_EXITKILL
-	for first := true; ; first = false {
+	for first := true; ; {
 		var ws unix.WaitStatus
 		tid, err := unix.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		switch {
@@ -97,6 +97,7 @@ func (tr *tracer) run() (end unix.WaitStatus, err error) {
 		case !ws.Stopped():
 			continue
 		case first:
+			first = false
 			err = unix.PtraceSetOptions(tid, options)
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
 			err = tr.step(tid)

@@ -37,7 +37,7 @@ var budgets = []struct {
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
 	{"the core", 10800, patterns(core)},
-	{"the whole", 25800, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the whole", 25900, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.
