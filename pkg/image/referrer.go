@@ -67,14 +67,17 @@ func Lengthened(text []byte, more []Descriptor) ([]byte, Descriptor, error) {
 	return text, Descriptor{MediaType: mediaTypeIndex, Digest: digestBytes(text), Size: int64(len(text))}, err
 }
 
-// A referrerBudget is what may still be kept of an image's referrers.
-type referrerBudget struct{ tries, failures, manifests, blobs, bytes int64 }
+// referrers are those of an image that are kept, and what more may be.
+type referrers struct {
+	list, others []Descriptor // the manifests, and all blobs
+
+	tries, failures, manifests, blobs, bytes int64
+}
 
 // addReferrers fetches what refers to the image and to the index that led to it.
 // What can't be had of that is told and left: the image is whole without it.
 func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) error {
-	left := &referrerBudget{tries: MaxReferrers, failures: 8, manifests: 4 << 20, blobs: 256, bytes: 64 << 20}
-	var kept []Descriptor
+	kept := &referrers{tries: MaxReferrers, failures: 8, manifests: 4 << 20, blobs: 256, bytes: 64 << 20}
 	for _, subject := range []Digest{a.index.Digest, a.manifest.Digest} {
 		if subject.IsZero() {
 			continue
@@ -83,38 +86,47 @@ func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) erro
 		if err != nil {
 			found = append(found, st.knownReferrers(a)...)
 		}
-		for _, d := range found {
-			if slices.ContainsFunc(kept, func(other Descriptor) bool { return other.Digest == d.Digest }) {
-				continue
-			}
-			r, e := st.fetchReferrer(ctx, src, subject, d, left)
-			if isLocal(e) || ctx.Err() != nil {
-				return cmp.Or(ctx.Err(), e)
-			}
-			if e == nil {
-				kept, a.others = append(kept, d), append(append(a.others, d), r.Blobs...)
-				continue
-			}
-			if err == nil { // the first is enough to tell
-				err = fmt.Errorf("%s: %w", d.Digest, e)
-			}
-			if left.failures--; left.tries <= 0 || left.failures <= 0 {
-				break
-			}
-		}
+		failed := st.keepReferrers(ctx, src, subject, found, kept)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
+		if isLocal(failed) {
+			return failed
+		}
+		if err = cmp.Or(err, failed); err != nil {
 			st.store.warn(fmt.Errorf("what refers to %s is not kept in full: %w", subject, err))
 		}
 	}
-	if len(kept) == 0 {
+	if len(kept.list) == 0 {
 		return nil
 	}
-	text, d, err := Lengthened(nil, kept)
+	text, d, err := Lengthened(nil, kept.list)
 	if err == nil {
+		a.others = kept.others
 		a.referrers, err = st.putDocument(d.MediaType, text)
+	}
+	return err
+}
+
+// keepReferrers keeps what can be had of those that were found. The error is that
+// of the first which can't.
+func (st *stage) keepReferrers(ctx context.Context, src Source, subject Digest, found []Descriptor, kept *referrers) (err error) {
+	for _, d := range found {
+		if slices.ContainsFunc(kept.list, func(other Descriptor) bool { return other.Digest == d.Digest }) {
+			continue
+		}
+		r, e := st.fetchReferrer(ctx, src, subject, d, kept)
+		if e == nil {
+			kept.list, kept.others = append(kept.list, d), append(append(kept.others, d), r.Blobs...)
+			continue
+		}
+		if isLocal(e) || ctx.Err() != nil {
+			return e
+		}
+		err = cmp.Or(err, fmt.Errorf("%s: %w", d.Digest, e))
+		if kept.failures--; kept.tries <= 0 || kept.failures <= 0 {
+			break
+		}
 	}
 	return err
 }
@@ -141,7 +153,7 @@ func isLocal(err error) bool {
 	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError))
 }
 
-func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, d Descriptor, left *referrerBudget) (*Referrer, error) {
+func (st *stage) fetchReferrer(ctx context.Context, src Source, subject Digest, d Descriptor, left *referrers) (*Referrer, error) {
 	if left.tries--; left.tries < 0 {
 		return nil, &LimitError{What: "referrers of an image", Limit: MaxReferrers}
 	}
