@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -82,6 +83,14 @@ func (f *fakeRegistry) annotate(repository string, subject ispec.Descriptor, n i
 	}))
 }
 
+// patient is a client that soon tries again, but waits for a registry that has
+// much to look through.
+func patient() *Client {
+	c := impatient()
+	c.delays.idle = time.Minute
+	return c
+}
+
 // signatures returns the bytes of what refers to an image.
 func signatures(t *testing.T, img *image.Image, ref image.Reference) (list []string) {
 	t.Helper()
@@ -124,7 +133,7 @@ func TestReferrers(t *testing.T) {
 			s := openStore(t)
 			s.Warn = func(err error) { t.Error(err) }
 			ref, to := f.reference("a:v1"), g.reference("b:v1")
-			c := impatient()
+			c := patient()
 			img, err := c.Pull(t.Context(), s.Store, ref, image.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -331,7 +340,7 @@ func TestReferrersHostile(t *testing.T) {
 			var warnings []string
 			s.Warn = func(err error) { warnings = append(warnings, err.Error()) }
 			ref := f.reference("a:v1")
-			img, err := impatient().Pull(t.Context(), s.Store, ref, image.Options{})
+			img, err := patient().Pull(t.Context(), s.Store, ref, image.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
