@@ -122,10 +122,16 @@ func TestMemoryLimit(t *testing.T) {
 func TestPidsLimit(t *testing.T) {
 	h := newHost(t)
 	c := h.start(t, "run", "--pids-limit", "20", "tiny", "burn-pids")
-	most := uint64(0)
+	most, now := uint64(0), cgroup.PidsStats{}
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v, %d at most", now, most)
+		}
+	}()
 	eventually(t, "the kernel refuses a fork", func() bool {
-		most = max(most, c.stats(t).Pids.Current)
-		return c.stats(t).Pids.Refused > 0 && most == 20
+		now = c.stats(t).Pids
+		most = max(most, now.Current)
+		return now.Refused > 0 && most == 20
 	})
 	if s := c.stats(t).Pids; s.Limit != 20 || s.Current > 20 {
 		t.Errorf("%d processes of %d", s.Current, s.Limit)
