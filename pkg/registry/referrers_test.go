@@ -171,7 +171,7 @@ func TestReferrers(t *testing.T) {
 				t.Errorf("%t, %t: got %q", lists, listsThere, got)
 			}
 			s.Warn = func(err error) { t.Error(err) }
-			if err := s.Tag(ref.String(), to.String()); err != nil { // which sweeps, too
+			if err := s.Tag(img.ID.String(), to.String()); err != nil { // by its ID; which sweeps, too
 				t.Fatal(err)
 			}
 			if img, err = s.Get(to.String()); err != nil {
