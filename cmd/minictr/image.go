@@ -238,7 +238,7 @@ func (d *imageDocument) refer(img *image.Image) (err error) {
 		referrers, e := img.Referrers(name)
 		err = errors.Join(err, e)
 		for _, r := range referrers {
-			if !slices.ContainsFunc(d.Referrers, func(other image.Descriptor) bool { return other.Digest == r.Digest }) {
+			if !r.In(d.Referrers) {
 				d.Referrers = append(d.Referrers, r.Descriptor)
 			}
 		}

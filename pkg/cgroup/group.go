@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -221,22 +220,29 @@ func (g Group) Enter(b *plan.Builder) {
 	}
 }
 
+// subjects say in words what the controllers of version 1 do.
+var subjects = [...][2]string{
+	{"cpu", "processor time is shared out and limited"},
+	{"cpuacct", "processor time is counted"},
+	{"cpuset", "processors and memory nodes are chosen"},
+	{"memory", "memory is counted and limited"},
+	{"pids", "processes and threads are counted and limited"},
+	{"blkio", "disk traffic is counted and limited"},
+	{"devices", "rules say which devices may be used"},
+	{"freezer", "stopping and going on is one write"},
+	{"name=systemd", "there is a place in systemd's tree"},
+}
+
 // subject says in words what a version 1 hierarchy does.
 func (p Place) subject() string {
-	subjects := map[string]string{
-		"cpu":          "processor time is shared out and limited",
-		"cpuacct":      "processor time is counted",
-		"cpuset":       "processors and memory nodes are chosen",
-		"memory":       "memory is counted and limited",
-		"pids":         "processes and threads are counted and limited",
-		"blkio":        "disk traffic is counted and limited",
-		"devices":      "rules say which devices may be used",
-		"freezer":      "stopping and going on is one write",
-		"name=systemd": "there is a place in systemd's tree",
-	}
 	words := make([]string, len(p.Controllers))
 	for i, c := range p.Controllers {
-		words[i] = cmp.Or(subjects[c], "the "+c+" controller has a group")
+		words[i] = "the " + c + " controller has a group"
+		for _, s := range subjects {
+			if s[0] == c {
+				words[i] = s[1]
+			}
+		}
 	}
 	return strings.Join(words, ", and ")
 }

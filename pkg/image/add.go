@@ -156,7 +156,10 @@ func (s *Store) ReadIndex(d Digest) (index Descriptor, text []byte, images []*Im
 	if err != nil {
 		return index, nil, nil, false, err
 	}
-	list, err := parseList(text)
+	_, list, err := parseManifest(text, "")
+	if err == nil && list == nil {
+		err = errors.New("index: is a manifest")
+	}
 	if err != nil {
 		return index, nil, nil, false, err
 	}
@@ -193,7 +196,7 @@ func (i *Image) Blobs() (blobs []Descriptor, err error) {
 		return nil, err
 	}
 	for _, d := range append([]Descriptor{m.Config}, m.Layers...) {
-		if !slices.ContainsFunc(blobs, func(b Descriptor) bool { return b.Digest == d.Digest }) {
+		if !d.In(blobs) {
 			blobs = append(blobs, d)
 		}
 	}

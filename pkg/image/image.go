@@ -117,15 +117,20 @@ func (i *Image) LayerDirs() ([]string, error) {
 	return dirs, err
 }
 
+// digests returns those of the image's own blobs.
+func (i *Image) digests() []Digest {
+	list := []Digest{i.ID, i.Manifest.Digest}
+	for _, layer := range i.Layers {
+		list = append(list, layer.Digest)
+	}
+	return list
+}
+
 // Layout returns what an image layout of this image alone is: its index.json,
 // and its other files, which are the store's, by their paths in the layout.
 func (i *Image) Layout() (list []byte, files map[string]string, err error) {
-	digests := []Digest{i.ID, i.Manifest.Digest}
-	for _, layer := range i.Layers {
-		digests = append(digests, layer.Digest)
-	}
 	files = map[string]string{"oci-layout": i.store.path("oci-layout")}
-	for _, d := range digests {
+	for _, d := range i.digests() {
 		files["blobs/sha256/"+d.Hex()] = i.store.blobPath(d)
 	}
 	list, err = json.Marshal(index{SchemaVersion: 2, MediaType: mediaTypeIndex, Manifests: []Descriptor{i.Manifest}})

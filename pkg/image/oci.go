@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,6 +42,11 @@ type Descriptor struct {
 	URLs         []string          `json:"urls,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Platform     *Platform         `json:"platform,omitempty"`
+}
+
+// In tells whether a list has a descriptor of the same blob.
+func (d Descriptor) In(list []Descriptor) bool {
+	return slices.ContainsFunc(list, func(other Descriptor) bool { return other.Digest == d.Digest })
 }
 
 // Platform is what an image runs on, in Go's names (image-spec,
@@ -198,15 +204,6 @@ func parseManifest(text []byte, declared string) (*manifest, *index, error) {
 	}
 	m, err := parseImageManifest(text, cmp.Or(d.MediaType, mediaTypeManifest))
 	return m, nil, err
-}
-
-// parseList reads what can only be an index.
-func parseList(text []byte) (*index, error) {
-	_, x, err := parseManifest(text, "")
-	if err == nil && x == nil {
-		err = errors.New("index: is a manifest")
-	}
-	return x, err
 }
 
 func parseIndex(text []byte, mediaType string) (*index, error) {

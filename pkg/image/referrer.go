@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 )
 
 // MaxReferrers is how many referrers of an image are looked at. Whoever may push
@@ -112,7 +111,7 @@ func (st *stage) addReferrers(ctx context.Context, src Source, a *addition) erro
 // of the first which can't.
 func (st *stage) keepReferrers(ctx context.Context, src Source, subject Digest, found []Descriptor, kept *referrers) (err error) {
 	for _, d := range found {
-		if slices.ContainsFunc(kept.list, func(other Descriptor) bool { return other.Digest == d.Digest }) {
+		if d.In(kept.list) {
 			continue
 		}
 		r, e := st.fetchReferrer(ctx, src, subject, d, kept)
@@ -206,7 +205,7 @@ func parseReferrer(text []byte, d Descriptor) (*Referrer, error) {
 		if err := checkDescriptor(blob); err != nil {
 			return nil, fmt.Errorf("manifest: a blob %w", err)
 		}
-		if !slices.ContainsFunc(r.Blobs, func(other Descriptor) bool { return other.Digest == blob.Digest }) {
+		if !blob.In(r.Blobs) {
 			r.Blobs = append(r.Blobs, Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size})
 		}
 	}
@@ -221,10 +220,7 @@ func (i *Image) Referrers(name string) ([]Referrer, error) {
 
 // reachable returns the digests of all blobs that belong to the image.
 func (i *Image) reachable() ([]Digest, error) {
-	blobs := []Digest{i.Manifest.Digest, i.ID}
-	for _, layer := range i.Layers {
-		blobs = append(blobs, layer.Digest)
-	}
+	blobs := i.digests()
 	for name, entry := range i.entries {
 		list := digestIn(entry, annotationReferrers)
 		referrers, err := i.store.referrers(name, list)

@@ -123,9 +123,7 @@ func (p *pusher) tagReferrers(ctx context.Context, subject image.Digest, add []i
 	if err != nil && len(listed) == 0 {
 		return err
 	}
-	add = slices.DeleteFunc(add, func(d image.Descriptor) bool {
-		return slices.ContainsFunc(listed, func(other image.Descriptor) bool { return other.Digest == d.Digest })
-	})
+	add = slices.DeleteFunc(add, func(d image.Descriptor) bool { return d.In(listed) })
 	if len(add) == 0 {
 		return nil
 	}

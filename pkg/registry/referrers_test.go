@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"slices"
@@ -91,6 +92,18 @@ func patient() *Client {
 	return c
 }
 
+// onList answers whoever asks for a list of referrers, with some text.
+func onList(status int, text string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		lists := strings.Contains(r.URL.Path, "/referrers/")
+		if lists {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		}
+		return lists
+	}
+}
+
 // signatures returns the bytes of what refers to an image.
 func signatures(t *testing.T, img *image.Image, ref image.Reference) (list []string) {
 	t.Helper()
@@ -142,13 +155,7 @@ func TestReferrers(t *testing.T) {
 				t.Fatalf("%t, %t: got %q", lists, listsThere, got)
 			}
 			// Those that are there stay when a registry fails to list them.
-			f.before = func(w http.ResponseWriter, r *http.Request) bool {
-				fails := strings.Contains(r.URL.Path, "/referrers/")
-				if fails {
-					w.WriteHeader(http.StatusForbidden)
-				}
-				return fails
-			}
+			f.before = onList(http.StatusForbidden, "")
 			warned := 0
 			s.Warn = func(error) { warned++ }
 			if img, err = c.Pull(t.Context(), s.Store, ref, image.Options{}); err != nil || warned != 2 {
@@ -206,14 +213,6 @@ func TestReferrers(t *testing.T) {
 // TestReferrersHostile pulls an image of which something is said that can't be
 // kept: the image is pulled, and that is told.
 func TestReferrersHostile(t *testing.T) {
-	endless := func(w http.ResponseWriter, r *http.Request) bool {
-		for r.Context().Err() == nil {
-			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
-				break
-			}
-		}
-		return true
-	}
 	tests := []struct {
 		name string
 		do   func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool
@@ -256,13 +255,7 @@ func TestReferrersHostile(t *testing.T) {
 		}, 2, "bytes, and"},
 		{"one that can't be read", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			r := f.refer("a", d, "signed")
-			return func(w http.ResponseWriter, r2 *http.Request) bool {
-				lists := strings.Contains(r2.URL.Path, "/referrers/")
-				if lists {
-					_, _ = fmt.Fprintf(w, `{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha512:00","size":1},%s]}`, jsonOf(f.t, r))
-				}
-				return lists
-			}
+			return onList(http.StatusOK, fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha512:00","size":1},%s]}`, jsonOf(f.t, r)))
 		}, 1, "only sha256 is supported"},
 		{"half a list", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			for n := range 3 {
@@ -277,13 +270,7 @@ func TestReferrersHostile(t *testing.T) {
 			}
 		}, 2, "status 404"},
 		{"denied", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
-			return func(w http.ResponseWriter, r *http.Request) bool {
-				lists := strings.Contains(r.URL.Path, "/referrers/")
-				if lists {
-					w.WriteHeader(http.StatusForbidden)
-				}
-				return lists
-			}
+			return onList(http.StatusForbidden, "")
 		}, 0, "status 403"},
 		{"gone", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			f.refer("a", d, "here")
@@ -293,13 +280,7 @@ func TestReferrersHostile(t *testing.T) {
 		}, 1, "status 404"},
 		{"of another", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			other := f.refer("a", f.image("a", "riscv64", "other"), "of another")
-			return func(w http.ResponseWriter, r *http.Request) bool {
-				if !strings.Contains(r.URL.Path, "/referrers/") {
-					return false
-				}
-				_, _ = w.Write(jsonOf(f.t, listOf([]ispec.Descriptor{other})))
-				return true
-			}
+			return onList(http.StatusOK, string(jsonOf(f.t, listOf([]ispec.Descriptor{other}))))
 		}, 0, "its subject is sha256:"},
 		{"no index", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			f.lists = false
@@ -308,7 +289,11 @@ func TestReferrersHostile(t *testing.T) {
 		}, 0, "index: has no manifests"},
 		{"endless", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
-				return strings.Contains(r.URL.Path, "/referrers/") && endless(w, r)
+				lists := strings.Contains(r.URL.Path, "/referrers/")
+				for lists && r.Context().Err() == nil {
+					_, _ = w.Write(make([]byte, 1<<16))
+				}
+				return lists
 			}
 		}, 0, "more than 4194304 bytes in a list of referrers"},
 		{"elsewhere", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
@@ -320,13 +305,7 @@ func TestReferrersHostile(t *testing.T) {
 			}
 		}, 0, "the next page of referrers is at"},
 		{"failing", func(f *fakeRegistry, d ispec.Descriptor) func(http.ResponseWriter, *http.Request) bool {
-			return func(w http.ResponseWriter, r *http.Request) bool {
-				if strings.Contains(r.URL.Path, "/referrers/") {
-					w.WriteHeader(http.StatusInternalServerError)
-					return true
-				}
-				return false
-			}
+			return onList(http.StatusInternalServerError, "")
 		}, 0, "status 500"},
 	}
 	for _, tt := range tests {
