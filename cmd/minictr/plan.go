@@ -13,6 +13,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
@@ -24,6 +25,7 @@ func planCommand(f *pflag.FlagSet) action {
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
+	language := languageFlag(f)
 	return func(c *call) error {
 		p, err := c.plan(&o)
 		switch {
@@ -32,17 +34,17 @@ func planCommand(f *pflag.FlagSet) action {
 		case *diff != "" && (f.Changed("format") || f.Changed("verbose")):
 			return errors.New("--diff prints calls: it goes with neither --format nor --verbose")
 		case *diff != "":
-			return c.planDiff(p, *diff)
+			return c.planDiff(p, *diff, language.Language)
 		case *format == "json":
 			return writeJSON(c.stdout, p)
 		case *format != "text":
 			return fmt.Errorf("--format: %q is neither text nor json", *format)
 		}
 		detail := plan.Detail(min(*verbose, int(plan.Reasons)))
-		if err := p.Format(c.stdout, detail); err != nil || detail != plan.Bricks {
+		if err := p.Format(c.stdout, detail, language.Language); err != nil || detail != plan.Bricks {
 			return err
 		}
-		_, err = fmt.Fprintln(c.stdout, "\nminictr plan -v prints each call, -vv also why it is made.")
+		_, err = fmt.Fprintf(c.stdout, "\n%s\n", language.Line("minictr plan -v prints each call, -vv also why it is made."))
 		return err
 	}
 }
@@ -109,7 +111,7 @@ func isBundle(name string) bool {
 
 // planDiff compares with the plan of the same image under other flags, which
 // are read as plan's own would be.
-func (c *call) planDiff(p *plan.Plan, flags string) error {
+func (c *call) planDiff(p *plan.Plan, flags string, l lang.Language) error {
 	var o engine.Options
 	var other *plan.Plan
 	command := c.command
@@ -128,7 +130,7 @@ func (c *call) planDiff(p *plan.Plan, flags string) error {
 	if other == nil {
 		return nil // it was a call for help
 	}
-	return plan.Diff(c.stdout, p, other)
+	return plan.Diff(c.stdout, p, other, l)
 }
 
 // fields splits a text at its blanks, but not where it is quoted.

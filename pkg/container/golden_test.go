@@ -17,6 +17,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/process"
@@ -148,7 +149,7 @@ func compile(t *testing.T, kind string, config any) *plan.Plan {
 func text(t *testing.T, p *plan.Plan) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := p.Format(&b, plan.Reasons); err != nil {
+	if err := p.Format(&b, plan.Reasons, lang.English); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -219,7 +220,7 @@ func TestPlans(t *testing.T) {
 			got := text(t, p)
 			if !reflect.DeepEqual(patch, map[string]any{}) || strings.TrimSpace(parts["host"]) != "hybrid" {
 				var b bytes.Buffer
-				if err := plan.Diff(&b, compile(t, "hybrid", original), p); err != nil {
+				if err := plan.Diff(&b, compile(t, "hybrid", original), p, lang.English); err != nil {
 					t.Fatal(err)
 				}
 				got = b.String()
@@ -237,7 +238,7 @@ func TestPlans(t *testing.T) {
 // prompt and what the command says after it.
 func TestBricksFitAScreen(t *testing.T) {
 	var b bytes.Buffer
-	if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks); err != nil {
+	if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks, lang.English); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")

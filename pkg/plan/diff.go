@@ -1,14 +1,17 @@
 package plan
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+
+	"github.com/minictr/minictr/pkg/lang"
 )
 
 // Diff writes how b differs from a: the steps that are only in a, with "-",
 // and those only in b, with "+", each with its reason, below the title of its
 // section. Numbers don't count: a step is its call.
-func Diff(w io.Writer, a, b *Plan) error {
+func Diff(w io.Writer, a, b *Plan, l lang.Language) error {
 	left, right := lines(a), lines(b)
 	// common[i][j] is the length of the longest list of steps that left[i:]
 	// and right[j:] share in order.
@@ -25,7 +28,7 @@ func Diff(w io.Writer, a, b *Plan) error {
 			}
 		}
 	}
-	out := differ{w: w}
+	out := differ{Writer: bufio.NewWriter(w), lang: l}
 	i, j := 0, 0
 	for i < len(left) || j < len(right) {
 		switch {
@@ -39,10 +42,10 @@ func Diff(w io.Writer, a, b *Plan) error {
 			j++
 		}
 	}
-	if !out.any {
-		_, out.err = fmt.Fprintln(w, "no difference")
+	if out.section == nil {
+		fmt.Fprintln(out, l.Line("no difference"))
 	}
-	return out.err
+	return out.Flush()
 }
 
 type line struct {
@@ -61,22 +64,16 @@ func lines(p *Plan) (list []line) {
 }
 
 type differ struct {
-	w     io.Writer
-	title string // of the section that was written last
-	any   bool
-	err   error
+	*bufio.Writer
+	lang    lang.Language
+	section *Section // of the line that was written last
 }
 
 func (d *differ) line(mark string, l line) {
-	if d.err != nil {
-		return
+	if s := d.section; s == nil || s.Brick != l.section.Brick || s.Title != l.section.Title {
+		l.section.head(d, d.lang)
+		d.section = l.section
 	}
-	if title := l.section.Brick + ": " + l.section.Title; title != d.title {
-		d.title = title
-		_, d.err = fmt.Fprintf(d.w, "%s (%s)\n", title, l.section.Where)
-	}
-	if d.err == nil {
-		_, d.err = fmt.Fprintf(d.w, "%s %s\n      # %s\n", mark, l.call, l.why)
-	}
-	d.any = true
+	fmt.Fprintf(d, "%s %s\n", mark, l.call)
+	reason(d, d.lang, l.why, "")
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 )
 
@@ -32,7 +33,7 @@ func small() *plan.Plan {
 func format(t *testing.T, p *plan.Plan, d plan.Detail) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := p.Format(&b, d); err != nil {
+	if err := p.Format(&b, d, lang.English); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -90,12 +91,12 @@ func TestJSON(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	var same, other bytes.Buffer
-	if err := plan.Diff(&same, small(), small()); err != nil || same.String() != "no difference\n" {
+	if err := plan.Diff(&same, small(), small(), lang.English); err != nil || same.String() != "no difference\n" {
 		t.Errorf("%q, %v", same.String(), err)
 	}
 	changed := small()
 	changed.Sections[1].Steps[1].Call = plan.Mkdirat("root", "sys", 0o700)
-	if err := plan.Diff(&other, small(), changed); err != nil {
+	if err := plan.Diff(&other, small(), changed, lang.English); err != nil {
 		t.Fatal(err)
 	}
 	const want = `root: another root (child)

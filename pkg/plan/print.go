@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/minictr/minictr/pkg/lang"
 )
 
 // Detail says how much of a plan Format prints.
@@ -20,35 +22,51 @@ const (
 	Reasons
 )
 
-// Format writes the plan as text.
-func (p *Plan) Format(w io.Writer, d Detail) error {
+// Format writes the plan as text: calls as they are, sentences in a language.
+func (p *Plan) Format(w io.Writer, d Detail, l lang.Language) error {
 	out := bufio.NewWriter(w)
 	if d == Bricks {
-		p.bricks(out)
+		p.bricks(out, l)
 		return out.Flush()
 	}
 	number := 0
 	for _, s := range p.Sections {
-		fmt.Fprintf(out, "%s: %s (%s)\n", s.Brick, s.Title, s.Where)
+		s.head(out, l)
 		for _, step := range s.Steps {
 			number++
 			fmt.Fprintf(out, "%4d  %s\n", number, step)
 			if d == Reasons {
-				fmt.Fprintf(out, "      # %s\n", step.reason())
+				reason(out, l, step.Why, "  ["+step.Spec+"]")
 			}
 		}
 	}
 	return out.Flush()
 }
 
-func (p *Plan) bricks(w io.Writer) {
+// head writes what the brick is for.
+func (s *Section) head(w io.Writer, l lang.Language) {
+	fmt.Fprintf(w, "%s: %s (%s)\n", s.Brick, l.Line(s.Title), s.Where)
+}
+
+// reason writes why a step is made and, behind that, what asks for it.
+func reason(w io.Writer, l lang.Language, why, spec string) {
+	for _, line := range l.Say(why) {
+		fmt.Fprintf(w, "      # %s%s\n", line, strings.TrimSuffix(spec, "  []"))
+		spec = ""
+	}
+}
+
+func (p *Plan) bricks(w io.Writer, l lang.Language) {
 	calls := 0
 	for _, s := range p.Sections {
 		if s.Where != Parent {
 			calls += len(s.Steps)
 		}
 	}
-	fmt.Fprintf(w, "A container is a process behind a wall, and the wall is %d system calls:\n\n", calls)
+	for _, line := range l.Say(fmt.Sprintf("A container is a process behind a wall, and the wall is %d system calls:", calls)) {
+		fmt.Fprintln(w, line)
+	}
+	fmt.Fprintln(w)
 	for i, s := range p.Sections {
 		unit := "call"
 		if s.Where == Parent {
@@ -57,7 +75,11 @@ func (p *Plan) bricks(w io.Writer) {
 		if len(s.Steps) != 1 {
 			unit += "s"
 		}
-		fmt.Fprintf(w, "%3d  %-6s %-8s %-48s %3d %s\n", i+1, s.Where, s.Brick, s.Title, len(s.Steps), unit)
+		title := l.Say(s.Title)
+		fmt.Fprintf(w, "%3d  %-6s %-8s %s %3d %s\n", i+1, s.Where, s.Brick, lang.Pad(title[0], 48), len(s.Steps), unit)
+		for _, line := range title[1:] {
+			fmt.Fprintf(w, "%20s%s\n", "", line)
+		}
 	}
 }
 
@@ -79,13 +101,6 @@ func (s *Step) String() string {
 		}
 	}
 	return b.String()
-}
-
-func (s *Step) reason() string {
-	if s.Spec == "" {
-		return s.Why
-	}
-	return s.Why + "  [" + s.Spec + "]"
 }
 
 // MarshalJSON writes the plan for programs: an object with the list

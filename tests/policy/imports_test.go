@@ -21,7 +21,8 @@ const module = "github.com/minictr/minictr"
 var policy = []struct{ from, to string }{
 	// The core: from config.json to a running process.
 	{"pkg/sys", ""},
-	{"pkg/plan", ""},
+	{"pkg/lang", ""},
+	{"pkg/plan", "pkg/lang"},
 	{"pkg/seccomp", ""},
 	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
@@ -49,7 +50,7 @@ var policy = []struct{ from, to string }{
 
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
+	{"cmd/minictr", "pkg/lang pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
 }
 
 // core names the packages that anything else may build upon.
