@@ -1,0 +1,80 @@
+// Package wall looks at the wall around a process, from outside: any process,
+// whoever built its wall.
+//
+// A wall is a list of bricks, in the order in which they are laid. Each is read
+// from the kernel (proc(5), cgroups(7), ptrace(2)), never from what a container
+// manager says. Behind the bricks come the gaps: what no brick covers.
+package wall
+
+import "fmt"
+
+// A State is what a brick does for the process.
+type State string
+
+const (
+	Walled  State = "walled"  // the process has its own, or less than the host
+	Shared  State = "shared"  // it has the host's
+	Missing State = "missing" // nothing stands there
+)
+
+// A Brick is one part of the wall.
+type Brick struct {
+	Name   string `json:"name"` // as in a plan: "pid", "caps", "seccomp"
+	State  State  `json:"state"`
+	Inside string `json:"inside"` // what the process has or sees
+	Host   string `json:"host"`   // what the host has or sees of it
+	Call   string `json:"call"`   // the system call, or the write, that lays such a brick
+	Steps  []int  `json:"steps,omitempty"`
+	Means  string `json:"means"` // how strong it is, in one sentence
+	Facts  any    `json:"facts,omitempty"`
+}
+
+// A Gap is something that no brick covers: the kernel has one for all.
+type Gap struct {
+	Name   string `json:"name"`
+	Inside string `json:"inside"` // its value as the process sees it
+	Host   string `json:"host"`
+	State  State  `json:"state"` // Shared, but where a wall covers it all the same
+	Means  string `json:"means"`
+}
+
+// A Wall is what stands around one process.
+type Wall struct {
+	PID     int     `json:"pid"`    // in the namespace of who looks
+	Inside  []int   `json:"inside"` // the same process, namespace by namespace, the innermost last
+	Command string  `json:"command"`
+	Bricks  []Brick `json:"bricks"`
+	Gaps    []Gap   `json:"gaps"`
+}
+
+// Around looks at the wall around a process. The host is what the calling
+// process has itself. Most of it wants root: ptrace(2)'s
+// PTRACE_MODE_READ_FSCREDS, and CAP_SYS_ADMIN for the filters of seccomp(2).
+func Around(pid int) (*Wall, error) {
+	p, err := look(pid)
+	if err != nil {
+		return nil, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	w := &Wall{PID: pid, Inside: p.inside, Command: p.command}
+	for _, brick := range bricks {
+		b, err := brick(p)
+		if err != nil {
+			return nil, fmt.Errorf("look at process %d: %s: %w", pid, b.Name, err)
+		}
+		w.Bricks = append(w.Bricks, b)
+	}
+	for _, gap := range gaps {
+		g, err := gap(p)
+		if err != nil {
+			return nil, fmt.Errorf("look at process %d: %s: %w", pid, g.Name, err)
+		}
+		w.Gaps = append(w.Gaps, g)
+	}
+	return w, nil
+}
+
+// bricks lists them in the order in which they are laid.
+var bricks = [...]func(*process) (Brick, error){}
+
+// gaps lists what is not walled.
+var gaps = [...]func(*process) (Gap, error){}
