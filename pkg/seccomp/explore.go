@@ -2,7 +2,6 @@ package seccomp
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -263,7 +262,7 @@ func (e *explorer) follow(m machine, i int, action Action, path []condition) {
 func (e *explorer) example(action Action, path []condition) *Data {
 	var words [len(e.data)]uint64
 	for i := range words {
-		word, _ := e.solve(about(uint16(i), path), 0, 0)
+		word, _ := e.solve(about(uint16(i), path))
 		words[i] = uint64(word)
 	}
 	d := e.call
@@ -291,32 +290,50 @@ func about(word uint16, path []condition) (conditions []condition) {
 // solvable reports whether a path's last condition can be met with the others. Words do not depend on
 // each other.
 func (e *explorer) solvable(path []condition) bool {
-	_, ok := e.solve(about(path[len(path)-1].word, path), 0, 0)
+	_, ok := e.solve(about(path[len(path)-1].word, path))
 	return ok
 }
 
-// solve finds a word that meets all conditions on it, whose bits under fixed are those of word. It
-// fixes bit by bit, those first that the fewest are left of in a condition: they leave least choice.
-func (e *explorer) solve(conditions []condition, fixed, word uint32) (uint32, bool) {
-	if e.left -= len(conditions); e.left < 0 {
-		return 0, false
+// solve finds a word that meets all conditions on it. It tries bit by bit, from the highest, 0 and 1,
+// and drops a condition as soon as it holds for sure. Of the words so far that leave the same conditions
+// open one is enough: so far, all of them are equal to the numbers compared with, for what a shift
+// leaves of a word keeps the order of its bits.
+func (e *explorer) solve(conditions []condition) (uint32, bool) {
+	type start struct {
+		word uint32
+		open []condition
 	}
-	var choice uint32
+	starts := []start{{0, conditions}}
+	for bit := 31; bit >= 0; bit-- {
+		var longer []start
+		for _, s := range starts {
+			for _, word := range [...]uint32{s.word, s.word | 1<<bit} {
+				if e.left -= len(s.open) + len(longer); e.left < 0 {
+					return 0, false
+				}
+				open, ok := narrow(s.open, ^uint32(0)<<bit, word)
+				if ok && len(open) == 0 {
+					return word, true
+				}
+				if ok && !slices.ContainsFunc(longer, func(l start) bool { return slices.Equal(l.open, open) }) {
+					longer = append(longer, start{word, open})
+				}
+			}
+		}
+		starts = longer
+	}
+	return 0, false
+}
+
+// narrow returns the conditions that depend on the bits outside of fixed, false if one cannot be met.
+func narrow(conditions []condition, fixed, word uint32) (open []condition, ok bool) {
 	for _, c := range conditions {
 		if !c.possible(fixed, word) {
-			return 0, false
+			return nil, false
 		}
-		free := bits.RotateLeft32(c.mask, -int(c.turn)) &^ fixed
-		if c.not().possible(fixed, word) && (choice == 0 || bits.OnesCount32(free) < bits.OnesCount32(choice)) {
-			choice = free
+		if c.not().possible(fixed, word) {
+			open = append(open, c)
 		}
 	}
-	if choice == 0 {
-		return word, true
-	}
-	bit := uint32(1) << (bits.Len32(choice) - 1)
-	if solution, ok := e.solve(conditions, fixed|bit, word); ok {
-		return solution, true
-	}
-	return e.solve(conditions, fixed|bit, word|bit)
+	return open, true
 }
