@@ -90,7 +90,8 @@ func (c *choices) program(t *testing.T, kinds []uint16, length int, ends ...unix
 func (c *choices) shown() []unix.SockFilter {
 	return []unix.SockFilter{
 		{Code: unix.BPF_ALU | unix.BPF_RSH, K: uint32(c.below(22))},
-		{Code: unix.BPF_ALU | unix.BPF_AND, K: 0x7ff}, {Code: unix.BPF_ALU | unix.BPF_OR, K: unix.SECCOMP_RET_ERRNO},
+		{Code: unix.BPF_ALU | unix.BPF_AND, K: 0x7ff},
+		{Code: unix.BPF_ALU | unix.BPF_OR, K: unix.SECCOMP_RET_ERRNO},
 		{Code: unix.BPF_RET | unix.BPF_A},
 	}
 }
