@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"reflect"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -32,9 +33,10 @@ func TestMain(m *testing.M) {
 // A trial is a filter to load, and calls to make under it.
 type trial struct {
 	Program []unix.SockFilter
-	Flags   uint32
+	Flags   uint32 // with TSYNC the program is only checked
 	Calls   []seccomp.Data
 	Results []unix.Errno
+	Exec    string // a program to execute in the place of calls
 	Failure string // of the load
 }
 
@@ -46,11 +48,26 @@ func tryAll() {
 	if err := json.NewDecoder(os.Stdin).Decode(&trials); err != nil {
 		panic(err)
 	}
+	if slices.ContainsFunc(trials, func(tr trial) bool { return tr.Flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 }) {
+		divided := make(chan string)
+		go func() {
+			runtime.LockOSThread() // a thread with a filter of its own: TSYNC gets no further than to find it
+			divided <- (&trial{Program: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}).try()
+			select {}
+		}()
+		if failure := <-divided; failure != "" {
+			panic(failure)
+		}
+	}
 	for i := range trials {
+		if trials[i].Flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 {
+			trials[i].Failure = trials[i].try()
+			continue
+		}
 		done := make(chan bool)
 		go func() {
 			runtime.LockOSThread() // never unlocked: the thread ends with its filter
-			trials[i].try()
+			trials[i].Failure = trials[i].try()
 			close(done)
 		}()
 		<-done
@@ -60,23 +77,29 @@ func tryAll() {
 	}
 }
 
-func (tr *trial) try() {
+// try loads the filter and makes the calls, and returns why the load failed.
+func (tr *trial) try() string {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		tr.Failure = err.Error()
-		return
+		return err.Error()
 	}
 	program := unix.SockFprog{Len: uint16(len(tr.Program)), Filter: &tr.Program[0]}
-	_, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(tr.Flags), reflect.ValueOf(&program).Pointer())
+	differs, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(tr.Flags), reflect.ValueOf(&program).Pointer())
 	runtime.KeepAlive(&program)
 	if e != 0 {
-		tr.Failure = e.Error()
-		return
+		return e.Error()
+	}
+	if differs != 0 {
+		return ""
+	}
+	if tr.Exec != "" {
+		return unix.Exec(tr.Exec, []string{tr.Exec}, nil).Error()
 	}
 	for _, d := range tr.Calls {
 		a := d.Args
 		_, _, e := unix.RawSyscall6(uintptr(d.NR), uintptr(a[0]), uintptr(a[1]), uintptr(a[2]), uintptr(a[3]), uintptr(a[4]), uintptr(a[5]))
 		tr.Results = append(tr.Results, e)
 	}
+	return ""
 }
 
 func nativeArch(t *testing.T) seccomp.Arch {
@@ -107,7 +130,7 @@ func inKernel(t *testing.T, trials []trial) ([]trial, error) {
 		t.Fatal(err)
 	}
 	for i, r := range results {
-		if r.Failure != "" {
+		if r.Failure != "" && r.Flags&unix.SECCOMP_FILTER_FLAG_TSYNC == 0 {
 			t.Fatalf("the kernel refuses filter %d: %s\n%v", i, r.Failure, seccomp.Filter{Program: r.Program})
 		}
 	}
@@ -117,18 +140,17 @@ func inKernel(t *testing.T, trials []trial) ([]trial, error) {
 // expected is the errno of a call that succeeds if it is made.
 func expected(t *testing.T, a seccomp.Action) unix.Errno {
 	t.Helper()
-	for errno := range unix.Errno(4096) {
-		if a == seccomp.Errno(errno) {
-			return errno
-		}
-	}
-	if a == seccomp.Trace(1) {
+	switch datum := unix.Errno(a & unix.SECCOMP_RET_DATA); a & unix.SECCOMP_RET_ACTION_FULL {
+	case unix.SECCOMP_RET_ERRNO:
+		return min(datum, 4095)
+	case unix.SECCOMP_RET_TRACE:
 		return unix.ENOSYS // nobody traces
-	}
-	if a != seccomp.Allow {
+	case seccomp.Allow:
+		return 0
+	default:
 		t.Fatalf("%v cannot be tried", a)
+		return 0
 	}
-	return 0
 }
 
 // plainCalls take no arguments: rules for them can say what they like.
@@ -256,14 +278,36 @@ func TestKernelKills(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := []seccomp.Data{{NR: number(t, "getuid", arch)}}
-		_, err = inKernel(t, []trial{{Program: f.Program, Flags: f.Flags, Calls: calls}})
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			t.Fatalf("the process survives: %v", err)
-		}
-		status, ok := exit.Sys().(syscall.WaitStatus)
-		if !ok || status.Signal() != unix.SIGSYS {
-			t.Errorf("%v", err)
-		}
+		isKilled(t, trial{Program: f.Program, Flags: f.Flags, Calls: calls})
 	}
+}
+
+func isKilled(t *testing.T, tr trial) {
+	t.Helper()
+	_, err := inKernel(t, []trial{tr})
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("the process survives: %v", err)
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok || status.Signal() != unix.SIGSYS {
+		t.Errorf("%v", err)
+	}
+}
+
+// A division by zero kills the thread; here it is the only one of a program that wants to end.
+func TestKernelKillsDivision(t *testing.T) {
+	arch := nativeArch(t)
+	end := number(t, "exit_group", arch)
+	f := seccomp.Filter{Program: []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_ABS},
+		{Code: unix.BPF_ALU | unix.BPF_SUB, K: end},
+		{Code: unix.BPF_MISC | unix.BPF_TAX},
+		{Code: unix.BPF_ALU | unix.BPF_DIV | unix.BPF_X},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+	}}
+	if got := eval(t, f, seccomp.Data{NR: end}); got != seccomp.KillThread {
+		t.Errorf("Eval says %v", got)
+	}
+	isKilled(t, trial{Program: f.Program, Exec: "/bin/true"})
 }
