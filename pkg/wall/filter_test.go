@@ -89,6 +89,16 @@ func (p *filtered) alive(t *testing.T) {
 	}
 }
 
+// stops waits until the process is stopped, and not by a tracer.
+func (p *filtered) stops(t *testing.T) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); field(t, p.PID, "State") != "T (stopped)"; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it does not stop")
+		}
+	}
+}
+
 func field(t *testing.T, pid int, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -172,16 +182,12 @@ func TestReadFiltersOfStopped(t *testing.T) {
 	needRoot(t)
 	f := refuse(t, "acct", unix.EXDEV)
 	p := start(t, "kill -STOP $$; echo on", f)
-	for limit := time.Now().Add(20 * time.Second); !strings.HasPrefix(field(t, p.PID, "State"), "T"); time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("it does not stop itself")
-		}
-	}
+	p.stops(t)
 	checkRead(t, p.PID, []seccomp.Filter{f})
-	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if state := field(t, p.PID, "State"); !strings.HasPrefix(state, "T (") {
-			t.Fatalf("it is in state %s", state)
-		}
+	p.stops(t) // for a moment the kernel has it run from one stop to the other
+	time.Sleep(50 * time.Millisecond)
+	if state := field(t, p.PID, "State"); state != "T (stopped)" {
+		t.Errorf("it is in state %s", state)
 	}
 	if err := unix.Kill(p.PID, unix.SIGCONT); err != nil {
 		t.Fatal(err)
