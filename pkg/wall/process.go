@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
@@ -20,12 +22,13 @@ type process struct {
 	pid     int
 	inside  []int // its number in each PID namespace, the innermost last
 	command string
-	status  map[string]string // /proc/PID/status: proc_pid_status(5)
-	host    map[string]string // that of who looks
+	status  map[string]string                // /proc/PID/status: proc_pid_status(5)
+	host    map[string]string                // that of who looks
+	filters func() ([]seccomp.Filter, error) // read once: it stops the process for a moment
 }
 
 func look(pid int) (*process, error) {
-	p := &process{pid: pid}
+	p := &process{pid: pid, filters: sync.OnceValues(func() ([]seccomp.Filter, error) { return ReadFilters(pid) })}
 	var err error
 	if p.status, err = status(strconv.Itoa(pid)); err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ const (
 	Walled  State = "walled"  // the process has its own, or less than the host
 	Shared  State = "shared"  // it has the host's
 	Missing State = "missing" // nothing stands there
+	Unknown State = "unknown" // it can't be seen from where we look
 )
 
 // A Brick is one part of the wall.
@@ -119,6 +120,15 @@ var bricks = [...]func(*process) (Brick, error){
 	ipc,
 	clocks,
 	cgroups,
+	memory,
+	cpu,
+	pids,
+	disks,
+	devices,
+	caps,
+	nnp,
+	lsm,
+	calls,
 }
 
 // gaps lists what is not walled.
