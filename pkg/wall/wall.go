@@ -77,4 +77,6 @@ func Around(pid int) (*Wall, error) {
 var bricks = [...]func(*process) (Brick, error){}
 
 // gaps lists what is not walled.
-var gaps = [...]func(*process) (Gap, error){}
+var gaps = [...]func(*process) (Gap, error){
+	kernelGap, bootGap, clockGap, memoryGap, cpusGap, loadGap, uptimeGap, logGap, keysGap, sysctlsGap, entropyGap, cacheGap,
+}
