@@ -26,7 +26,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/seccomp", ""},
 	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
-	{"pkg/namespace", "pkg/plan"},
+	{"pkg/namespace", "pkg/plan pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
