@@ -327,6 +327,7 @@ func uptimeLeak(t *testing.T, h host) {
 	c.must("start", c.id)
 	moved := centiseconds(c.prints(containing("\n")))
 	within(t, "the uptime in 1/100 s", moved-int(nonce)*100, before, now(), 0)
+	eventually(t, "the program is there", func() bool { return hostFile(t, fmt.Sprintf("/proc/%d/comm", c.pid)) == "pause" })
 	g := gapOf(t, c.pid, "uptime")
 	inside, err := time.ParseDuration(g.Inside)
 	outside, hostErr := time.ParseDuration(g.Host)
