@@ -44,10 +44,10 @@ func memoryGap(p *process) (Gap, error) {
 func cpusGap(p *process) (Gap, error) {
 	g, err := p.shown(Gap{Name: "cpus", Means: "/proc/cpuinfo has every processor, whatever the quota is; their caches are shared, so that one process can time what another does"},
 		"/proc/cpuinfo", "sched_getaffinity(2)", func(text string) string {
-			return fmt.Sprintf("%d processors", strings.Count("\n"+text, "\nprocessor\t"))
+			return fmt.Sprintf("processors: %d", strings.Count("\n"+text, "\nprocessor\t"))
 		})
 	if held := p.status["Cpus_allowed_list"]; held != p.host["Cpus_allowed_list"] {
-		g.Inside += ", of which it runs on " + held
+		g.Inside = g.Inside + ", and it runs on " + held
 	}
 	return g, err
 }
