@@ -75,7 +75,8 @@ func TestWallLooks(t *testing.T) {
 				if b.Inside == "" || b.Host == "" || b.Call == "" || b.Means == "" {
 					t.Errorf("it does not say all: %+v", b)
 				}
-				if laid := len(b.Steps) > 0; b.State == wall.Walled && !laid || laid && b.State != wall.Walled {
+				// The host's root, too, is made the only one by steps.
+				if laid := len(b.Steps) > 0; b.State == wall.Walled && !laid || laid && b.State != wall.Walled && b.Name != "root" {
 					t.Errorf("%s is %s, by the steps %v of its plan", b.Name, b.State, b.Steps)
 				}
 			}
