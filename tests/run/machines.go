@@ -18,7 +18,7 @@ type machine struct {
 // images are the root file systems of these machines: a name, and programs of
 // Debian's that are in it.
 var images = [][]string{
-	{"tests", "strace", "newuidmap", "newgidmap"},
+	{"tests", "strace", "newuidmap", "newgidmap", "setpriv"},
 	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
@@ -35,7 +35,7 @@ const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEv
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
 const kernelFacing = "^(TestWall|TestWallMounts|TestWallFromOutside|TestSessionKeyring|TestWithout|TestHostNodes|TestLinksInRoot|" +
-	"TestMountsBelowMounts|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExitStatus|TestSignals|TestTerminal)$"
+	"TestMountsBelowMounts|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExitStatus|TestSignals|TestTerminal|TestGaps)$"
 
 // cgroupFacing are those that look at what another version of cgroups does.
 const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExec|TestExecCgroup|TestLifecycle|TestDelegation)$"
