@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Opened tells what open(2) gives, for reading and for writing: "", or an
+// error. Nothing is read or written.
+type Opened struct {
+	Read  string `json:"r"`
+	Write string `json:"w"`
+}
+
+// A Device is a node.
+type Device struct {
+	Opened
+	Type         string `json:"type"`
+	Major, Minor uint32
+}
+
+func open(name string) (o Opened) {
+	for mode, says := range map[int]*string{unix.O_RDONLY: &o.Read, unix.O_WRONLY: &o.Write} {
+		*says = say(closed(unix.Open(name, mode|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)))
+	}
+	return o
+}
+
+// files opens those of /proc and /sys but the processes' and the cgroups'.
+func files() map[string]Opened {
+	all := make(map[string]Opened)
+	for _, top := range []string{"/proc", "/sys"} {
+		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			switch name := filepath.Base(path); {
+			case err != nil: // it may not be read, or has just gone
+			case path == "/sys/fs/cgroup", filepath.Dir(path) == "/proc" && strings.Trim(name, "0123456789") == "":
+				return fs.SkipDir
+			case d.Type()&fs.ModeSymlink == 0:
+				all[path] = open(path)
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// devices opens the nodes in /dev, but those whose opening does something.
+func devices() map[string]Device {
+	all := make(map[string]Device)
+	_ = filepath.WalkDir("/dev", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeDevice == 0 || strings.Contains(path, "watchdog") {
+			return nil
+		}
+		var stat unix.Stat_t
+		if unix.Lstat(path, &stat) != nil {
+			return nil
+		}
+		kind := "b"
+		if stat.Mode&unix.S_IFMT == unix.S_IFCHR {
+			kind = "c"
+		}
+		all[path] = Device{open(path), kind, unix.Major(stat.Rdev), unix.Minor(stat.Rdev)}
+		return nil
+	})
+	return all
+}
+
+// nodes makes some, takes them away again, and tells how that went.
+func nodes() map[string]string {
+	made := make(map[string]string)
+	dir, ok := scratch()
+	if !ok {
+		return made
+	}
+	for _, n := range []struct {
+		kind         uint32
+		major, minor uint32
+	}{{unix.S_IFCHR, 1, 3}, {unix.S_IFCHR, 1, 1}, {unix.S_IFCHR, 10, 200}, {unix.S_IFBLK, 7, 0}, {unix.S_IFBLK, 254, 0}} {
+		kind, file := "c", filepath.Join(dir, "probe-node")
+		if n.kind == unix.S_IFBLK {
+			kind = "b"
+		}
+		made[fmt.Sprintf("%s %d:%d", kind, n.major, n.minor)] = say(unix.Mknod(file, n.kind|0o600, int(unix.Mkdev(n.major, n.minor))))
+		_ = os.Remove(file)
+	}
+	return made
+}
+
+func (s *Seen) mounts() {
+	for line := range strings.Lines(text("/proc/self/mountinfo")) {
+		s.Mounts++
+		before, after, _ := strings.Cut(line, " - ")
+		if words := strings.Fields(before); words[4] == "/" {
+			s.Root = strings.Fields(after)[0]
+		}
+	}
+	s.ReadOnly = errors.Is(unix.Access("/", unix.W_OK), unix.EROFS)
+}
+
+// limits reads what the container sees of its cgroups, of either version.
+func limits() map[string]string {
+	found := make(map[string]string)
+	for _, pattern := range []string{
+		"memory.max", "cpu.max", "pids.max", "memory.limit_in_bytes", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max", "devices.list",
+	} {
+		for _, dir := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+			names, _ := filepath.Glob(dir + pattern)
+			for _, name := range names {
+				found[pattern] = text(name)
+			}
+		}
+	}
+	return found
+}
+
+// values are of what is not walled.
+func values() map[string]string {
+	all := make(map[string]string)
+	for _, name := range []string{
+		"/proc/sys/kernel/osrelease", "/proc/sys/kernel/random/boot_id", "/proc/meminfo", "/proc/cpuinfo", "/proc/loadavg", "/proc/uptime",
+		"/proc/sys/vm/swappiness", "/proc/sys/kernel/random/entropy_avail", "/proc/keys",
+	} {
+		all[name] = text(name)
+	}
+	var u unix.Utsname
+	var i unix.Sysinfo_t
+	var t unix.Timespec
+	if unix.Uname(&u) == nil && unix.Sysinfo(&i) == nil && unix.ClockGettime(unix.CLOCK_REALTIME, &t) == nil {
+		all["hostname"], all["release"] = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:])
+		all["ram"], all["up"], all["clock"] = fmt.Sprint(uint64(i.Totalram)*uint64(i.Unit)), fmt.Sprint(i.Uptime), fmt.Sprint(t.Sec)
+	}
+	return all
+}
