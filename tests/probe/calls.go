@@ -29,8 +29,21 @@ const numbers = 560
 // filters look at: flags of namespaces, address families, personalities, and
 // TIOCSTI.
 var patterns = [...][5]uint32{
-	{}, {1}, {8}, {unix.AF_ALG}, {unix.AF_VSOCK}, {0x20000}, {0x20008}, {unix.CLONE_NEWUSER}, {0x7e020000}, {0xffffffff},
-	{0, 1}, {0, unix.TIOCSTI}, {0, 0xffffffff}, {0, 0, 1}, {0, 0, 0xffffffff},
+	{},
+	{1},
+	{8},
+	{unix.AF_ALG},
+	{unix.AF_VSOCK},
+	{0x20000},
+	{0x20008},
+	{unix.CLONE_NEWUSER},
+	{0x7e020000},
+	{0xffffffff},
+	{0, 1},
+	{0, unix.TIOCSTI},
+	{0, 0xffffffff},
+	{0, 0, 1},
+	{0, 0, 0xffffffff},
 }
 
 // Calls tell, for each ABI and each number, with how many of the patterns the

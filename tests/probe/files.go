@@ -14,32 +14,41 @@ import (
 // Opened tells what open(2) gives, for reading and for writing: "", or an
 // error. Nothing is read or written.
 type Opened struct {
-	Read  string `json:"r"`
-	Write string `json:"w"`
+	Read   string `json:"r"`
+	Write  string `json:"w"`
+	System int64  `json:"fs"` // the type of the file system, as statfs(2) has it
 }
 
 // A Device is a node.
 type Device struct {
 	Opened
-	Type         string `json:"type"`
-	Major, Minor uint32
+	Type  string `json:"type"`
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
 }
 
 func open(name string) (o Opened) {
 	for mode, says := range map[int]*string{unix.O_RDONLY: &o.Read, unix.O_WRONLY: &o.Write} {
 		*says = say(closed(unix.Open(name, mode|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)))
 	}
+	var system unix.Statfs_t
+	if unix.Statfs(name, &system) == nil {
+		o.System = system.Type
+	}
 	return o
 }
 
-// files opens those of /proc and /sys but the processes' and the cgroups'.
+// files opens those of /proc and /sys, but the processes'; of the cgroups only
+// the first in each hierarchy.
 func files() map[string]Opened {
 	all := make(map[string]Opened)
 	for _, top := range []string{"/proc", "/sys"} {
 		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			switch name := filepath.Base(path); {
+			switch below, isCgroup := strings.CutPrefix(path, "/sys/fs/cgroup/"); {
 			case err != nil: // it may not be read, or has just gone
-			case path == "/sys/fs/cgroup", filepath.Dir(path) == "/proc" && strings.Trim(name, "0123456789") == "":
+			case filepath.Dir(path) == "/proc" && strings.Trim(d.Name(), "0123456789") == "":
+				return fs.SkipDir
+			case isCgroup && d.IsDir() && strings.Contains(below, "/"):
 				return fs.SkipDir
 			case d.Type()&fs.ModeSymlink == 0:
 				all[path] = open(path)
