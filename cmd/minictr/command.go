@@ -39,6 +39,8 @@ func commands() []command {
 	return []command{
 		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", false, runCommand},
 		{"plan", "IMAGE|BUNDLE|--container ID [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
+		{"wall", "[CONTAINER | --pid PID]", "look at the wall around a container of whoever made it, or around any process", false, wallCommand},
+		{"wall diff", "A B", "say where the walls of two containers differ, or of processes: pid:N", false, wallDiffCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
@@ -121,6 +123,9 @@ func ofImages(word string) string {
 // arguments.
 func (c *call) find(words []string) (cmd command, rest []string, err error) {
 	name, rest := words[0], words[1:]
+	if name == "wall" && len(rest) > 0 && rest[0] == "diff" {
+		name, rest = "wall diff", rest[1:]
+	}
 	if name == "image" && !c.runc {
 		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
 			return command{}, nil, errors.New("image needs a second word: minictr help lists from, prune and tree; ls, rm, tag, pull and others are as without it")

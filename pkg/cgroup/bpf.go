@@ -2,7 +2,9 @@ package cgroup
 
 import (
 	"encoding/binary"
+	"maps"
 	"reflect"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -154,9 +156,51 @@ func load(code []byte) (int, error) {
 	return bpf(unix.BPF_PROG_LOAD, attr, map[int][]byte{8: code, 16: license})
 }
 
+// programs reads the programs that guard the devices of a cgroup, those of its
+// ancestors too, as the kernel's verifier has left them.
+func programs(dir string) (all [][]byte, err error) {
+	fd, err := open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	attr, ids := make([]byte, 64), make([]byte, 4*64) // with more programs it fails with ENOSPC
+	for i, v := range [...]int{0: fd, 1: unix.BPF_CGROUP_DEVICE, 2: unix.BPF_F_QUERY_EFFECTIVE, 6: len(ids) / 4} {
+		binary.NativeEndian.PutUint32(attr[4*i:], uint32(v))
+	}
+	if _, err := bpf(unix.BPF_PROG_QUERY, attr, map[int][]byte{16: ids}); err != nil {
+		return nil, &FileError{Op: "bpf", Path: dir, Value: "BPF_PROG_QUERY", Err: err}
+	}
+	for i := range binary.NativeEndian.Uint32(attr[24:]) {
+		code, err := instructions(ids[4*i:])
+		if err != nil {
+			return nil, &FileError{Op: "bpf", Path: dir, Value: "BPF_OBJ_GET_INFO_BY_FD", Err: err}
+		}
+		all = append(all, code)
+	}
+	return all, nil
+}
+
+// instructions reads one program; one of more than 4096 instructions is cut.
+func instructions(id []byte) ([]byte, error) {
+	attr, info, code := make([]byte, 16), make([]byte, 40), make([]byte, 4096*8)
+	copy(attr, id[:4])
+	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, attr, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	binary.NativeEndian.PutUint32(attr, uint32(fd))
+	binary.NativeEndian.PutUint32(attr[4:], uint32(len(info))) // struct bpf_prog_info to xlated_prog_insns
+	binary.NativeEndian.PutUint32(info[20:], uint32(len(code)))
+	_, err = bpf(unix.BPF_OBJ_GET_INFO_BY_FD, attr, map[int][]byte{8: info, len(attr) + 32: code})
+	return code[:min(int(binary.NativeEndian.Uint32(info[20:])), len(code))], err
+}
+
 // bpf is bpf(2). The attributes and what they point to (at the offsets in
 // refs) go into memory of their own, which no garbage collector moves, so
-// that their addresses are numbers that stay true.
+// that their addresses are numbers that stay true. An offset behind the
+// attributes is one in what lies there. What the kernel writes comes back.
 func bpf(command int, attr []byte, refs map[int][]byte) (int, error) {
 	size := len(attr)
 	for _, data := range refs {
@@ -168,15 +212,20 @@ func bpf(command int, attr []byte, refs map[int][]byte) (int, error) {
 	}
 	defer func() { _ = unix.Munmap(memory) }()
 	start := reflect.ValueOf(memory).Pointer()
+	parts := map[int][]byte{0: attr}
 	end := copy(memory, attr)
-	for offset, data := range refs {
+	for _, offset := range slices.Sorted(maps.Keys(refs)) {
 		end = (end + 7) &^ 7
+		parts[end] = refs[offset]
 		binary.NativeEndian.PutUint64(memory[offset:], uint64(start)+uint64(end))
-		end += copy(memory[end:], data)
+		end += copy(memory[end:], refs[offset])
 	}
 	for {
 		fd, _, e := unix.Syscall(unix.SYS_BPF, uintptr(command), start, uintptr(len(attr)))
 		if e == 0 {
+			for at, part := range parts {
+				copy(part, memory[at:])
+			}
 			return int(fd), nil
 		}
 		if e != unix.EINTR && e != unix.EAGAIN { // EAGAIN: the verifier gives way to a signal

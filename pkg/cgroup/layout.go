@@ -32,6 +32,7 @@ type Hierarchy struct {
 	Self        string   // this process's own cgroup, as a path below Mount: "/"
 	Controllers []string // "memory"; "name=systemd" for a tree without any
 	V2          bool
+	hidden      bool // the process's own cgroup can't be seen from here, and Self is "/"
 }
 
 // A Version says which kinds of hierarchy a host has.
@@ -148,8 +149,8 @@ func (h *Hierarchy) find(own, options, root string) {
 			}
 		}
 		h.Self = below(path, root)
-		if !strings.HasPrefix(h.Self, "/") || strings.Contains(path, "/..") {
-			h.Self = "/" // out of sight: above the root of a cgroup namespace
+		if h.hidden = !strings.HasPrefix(h.Self, "/") || strings.Contains(h.Self+"/", "/../"); h.hidden {
+			h.Self = "/" // above the root of a cgroup namespace
 		}
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Sockets of rtnetlink(7), in the network that interfaces come from, and in the
@@ -99,7 +100,7 @@ func sockets(r *plan.Run, netns int) error {
 	if err := rtnetlink(r, outer); err != nil {
 		return err
 	}
-	return onThread(func() error {
+	return sys.OnThread(func() error {
 		if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("setns: %w", err)
 		}

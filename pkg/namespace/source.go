@@ -3,13 +3,13 @@ package namespace
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // What bind mounts show is copied by the parent for a child in a user
@@ -51,7 +51,7 @@ func Sources(b *plan.Builder, s *specs.Spec, h Host) {
 		b.Act("the same files that the host has at "+source+", and no mount made inside comes back",
 			fmt.Sprintf(`setns("/proc/$pid/ns/mnt"), open_tree(%q, %sOPEN_TREE_CLONE), mount_setattr(MS_SLAVE), %ssendmsg($sync/write, SCM_RIGHTS)`, source, recursive, mapped),
 			func(r *plan.Run) error {
-				return onThread(func() error { return copyFrom(r, source, flags, mapIDs) })
+				return sys.OnThread(func() error { return copyFrom(r, source, flags, mapIDs) })
 			})
 	}
 }
@@ -81,22 +81,6 @@ func copyFrom(r *plan.Run, source string, flags uint, mapIDs func(r *plan.Run, f
 		return fmt.Errorf("sendmsg: %w", err)
 	}
 	return nil
-}
-
-// onThread does something on a thread that ends with it: a thread's namespaces
-// are its own.
-func onThread(do func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // the first thread never ends: keep it busy, and take another
-			done <- onThread(do)
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- do()
-	}()
-	return <-done
 }
 
 // takeSources has the child take the copies.

@@ -33,7 +33,7 @@ func Trace(message uint16) Action {
 // String names the action and its datum: "allow", "errno EPERM".
 func (a Action) String() string {
 	datum := uint32(a & unix.SECCOMP_RET_DATA)
-	switch a & unix.SECCOMP_RET_ACTION_FULL {
+	switch a.kind() {
 	case KillProcess:
 		return "kill process"
 	case KillThread:
@@ -57,8 +57,10 @@ func (a Action) String() string {
 	return fmt.Sprintf("action %#x", uint32(a))
 }
 
+// kind is the action without its datum.
+func (a Action) kind() Action { return a & unix.SECCOMP_RET_ACTION_FULL }
+
 // lenient reports whether the call is made, if perhaps watched.
 func (a Action) lenient() bool {
-	a &= unix.SECCOMP_RET_ACTION_FULL
-	return a == Allow || a == Log || a == Trace(0)
+	return a.kind() == Allow || a.kind() == Log || a.kind() == Trace(0)
 }

@@ -6,27 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The instructions that a program is made of, see Linux's Documentation/networking/filter.rst.
-const (
-	load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS  // A = word k of struct seccomp_data
-	and      = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K // A &= k
-	jump     = unix.BPF_JMP | unix.BPF_JA               // skip k instructions
-	ifEqual  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K // skip jt if A == k, else jf
-	ifAbove  = unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K
-	ifAtOver = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
-	ret      = unix.BPF_RET | unix.BPF_K // k is the action
-)
-
-// Offsets in struct seccomp_data. The low half of an argument comes first: all of these
-// architectures are little-endian here.
-const (
-	offsetNR   = 0
-	offsetArch = 4
-	offsetIP   = 8
-	offsetArgs = 16
-	sizeofData = 64
-)
-
 // An assembler builds a program from its end: jumps only lead forward, so that the
 // target of each is there before the jump is.
 type assembler struct {

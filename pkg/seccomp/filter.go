@@ -2,7 +2,6 @@ package seccomp
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,22 +33,13 @@ type Data struct {
 	Args [6]uint64
 }
 
-// word returns 32 bits at an offset, which Check has seen.
-func (d *Data) word(offset uint32) uint32 {
-	switch offset {
-	case offsetNR:
-		return d.NR
-	case offsetArch:
-		return uint32(d.Arch)
+// values returns the words of struct seccomp_data.
+func (d *Data) values() (v values) {
+	v[offsetNR/4], v[offsetArch/4] = constant(d.NR), constant(uint32(d.Arch))
+	for i, long := range append([]uint64{d.IP}, d.Args[:]...) {
+		v[offsetIP/4+2*i], v[offsetIP/4+2*i+1] = constant(uint32(long)), constant(uint32(long>>32))
 	}
-	long := d.IP
-	if offset >= offsetArgs {
-		long = d.Args[(offset-offsetArgs)/8]
-	}
-	if offset%8 != 0 {
-		return uint32(long >> 32)
-	}
-	return uint32(long)
+	return v
 }
 
 // Eval returns what the program does with a call, or what Check finds wrong with the program.
@@ -57,35 +47,17 @@ func (f Filter) Eval(d Data) (Action, error) {
 	if err := f.Check(); err != nil {
 		return 0, err
 	}
-	var a uint32
-	for pc := 0; ; pc++ {
-		in := f.Program[pc]
-		taken := false
-		switch in.Code {
-		case load:
-			a = d.word(in.K)
-			continue
-		case and:
-			a &= in.K
-			continue
-		case ret:
-			return Action(in.K), nil
-		case jump:
-			pc += int(in.K)
-			continue
-		case ifEqual:
-			taken = a == in.K
-		case ifAbove:
-			taken = a > in.K
-		case ifAtOver:
-			taken = a >= in.K
-		}
-		if taken {
-			pc += int(in.Jt)
-		} else {
-			pc += int(in.Jf)
-		}
+	return f.eval(&d), nil
+}
+
+// eval is Eval for a program that Check has seen.
+func (f Filter) eval(d *Data) Action {
+	data := d.values()
+	m := machine{}
+	for m.pc != end {
+		m.pc = m.step(f.Program[m.pc], &data).yes // all is known, so that there is one way
 	}
+	return Action(m.result.bits)
 }
 
 // Passes says whether a call whose arguments are 0 is made.
@@ -93,41 +65,4 @@ func (f Filter) Passes(call string, arch Arch) bool {
 	number, _ := Number(call, arch)
 	action, err := f.Eval(Data{NR: number, Arch: arch})
 	return err == nil && action.lenient()
-}
-
-// Check reports the first instruction that the kernel would refuse: a jump or a load out of bounds,
-// a program without end, or more than 4096 instructions. Of the kernel's
-// instructions it knows those that Compile uses; others are refused too.
-func (f Filter) Check() error {
-	n := len(f.Program)
-	if n == 0 {
-		return fmt.Errorf("seccomp: program is empty")
-	}
-	if n > unix.BPF_MAXINSNS {
-		return fmt.Errorf("%w: %d", ErrTooLong, n)
-	}
-	for i, in := range f.Program {
-		left := n - i - 1 // instructions that a jump can lead to
-		switch in.Code {
-		case load:
-			if in.K%4 != 0 || in.K >= sizeofData {
-				return fmt.Errorf("seccomp: instruction %d loads offset %d of struct seccomp_data", i, in.K)
-			}
-		case jump:
-			if uint64(in.K) >= uint64(left) {
-				return fmt.Errorf("seccomp: instruction %d jumps out of the program", i)
-			}
-		case ifEqual, ifAbove, ifAtOver:
-			if int(max(in.Jt, in.Jf)) >= left {
-				return fmt.Errorf("seccomp: instruction %d jumps out of the program", i)
-			}
-		case and, ret:
-		default:
-			return fmt.Errorf("seccomp: instruction %d has the unknown code %#x", i, in.Code)
-		}
-	}
-	if f.Program[n-1].Code != ret {
-		return fmt.Errorf("seccomp: program does not end with a return")
-	}
-	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // String returns the program as Format prints it.
@@ -23,33 +25,32 @@ func (f Filter) Format(w io.Writer) error {
 	for i, in := range f.Program {
 		k := known[i]
 		yes, no := i+1+int(in.Jt), i+1+int(in.Jf)
-		var text, comment string
-		next := k
+		text, comment := mnemonic(in, i), ""
 		switch in.Code {
-		case load:
-			text = fmt.Sprintf("ld   [%d]", in.K)
-			comment = field(in.K)
-			next.loaded = comment
-		case and:
-			text = fmt.Sprintf("and  %#x", in.K)
 		case ret:
-			text = fmt.Sprintf("ret  %#08x", in.K)
 			comment = Action(in.K).String()
+		case retA:
 		case jump:
-			yes = i + 1 + int(in.K)
-			text = fmt.Sprintf("jmp  %d", yes)
-			known[yes].join(k)
-		case ifEqual, ifAbove, ifAtOver:
-			text = fmt.Sprintf("%-4s %#x %d else %d", mnemonic(in.Code), in.K, yes, no)
+			known[i+1+int(in.K)].join(k)
+		case load:
+			comment = field(in.K)
+			k.loaded = comment
+			known[i+1].join(k)
+		case ifEqual, ifAbove, ifAtOver, ifSet:
 			comment = k.constant(in.K)
 			known[no].join(k)
 			if in.Code == ifEqual && k.loaded == "arch" {
 				k.arch = Arch(in.K)
 			}
 			known[yes].join(k)
-		}
-		if in.Code == load || in.Code == and {
-			known[i+1].join(next)
+		default:
+			if in.Code&class == unix.BPF_JMP {
+				known[no].join(k)
+				known[yes].join(k)
+				break
+			}
+			k.loaded = ""
+			known[i+1].join(k)
 		}
 		if comment != "" {
 			text = fmt.Sprintf("%-36s; %s", text, comment)
@@ -61,15 +62,51 @@ func (f Filter) Format(w io.Writer) error {
 	return nil
 }
 
-func mnemonic(code uint16) string {
-	switch code {
-	case ifEqual:
-		return "jeq"
-	case ifAbove:
-		return "jgt"
-	default:
-		return "jge"
+// mnemonic prints the instruction at pc.
+func mnemonic(in unix.SockFilter, pc int) string {
+	operand := fmt.Sprintf("%#x", in.K)
+	if in.Code&fromX != 0 {
+		operand = "x"
 	}
+	memory := fmt.Sprintf("m[%d]", in.K)
+	switch in.Code {
+	case load:
+		return fmt.Sprintf("ld   [%d]", in.K)
+	case loadLength:
+		return "ld   len"
+	case loadNumber:
+		return "ld   " + operand
+	case loadMemory:
+		return "ld   " + memory
+	case loadXLength:
+		return "ldx  len"
+	case loadXNumber:
+		return "ldx  " + operand
+	case loadXMemory:
+		return "ldx  " + memory
+	case storeMemory:
+		return "st   " + memory
+	case storeXMemory:
+		return "stx  " + memory
+	case toX:
+		return "tax"
+	case toA:
+		return "txa"
+	case negate:
+		return "neg"
+	case jump:
+		return fmt.Sprintf("jmp  %d", pc+1+int(in.K))
+	case ret:
+		return fmt.Sprintf("ret  %#08x", in.K)
+	case retA:
+		return "ret  a"
+	}
+	if in.Code&class == unix.BPF_JMP {
+		name := [...]string{"jmp", "jeq", "jgt", "jge", "jset"}[in.Code>>4]
+		return fmt.Sprintf("%-4s %s %d else %d", name, operand, pc+1+int(in.Jt), pc+1+int(in.Jf))
+	}
+	name := [...]string{"add", "sub", "mul", "div", "or", "and", "lsh", "rsh", "neg", "mod", "xor"}[in.Code>>4]
+	return fmt.Sprintf("%-4s %s", name, operand)
 }
 
 // knowledge is what holds on every way to an instruction.

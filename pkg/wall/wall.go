@@ -6,7 +6,13 @@
 // manager says. Behind the bricks come the gaps: what no brick covers.
 package wall
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
 
 // A State is what a brick does for the process.
 type State string
@@ -15,6 +21,7 @@ const (
 	Walled  State = "walled"  // the process has its own, or less than the host
 	Shared  State = "shared"  // it has the host's
 	Missing State = "missing" // nothing stands there
+	Unknown State = "unknown" // it can't be seen from where we look
 )
 
 // A Brick is one part of the wall.
@@ -43,38 +50,86 @@ type Wall struct {
 	PID     int     `json:"pid"`    // in the namespace of who looks
 	Inside  []int   `json:"inside"` // the same process, namespace by namespace, the innermost last
 	Command string  `json:"command"`
+	Kernel  string  `json:"kernel"`  // the release of the one kernel, uname(2)
+	Boot    string  `json:"boot_id"` // a fingerprint of one boot of it, random(4)
 	Bricks  []Brick `json:"bricks"`
 	Gaps    []Gap   `json:"gaps"`
 }
+
+// ErrNoProcess says that there is no process of that PID, or that it has ended
+// while it was looked at.
+var ErrNoProcess = errors.New("no such process")
 
 // Around looks at the wall around a process. The host is what the calling
 // process has itself. Most of it wants root: ptrace(2)'s
 // PTRACE_MODE_READ_FSCREDS, and CAP_SYS_ADMIN for the filters of seccomp(2).
 func Around(pid int) (*Wall, error) {
+	w, err := around(pid)
+	if err == nil {
+		return w, nil
+	}
+	if gone(pid) {
+		return nil, fmt.Errorf("%w: %d", ErrNoProcess, pid)
+	}
+	return nil, fmt.Errorf("look at process %d: %w", pid, err)
+}
+
+func around(pid int) (*Wall, error) {
 	p, err := look(pid)
 	if err != nil {
-		return nil, fmt.Errorf("look at process %d: %w", pid, err)
+		return nil, err
 	}
 	w := &Wall{PID: pid, Inside: p.inside, Command: p.command}
+	if w.Kernel, w.Boot, err = kernel(); err != nil {
+		return nil, err
+	}
 	for _, brick := range bricks {
 		b, err := brick(p)
 		if err != nil {
-			return nil, fmt.Errorf("look at process %d: %s: %w", pid, b.Name, err)
+			return nil, fmt.Errorf("%s: %w", b.Name, err)
 		}
 		w.Bricks = append(w.Bricks, b)
 	}
 	for _, gap := range gaps {
 		g, err := gap(p)
 		if err != nil {
-			return nil, fmt.Errorf("look at process %d: %s: %w", pid, g.Name, err)
+			return nil, fmt.Errorf("%s: %w", g.Name, err)
 		}
 		w.Gaps = append(w.Gaps, g)
 	}
 	return w, nil
 }
 
-// bricks lists them in the order in which they are laid.
-var bricks = [...]func(*process) (Brick, error){}
+// gone says whether a process has ended: a dead one that is not waited for yet
+// has a status, but neither memory nor namespaces.
+func gone(pid int) bool {
+	fields, err := status(fmt.Sprint(pid))
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || err == nil && (fields["State"] + " ")[:1] == "Z"
+}
+
+// bricks lists them in the order in which they are laid. Each returns its name
+// with an error, too.
+var bricks = [...]func(*process) (Brick, error){
+	user,
+	pid,
+	mnt,
+	root,
+	masks,
+	net,
+	uts,
+	ipc,
+	clocks,
+	cgroups,
+	memory,
+	cpu,
+	pids,
+	disks,
+	devices,
+	caps,
+	nnp,
+	lsm,
+	calls,
+}
 
 // gaps lists what is not walled.
 var gaps = [...]func(*process) (Gap, error){}

@@ -26,7 +26,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/seccomp", ""},
 	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
-	{"pkg/namespace", "pkg/plan"},
+	{"pkg/namespace", "pkg/plan pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
@@ -49,7 +49,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/compare", "pkg/plan pkg/forkexec"},
 
 	// The wall around any process.
-	{"pkg/wall", "pkg/lang pkg/cgroup pkg/seccomp pkg/sys"},
+	{"pkg/wall", "pkg/lang pkg/plan pkg/cgroup pkg/seccomp pkg/sys"},
 
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},

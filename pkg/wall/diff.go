@@ -1,0 +1,122 @@
+package wall
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/minictr/minictr/pkg/lang"
+)
+
+// passing are facts that tell one process from another, or change by
+// themselves: they are no difference of the walls.
+var passing = [...]string{
+	"numbers", "name", "path", "inside", "used", "oom_kills", "pressure", "throttled", "periods", "refused", "mounts",
+}
+
+// Diff writes where the walls of two processes differ: brick by brick, what one
+// has and the other has not.
+func Diff(out io.Writer, a, b *Wall, l lang.Language) error {
+	p := page{Writer: bufio.NewWriter(out), language: l}
+	p.say(fmt.Sprintf("- process %d: %s", a.PID, a.Command))
+	p.say(fmt.Sprintf("+ process %d: %s", b.PID, b.Command))
+	differ := false
+	for i, one := range a.Bricks {
+		other := b.Bricks[i]
+		gone, come, err := one.differences(other)
+		if err != nil {
+			return err
+		}
+		if one.State == other.State && len(gone)+len(come) == 0 {
+			continue
+		}
+		differ = true
+		fmt.Fprintf(p, "\n%s\n", one.Name)
+		if one.State != other.State {
+			p.change("- ", one)
+			p.change("+ ", other)
+		}
+		for _, fact := range gone {
+			fmt.Fprintf(p, "  - %s\n", fact)
+		}
+		for _, fact := range come {
+			fmt.Fprintf(p, "  + %s\n", fact)
+		}
+	}
+	if !differ {
+		p.say("no difference")
+	}
+	return p.Flush()
+}
+
+func (p page) change(mark string, b Brick) {
+	fmt.Fprintf(p, "%s%s  %s\n", mark, p.language.Line(string(b.State)), p.language.Line(b.Inside))
+}
+
+// differences are the facts that only one of two bricks has.
+func (b Brick) differences(other Brick) (gone, come []string, err error) {
+	own, err := b.facts()
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs, err := other.facts()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range own {
+		if !slices.Contains(theirs, f) {
+			gone = append(gone, f)
+		}
+	}
+	for _, f := range theirs {
+		if !slices.Contains(own, f) {
+			come = append(come, f)
+		}
+	}
+	return gone, come, nil
+}
+
+// facts lists what programs are told, one fact a line.
+func (b Brick) facts() (list []string, err error) {
+	text, err := json.Marshal(b.Facts)
+	if err != nil {
+		return nil, err
+	}
+	var value any
+	if err := json.Unmarshal(text, &value); err != nil {
+		return nil, err
+	}
+	return flat(nil, nil, value), nil
+}
+
+// flat appends the facts in a value. Those in an object that has a path begin
+// with that.
+func flat(list, names []string, value any) []string {
+	switch v := value.(type) {
+	case map[string]any:
+		if path, ok := v["path"].(string); ok {
+			names = append(slices.Clone(names), path)
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if !slices.Contains(passing[:], name) {
+				list = flat(list, append(slices.Clone(names), name), v[name])
+			}
+		}
+	case []any:
+		for _, element := range v {
+			list = flat(list, names, element)
+		}
+	case nil:
+	case bool:
+		if v {
+			list = append(list, strings.Join(names, " "))
+		}
+	default:
+		list = append(list, strings.Join(append(slices.Clone(names), fmt.Sprint(v)), " "))
+	}
+	return list
+}

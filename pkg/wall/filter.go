@@ -1,0 +1,191 @@
+package wall
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/seccomp"
+)
+
+// A FilterError says which call kept ReadFilters from a process's filters, and what to do.
+type FilterError struct {
+	Call string // "ptrace(PTRACE_SEIZE)"
+	PID  int
+	Err  error
+	Hint string // the likely cause, and what helps
+}
+
+func (e *FilterError) Error() string {
+	text := fmt.Sprintf("seccomp filters of process %d: %s: %v", e.PID, e.Call, e.Err)
+	if e.Hint != "" {
+		text += ": " + e.Hint
+	}
+	return text
+}
+
+func (e *FilterError) Unwrap() error { return e.Err }
+
+// How long a process may take to stop, and how often is looked. Only one that the kernel holds takes
+// longer than a moment.
+const (
+	stopLimit = time.Second
+	stopPoll  = 50 * time.Microsecond
+)
+
+// ReadFilters returns the seccomp filters of a process, the oldest first, as they were loaded. They
+// are those of its first thread; others may have more. A process without filters gives none, and is left
+// alone; strict mode (Seccomp: 1 in /proc/PID/status) has none either.
+//
+// The process stands still for less than a millisecond (ptrace(2), PTRACE_SEIZE and
+// PTRACE_INTERRUPT). It gets no signal, and one that was stopped stays so; but some calls, such as
+// epoll_wait(2), may fail with EINTR once. Reading needs CAP_SYS_ADMIN in the initial user namespace, and
+// that the caller itself is under no filter. Errors are *FilterError:
+//
+//	ESRCH        there is no such process, or it has ended
+//	EPERM        it may not be traced, or somebody traces it already
+//	EACCES       the privilege is missing, or the caller is under a filter
+//	EMEDIUMTYPE  a filter is not a classic BPF program
+//	EINVAL       the kernel has no CONFIG_CHECKPOINT_RESTORE
+//	ETIMEDOUT    it does not stop: it is frozen, or waits for a device (state D)
+func ReadFilters(pid int) (filters []seccomp.Filter, err error) {
+	mode, err := seccompMode(pid)
+	if err != nil || mode != unix.SECCOMP_MODE_FILTER {
+		return nil, err
+	}
+	onThread(func() { filters, err = readStopped(pid) })
+	return filters, err
+}
+
+// seccompMode reads SECCOMP_MODE_* from /proc/PID/status.
+func seccompMode(pid int) (mode int, err error) {
+	fail := func(err error) (int, error) { return 0, &FilterError{Call: "read(status)", PID: pid, Err: err} }
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return fail(unix.ESRCH)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	_, state, _ := bytes.Cut(data, []byte("\nState:\t"))
+	if len(state) > 0 && strings.ContainsRune("ZXx", rune(state[0])) {
+		return fail(unix.ESRCH)
+	}
+	_, text, found := bytes.Cut(data, []byte("\nSeccomp:\t"))
+	if _, err := fmt.Sscan(string(text), &mode); !found || err != nil {
+		return 0, &FilterError{Call: "read(status)", PID: pid, Err: unix.EINVAL, Hint: "this kernel has no CONFIG_SECCOMP"}
+	}
+	return mode, nil
+}
+
+// onThread runs do on a thread that ends with it, and not on the first one, which never ends:
+// whatever do still traces then is let go.
+func onThread(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			onThread(do)
+			runtime.UnlockOSThread()
+			return
+		}
+		do()
+	}()
+	<-done
+}
+
+func readStopped(pid int) ([]seccomp.Filter, error) {
+	if err := unix.PtraceSeize(pid); err != nil {
+		return nil, explained(pid, "PTRACE_SEIZE", err)
+	}
+	if err := stop(pid); err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.PtraceDetach(pid) }() // it fails for a process that was killed
+	var filters []seccomp.Filter
+	for {
+		program, err := filterProgram(pid, len(filters))
+		if errors.Is(err, unix.ENOENT) {
+			return filters, nil
+		}
+		if err != nil {
+			return nil, explained(pid, "PTRACE_SECCOMP_GET_FILTER", err)
+		}
+		filters = append(filters, seccomp.Filter{Program: program})
+	}
+}
+
+// stop stops the process, and waits until it stands. WNOWAIT leaves an end to whom it belongs.
+func stop(pid int) error {
+	if err := unix.PtraceInterrupt(pid); err != nil {
+		return explained(pid, "PTRACE_INTERRUPT", err)
+	}
+	for limit := time.Now().Add(stopLimit); time.Now().Before(limit); time.Sleep(stopPoll) {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return &FilterError{Call: "waitid", PID: pid, Err: unix.ESRCH}
+		case info.Signo == 0: // not yet
+		case info.Code == cldTrapped:
+			return nil
+		default:
+			return &FilterError{Call: "waitid", PID: pid, Err: unix.ESRCH}
+		}
+	}
+	return &FilterError{"ptrace(PTRACE_INTERRUPT)", pid, unix.ETIMEDOUT, "it does not stop: it is frozen, or waits for a device; see State in /proc/PID/status"}
+}
+
+// cldTrapped is CLD_TRAPPED of sigaction(2): a traced process has stopped.
+const cldTrapped = 4
+
+// filterProgram reads the filter with an index from a process that stands.
+func filterProgram(pid, index int) ([]unix.SockFilter, error) {
+	n, err := filterInto(pid, index, 0)
+	if err != nil {
+		return nil, err
+	}
+	program := make([]unix.SockFilter, n)
+	_, err = filterInto(pid, index, reflect.ValueOf(program).Pointer())
+	runtime.KeepAlive(program)
+	return program, err
+}
+
+// filterInto is PTRACE_SECCOMP_GET_FILTER: it returns how many instructions there are, and writes them to
+// an address that is not 0.
+func filterInto(pid, index int, address uintptr) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SECCOMP_GET_FILTER, uintptr(pid), uintptr(index), address, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// explained adds to the errno of a ptrace request what it means here.
+func explained(pid int, request string, err error) error {
+	e := &FilterError{Call: "ptrace(" + request + ")", PID: pid, Err: err}
+	if _, gone := seccompMode(pid); errors.Is(gone, unix.ESRCH) {
+		e.Err = unix.ESRCH // a process that has ended may not be traced: EPERM
+		return e
+	}
+	switch {
+	case errors.Is(err, unix.EPERM):
+		e.Hint = "somebody traces it already (TracerPid in /proc/PID/status), or this user may not: try as root on the host, and see /proc/sys/kernel/yama/ptrace_scope"
+	case errors.Is(err, unix.EACCES):
+		e.Hint = "only root on the host may read filters, and only without a filter of its own: Seccomp in /proc/self/status must be 0"
+	case errors.Is(err, unix.EMEDIUMTYPE):
+		e.Hint = "the filter is not a classic BPF program"
+	case errors.Is(err, unix.EINVAL):
+		e.Hint = "this kernel has no CONFIG_CHECKPOINT_RESTORE"
+	}
+	return e
+}
