@@ -132,4 +132,6 @@ var bricks = [...]func(*process) (Brick, error){
 }
 
 // gaps lists what is not walled.
-var gaps = [...]func(*process) (Gap, error){}
+var gaps = [...]func(*process) (Gap, error){
+	kernelGap, bootGap, clockGap, memoryGap, cpusGap, loadGap, uptimeGap, logGap, keysGap, sysctlsGap, entropyGap, cacheGap,
+}

@@ -1,0 +1,218 @@
+package integration_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/wall"
+)
+
+// logLeak has the host write a line to the kernel log; one without its end would be shown with the next.
+func logLeak(t *testing.T, h host) {
+	nonce := fmt.Sprintf("minictr-it %016x", rand.Uint64())
+	if err := os.WriteFile("/dev/kmsg", []byte(nonce+"\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	check := func(leaks bool, flags ...string) {
+		t.Helper()
+		if said := h.says(t, "dmesg", flags...); strings.Contains(said, nonce) != leaks {
+			t.Errorf("%q: the host's line is to be seen: %v, among %d bytes", flags, leaks, len(said))
+		}
+		if g := h.gap(t, "log", flags...); (g.State == wall.Shared) != leaks {
+			t.Errorf("%q: it leaks: %v, but the list says %+v", flags, leaks, g)
+		}
+	}
+	check(false)
+	check(true, "--cap-add", "syslog")
+	check(hostFile(t, restrict) == "0", "--without", "seccomp")
+	if !throwAway(t) {
+		return
+	}
+	before := hostFile(t, restrict)
+	defer sysctl(t, restrict, before)
+	sysctl(t, restrict, "0")
+	check(false)
+	check(true, "--without", "seccomp")
+}
+
+const restrict = "/proc/sys/kernel/dmesg_restrict"
+
+func sysctl(t *testing.T, name, value string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(value), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// keysLeak has the host's root keep a key in its user keyring.
+func keysLeak(t *testing.T, h host) {
+	runtime.LockOSThread() // keyrings belong to threads; this one ends with the test
+	if _, err := unix.KeyctlJoinSessionKeyring("minictr-it"); err != nil {
+		t.Fatal(err)
+	}
+	name, secret := fmt.Sprintf("minictr-it-%016x", rand.Uint64()), fmt.Sprintf("%032x", rand.Uint64())
+	key, err := unix.AddKey("user", name, []byte(secret), unix.KEY_SPEC_USER_KEYRING)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if _, err := unix.KeyctlInt(unix.KEYCTL_UNLINK, key, unix.KEY_SPEC_USER_KEYRING, 0, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	keyring := func(n int) uint64 { return uint64(n) }
+	for _, c := range []struct {
+		flags        []string
+		named, known bool
+	}{
+		{nil, false, false},
+		{[]string{"--without", "masks"}, true, false},
+		{[]string{"--without", "seccomp"}, false, true},
+	} {
+		if said := h.says(t, "cat /proc/keys", c.flags...); strings.Contains(said, name[:20]) != c.named {
+			t.Errorf("%q: the key's name is to be seen: %v\n%s", c.flags, c.named, said)
+		}
+		got := h.asks(t, len(secret), c.flags, // who links the keyring to its own has what is in it
+			do(unix.SYS_KEYCTL, unix.KEYCTL_LINK, keyring(unix.KEY_SPEC_USER_KEYRING), keyring(unix.KEY_SPEC_SESSION_KEYRING)),
+			do(unix.SYS_KEYCTL, unix.KEYCTL_READ, uint64(key), answer, uint64(len(secret))))
+		if (got == secret) != c.known {
+			t.Errorf("%q: the key is to be read: %v, and it reads %q", c.flags, c.known, got)
+		}
+		if g := h.gap(t, "keys", c.flags...); (g.State == wall.Shared) != (c.named || c.known) {
+			t.Errorf("%q: it leaks: %v, but the list says %+v", c.flags, c.named || c.known, g)
+		}
+	}
+}
+
+// sysctlsLeak opens terminals, which the kernel counts for all of its mounts of
+// devpts. In a machine to throw away, a setting is changed from both sides.
+func sysctlsLeak(t *testing.T, h host) {
+	number := func(text string) int {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const count = "/proc/sys/kernel/pty/nr"
+	before, nonce := number(hostFile(t, count)), 100+rand.IntN(100)
+	for range nonce {
+		f, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	within(t, "the number of terminals", number(h.says(t, "cat "+count)), before+nonce, before+nonce, 10) // other tests open some
+	if !throwAway(t) {
+		return
+	}
+	const files = "/proc/sys/fs/file-max" // so many that the limit is none
+	old := hostFile(t, files)
+	defer sysctl(t, files, old)
+	outside := strconv.FormatInt(1<<40+rand.Int64N(1<<40), 10)
+	sysctl(t, files, outside)
+	if got := h.says(t, "cat "+files); got != outside {
+		t.Errorf("the host has set %s, and inside it is %s", outside, got)
+	}
+	for _, flags := range [][]string{nil, {"--without", "masks"}} {
+		inside := strconv.FormatInt(1<<40+rand.Int64N(1<<40), 10)
+		h.says(t, "echo "+inside+" > "+files, flags...)
+		g := h.gap(t, "sysctls", flags...)
+		set, may := hostFile(t, files) == inside, strings.Contains(g.Means, "may set them")
+		if set != (flags != nil) || may != set {
+			t.Errorf("%q: a container has set the host's: %v, and the list says %+v", flags, set, g)
+		}
+	}
+}
+
+// entropyLeak compares the state of the pool, and no more: what is put into it
+// can't be found again, or it would be no pool of random numbers.
+func entropyLeak(t *testing.T, h host) {
+	for _, name := range []string{"entropy_avail", "poolsize"} {
+		if got, want := h.says(t, "cat /proc/sys/kernel/random/"+name), hostFile(t, "/proc/sys/kernel/random/"+name); got != want {
+			t.Errorf("%s is %s inside, %s outside", name, got, want)
+		}
+	}
+	got := h.asks(t, 4, nil,
+		&plan.Step{Call: plan.Call{Number: unix.SYS_OPENAT, Args: []plan.Arg{plan.Num{}, plan.Str("/dev/urandom"), plan.Num{}, plan.Num{}}}},
+		do(unix.SYS_IOCTL, 3, unix.RNDGETENTCNT, answer))
+	if want := hostFile(t, "/proc/sys/kernel/random/entropy_avail"); len(got) != 4 || strconv.Itoa(int(got[0])+int(got[1])<<8) != want {
+		t.Errorf("ioctl(2) says %x, outside it is %s", got, want)
+	}
+}
+
+// cacheLeak writes down a number by reading: of a file on a disk, the host
+// reads the pages whose bits are set. A container, which has the same file and
+// reads none of it, tells them by mincore(2).
+func cacheLeak(t *testing.T, h host) {
+	const pages, page = 64, 4096
+	dir := temp(t)
+	disk, at := filepath.Join(dir, "disk"), filepath.Join(dir, "at")
+	err := os.WriteFile(disk, nil, 0o600)
+	if err == nil {
+		err = os.Truncate(disk, 8<<20)
+	}
+	if err == nil {
+		err = os.Mkdir(at, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"busybox", "mke2fs", "-F", disk}, {"mount", "-t", "ext4", "-o", "loop", disk, at}} {
+		if r := finish(t, h.outside(args...)); r.status != 0 {
+			t.Fatalf("%q: %v", args, r)
+		}
+	}
+	defer func() {
+		if r := finish(t, h.outside("umount", at)); r.status != 0 {
+			t.Error(r)
+		}
+	}()
+	f, err := os.Create(filepath.Join(at, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err = f.Write(make([]byte, pages*page)); err == nil {
+		err = f.Sync() // what is not written yet can't be dropped
+	}
+	if err == nil {
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM) // and reading one page reads no other
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		nonce, read := rand.Uint64(), uint64(0)
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			t.Fatal(err)
+		}
+		for i := range pages {
+			if nonce>>i&1 == 1 {
+				if _, err := f.ReadAt(make([]byte, page), int64(i)*page); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		got := h.asks(t, pages, []string{"-v", f.Name() + ":/file:ro"},
+			&plan.Step{Call: plan.Call{Number: unix.SYS_OPENAT, Args: []plan.Arg{plan.Num{}, plan.Str("/file"), plan.Num{}, plan.Num{}}}},
+			do(unix.SYS_MMAP, mapping, pages*page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED, 3, 0),
+			do(unix.SYS_MINCORE, mapping, pages*page, answer))
+		for i := range len(got) {
+			read |= uint64(got[i]&1) << i
+		}
+		if len(got) != pages || read != nonce {
+			t.Errorf("the host has read the pages %016x, and the container finds %016x", nonce, read)
+		}
+	}
+}
