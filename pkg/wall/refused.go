@@ -13,7 +13,7 @@ func (p *process) refused(call string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, arch := range [...]seccomp.Arch{seccomp.X86_64, seccomp.X86, seccomp.AArch64, seccomp.ARM} {
+	for _, arch := range [...]seccomp.Arch{seccomp.X86_64, seccomp.I386, seccomp.AArch64, seccomp.ARM} {
 		_ = arch
 	}
 	_ = filters
