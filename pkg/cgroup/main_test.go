@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,12 @@ func TestMain(m *testing.M) {
 			for end := time.Now().Add(time.Second); time.Now().Before(end); {
 			}
 			fmt.Println("burnt")
+		case "around": // where the process's cgroups are out of sight, be they its own
+			runtime.LockOSThread()
+			pid, _ := strconv.Atoi(arg)
+			err := unix.Unshare(unix.CLONE_NEWCGROUP)
+			a, e := Around(pid)
+			fmt.Println("sees", slices.Contains(a.Seen, "memory"), errors.Join(err, e))
 		}
 	}
 }

@@ -171,7 +171,7 @@ func TestKernelRefuses(t *testing.T) {
 	nativeArch(t)
 	c := randomChoices(6)
 	var trials []trial
-	for range 3000 {
+	for range 2000 {
 		f := c.program(t, slices.Concat(bitwise, others), 3+c.below(10), c.shown()...)
 		for range c.below(3) {
 			in := &f.Program[c.below(len(f.Program))]

@@ -50,65 +50,72 @@ func tryAll() {
 		panic(err)
 	}
 	if slices.ContainsFunc(trials, func(tr trial) bool { return tr.Flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 }) {
-		divided := make(chan bool)
+		divided := make(chan string)
 		go func() {
 			runtime.LockOSThread() // a thread with a filter of its own: TSYNC gets no further than to find it
-			(&trial{Program: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}).try()
-			close(divided)
+			divided <- trial{Program: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}.try(nil)
 			select {}
 		}()
-		<-divided
+		if failure := <-divided; failure != "" {
+			panic(failure)
+		}
 	}
 	for i := range trials {
-		thread, done := make(chan int, 1), make(chan bool)
-		go func() {
+		if trials[i].Flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 {
+			trials[i].Failure = trials[i].try(nil)
+			continue
+		}
+		thread, done, results := make(chan int), make(chan string, 1), make(chan unix.Errno, len(trials[i].Calls))
+		go func(tr trial) {
 			runtime.LockOSThread() // never unlocked: the thread ends with its filter
 			thread <- unix.Gettid()
-			trials[i].try()
-			close(done)
-		}()
-		waitFor(done, <-thread)
+			done <- tr.try(results)
+		}(trials[i])
+		trials[i].Failure = waitFor(done, <-thread)
+		for len(results) > 0 {
+			trials[i].Results = append(trials[i].Results, <-results)
+		}
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(trials); err != nil {
 		panic(err)
 	}
 }
 
-// waitFor returns when a thread is done, or when its filter has killed it.
-func waitFor(done chan bool, thread int) {
+// waitFor returns when a thread is done, with what it says, or when its filter has killed it.
+func waitFor(done chan string, thread int) string {
 	for {
 		select {
-		case <-done:
-			return
+		case failure := <-done:
+			return failure
 		case <-time.After(time.Millisecond):
 			if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
-				return
+				return ""
 			}
 		}
 	}
 }
 
-func (tr *trial) try() {
+// try loads the filter and makes the calls, and returns why the load failed.
+func (tr trial) try(results chan unix.Errno) string {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		tr.Failure = err.Error()
-		return
+		return err.Error()
 	}
 	program := unix.SockFprog{Len: uint16(len(tr.Program)), Filter: &tr.Program[0]}
 	differs, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(tr.Flags), reflect.ValueOf(&program).Pointer())
 	runtime.KeepAlive(&program)
 	if e != 0 {
-		tr.Failure = e.Error()
-		return
+		return e.Error()
 	}
 	if differs != 0 {
-		return
+		return ""
 	}
 	for _, d := range tr.Calls {
 		a := d.Args
 		// Not RawSyscall6: the runtime may not wait for a thread that is killed.
 		_, _, e := unix.Syscall6(uintptr(d.NR), uintptr(a[0]), uintptr(a[1]), uintptr(a[2]), uintptr(a[3]), uintptr(a[4]), uintptr(a[5]))
-		tr.Results = append(tr.Results, e)
+		results <- e
 	}
+	return ""
 }
 
 func nativeArch(t *testing.T) seccomp.Arch {

@@ -224,7 +224,7 @@ func (v *visit) directory(path string, reached bool, depth int) error {
 		switch {
 		case e.IsDir() && depth > 0:
 			err = v.directory(name, reached, depth-1)
-		case e.Type()&fs.ModeDevice != 0:
+		case e.Type()&(fs.ModeDir|fs.ModeSymlink) == 0: // a node can be mounted on a file
 			err = v.node(name, reached)
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) { // it has just gone
@@ -240,8 +240,12 @@ func (v *visit) node(path string, reached bool) error {
 		return err
 	}
 	n := node{Path: path, Type: "b", Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
-	if st.Mode&unix.S_IFMT == unix.S_IFCHR {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
 		n.Type = "c"
+	case unix.S_IFBLK:
+	default:
+		return nil
 	}
 	for _, a := range [...]struct {
 		want, access uint32

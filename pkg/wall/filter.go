@@ -85,21 +85,25 @@ func seccompMode(pid int) (mode int, err error) {
 	return mode, nil
 }
 
-// onThread runs do on a thread that ends with it, and not on the first one, which never ends:
-// whatever do still traces then is let go.
+// onThread runs do on a thread that ends with it, so that whatever it still traces then is let go; not
+// on the first one, which never ends.
 func onThread(do func()) {
-	done := make(chan struct{})
+	thread := make(chan int)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			onThread(do)
 			runtime.UnlockOSThread()
+			close(thread)
 			return
 		}
 		do()
+		thread <- unix.Gettid()
 	}()
-	<-done
+	tid, ends := <-thread
+	for ends && unix.Tgkill(unix.Getpid(), tid, 0) == nil {
+		time.Sleep(stopPoll)
+	}
 }
 
 func readStopped(pid int) ([]seccomp.Filter, error) {
