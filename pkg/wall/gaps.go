@@ -2,24 +2,21 @@ package wall
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/minictr/minictr/pkg/sys"
 )
 
 func kernelGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "kernel", Means: "Every process of the machine runs on this one kernel, and the wall ends where the kernel has a hole."},
-		"sys/kernel/osrelease", "uname(2)", strings.TrimSpace)
+	return p.shown(Gap{Name: "kernel", Means: "every process of the machine runs on this one kernel, and the wall ends where the kernel has a hole"},
+		"/proc/sys/kernel/osrelease", "uname(2)", strings.TrimSpace)
 }
 
 func bootGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "boot", Means: "The kernel draws this number when it boots: who sees the same one is on the same kernel."},
-		"sys/kernel/random/boot_id", "", strings.TrimSpace)
+	return p.shown(Gap{Name: "boot", Means: "the kernel draws this number when it boots: who sees the same one is on the same kernel"},
+		"/proc/sys/kernel/random/boot_id", "", strings.TrimSpace)
 }
 
 // clockGap reads no file: every process has the clock by clock_gettime(2).
@@ -27,37 +24,37 @@ func clockGap(p *process) (Gap, error) {
 	now := time.Now().UTC().Format("2006-01-02 15:04:05 UTC")
 	g := Gap{
 		Name: "clock", State: Shared, Inside: now, Host: now,
-		Means: "There is one CLOCK_REALTIME: a time namespace moves only the monotonic and the boot clock.",
+		Means: "there is one CLOCK_REALTIME: a time namespace moves only the monotonic and the boot clock",
 	}
-	ours, err := p.can(unix.CAP_SYS_TIME)
-	if ours {
-		g.Means = "There is one CLOCK_REALTIME, in no namespace, and this process may set it for the whole machine."
+	who, err := p.identity()
+	if who.capable(unix.CAP_SYS_TIME) {
+		g.Means = "there is one CLOCK_REALTIME, in no namespace, and this process may set it for the whole machine"
 	}
 	return g, err
 }
 
 func memoryGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "memory", Means: "/proc/meminfo has the memory of the whole machine: a limit stands in the cgroup, not here."},
-		"meminfo", "sysinfo(2)", func(text string) string {
+	return p.shown(Gap{Name: "memory", Means: "/proc/meminfo has the memory of the whole machine: a limit stands in the cgroup, not here"},
+		"/proc/meminfo", "sysinfo(2)", func(text string) string {
 			return fmt.Sprintf("%s in all, %s available", mebibytes(text, "MemTotal"), mebibytes(text, "MemAvailable"))
 		})
 }
 
 // cpusGap also tells to which processors the process is held, if it is.
 func cpusGap(p *process) (Gap, error) {
-	g, err := p.file(Gap{Name: "cpus", Means: "/proc/cpuinfo has every processor, whatever the quota is; their caches are shared, so that one process can time what another does."},
-		"cpuinfo", "sched_getaffinity(2)", func(text string) string {
-			return fmt.Sprintf("%d processors", strings.Count("\n"+text, "\nprocessor\t"))
+	g, err := p.shown(Gap{Name: "cpus", Means: "/proc/cpuinfo has every processor, whatever the quota is; their caches are shared, so that one process can time what another does"},
+		"/proc/cpuinfo", "sched_getaffinity(2)", func(text string) string {
+			return fmt.Sprintf("processors: %d", strings.Count("\n"+text, "\nprocessor\t"))
 		})
 	if held := p.status["Cpus_allowed_list"]; held != p.host["Cpus_allowed_list"] {
-		g.Inside += ", of which it runs on " + held
+		g.Inside = g.Inside + ", and it runs on " + held
 	}
 	return g, err
 }
 
 func loadGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "load", Means: "The load average counts the processes of the whole machine: a cgroup has its own pressure, in other files."},
-		"loadavg", "sysinfo(2)", func(text string) string {
+	return p.shown(Gap{Name: "load", Means: "the load average counts the processes of the whole machine: a cgroup has its own pressure, in other files"},
+		"/proc/loadavg", "sysinfo(2)", func(text string) string {
 			words := append(strings.Fields(text), "", "", "")
 			return strings.TrimSpace(strings.Join(words[:3], " "))
 		})
@@ -66,8 +63,8 @@ func loadGap(p *process) (Gap, error) {
 // uptimeGap adds to the file what a time namespace does: the kernel shows the
 // file by the clocks of who reads it.
 func uptimeGap(p *process) (Gap, error) {
-	g, err := p.file(Gap{Name: "uptime", Means: "It runs as long as the machine does, and not as long as the container."},
-		"uptime", "sysinfo(2)", func(text string) string {
+	g, err := p.shown(Gap{Name: "uptime", Means: "it runs as long as the machine does, and not as long as the container"},
+		"/proc/uptime", "sysinfo(2)", func(text string) string {
 			seconds, _, _ := strings.Cut(text, ".")
 			n, err := strconv.ParseInt(seconds, 10, 64)
 			if err != nil {
@@ -75,30 +72,33 @@ func uptimeGap(p *process) (Gap, error) {
 			}
 			return (time.Duration(n) * time.Second).String()
 		})
-	if err != nil || p.hasHosts("time") {
-		return g, err
-	}
-	own, err := bootOffset(strconv.Itoa(p.pid))
 	if err != nil {
 		return g, err
 	}
-	hosts, err := bootOffset("self")
+	if own, err := p.namespace("time"); own != Walled {
+		return g, err
+	}
+	own, err := p.bootOffset()
+	if err != nil {
+		return g, err
+	}
+	hosts, err := p.looker().bootOffset()
 	if since, parseErr := time.ParseDuration(g.Host); parseErr == nil && g.Inside == g.Host {
 		g.Inside = (since + own - hosts).String()
 	}
 	g.State = Walled
-	g.Means = "A time namespace has its own boot and monotonic clocks, which began at other times than the host's."
+	g.Means = "a time namespace has its own boot and monotonic clocks, which began at other times than the host's"
 	return g, err
 }
 
 // bootOffset is by how much the boot clock of a process's time namespace is
 // moved (time_namespaces(7)), in whole seconds.
-func bootOffset(who string) (time.Duration, error) {
-	text, err := sys.ReadFile("/proc/" + who + "/timens_offsets")
+func (p *process) bootOffset() (time.Duration, error) {
+	text, err := p.read("timens_offsets")
 	if err != nil {
 		return 0, err
 	}
-	_, line, _ := strings.Cut(string(text), "boottime")
+	_, line, _ := strings.Cut(text, "boottime")
 	words := strings.Fields(line)
 	if len(words) == 0 {
 		return 0, fmt.Errorf("timens_offsets has no boottime: %q", text)
@@ -110,28 +110,27 @@ func bootOffset(who string) (time.Duration, error) {
 // sysctlsGap shows one of those that no namespace holds. The owner of their
 // files is the root of the first user namespace: no capability is asked for.
 func sysctlsGap(p *process) (Gap, error) {
-	const file = "sys/vm/swappiness"
-	g, err := p.file(Gap{Name: "sysctls", Means: "No namespace holds vm.*, fs.* and most of kernel.*: what the host sets holds in here, too. This process can't set them."},
-		file, "", func(text string) string { return "vm.swappiness = " + strings.TrimSpace(text) })
+	const name = "/proc/sys/vm/swappiness"
+	g, err := p.shown(Gap{Name: "sysctls", Means: "no namespace holds vm.*, fs.* and most of kernel.*: what the host sets holds in here, too; this process can't set them"},
+		name, "", func(text string) string { return "vm.swappiness = " + strings.TrimSpace(text) })
 	if err != nil || g.State != Shared {
 		return g, err
 	}
-	view, err := p.view("proc/" + file)
-	uids := strings.Fields(p.status["Uid"])
-	if len(uids) > 1 && uids[1] == "0" && view.writable {
-		g.Means = "No namespace holds vm.*, fs.* and most of kernel.*, and this process may set them for the whole machine."
+	f, err := p.file(name)
+	if f.Write {
+		g.Means = "no namespace holds vm.*, fs.* and most of kernel.*, and this process may set them for the whole machine"
 	}
 	return g, err
 }
 
 func entropyGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "entropy", Means: "All random numbers come from one pool; nothing that is drawn from it tells anything of it."},
-		"sys/kernel/random/entropy_avail", "ioctl(2)", func(text string) string { return strings.TrimSpace(text) + " bits" })
+	return p.shown(Gap{Name: "entropy", Means: "all random numbers come from one pool; nothing that is drawn from it tells anything of it"},
+		"/proc/sys/kernel/random/entropy_avail", "ioctl(2)", func(text string) string { return strings.TrimSpace(text) + " bits" })
 }
 
 func cacheGap(p *process) (Gap, error) {
-	return p.file(Gap{Name: "cache", Means: "A file of an image or a volume is in memory once for all: who owns it or may write to it learns by mincore(2) which parts others have read."},
-		"meminfo", "mincore(2)", func(text string) string { return mebibytes(text, "Cached") + " of files" })
+	return p.shown(Gap{Name: "cache", Means: "a file of an image or a volume is in memory once for all: who owns it or may write to it learns by mincore(2) which parts others have read"},
+		"/proc/meminfo", "mincore(2)", func(text string) string { return mebibytes(text, "Cached") + " of files" })
 }
 
 // mebibytes reads a line of /proc/meminfo, "Name:  123 kB".
@@ -140,19 +139,4 @@ func mebibytes(text, name string) string {
 	line, _, _ = strings.Cut(strings.TrimSpace(line), " ")
 	n, _ := strconv.ParseUint(line, 10, 64) // 0 where a cover has no such line
 	return fmt.Sprintf("%d MiB", n>>10)
-}
-
-// hasHosts reports whether the process is in our own namespace of a type, or
-// the kernel has no such namespaces.
-func (p *process) hasHosts(ns string) bool {
-	inside, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.pid, ns))
-	host, hostErr := os.Readlink("/proc/self/ns/" + ns)
-	return err != nil || hostErr != nil || inside == host
-}
-
-// can reports whether the process has one of the host's capabilities, which
-// the root of another user namespace has not.
-func (p *process) can(capability int) (bool, error) {
-	effective, err := strconv.ParseUint(p.status["CapEff"], 16, 64)
-	return effective>>capability&1 == 1 && p.hasHosts("user"), err
 }

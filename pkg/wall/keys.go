@@ -1,18 +1,17 @@
 package wall
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
-// kmsg is the number of the device /dev/kmsg.
-var kmsg = unix.Mkdev(1, 11)
-
-// logGap tells whether the process may read the kernel log: syslog(2), or
-// /dev/kmsg, for which the kernel asks the same, or /proc/kmsg.
+// logGap tells whether the process may read the kernel log: by syslog(2), from
+// /dev/kmsg, for which the kernel asks the same, or from /proc/kmsg.
 func logGap(p *process) (Gap, error) {
 	g := Gap{Name: "log", State: Walled, Inside: "not readable"}
 	restrict, err := sys.ReadFile("/proc/sys/kernel/dmesg_restrict")
@@ -20,29 +19,29 @@ func logGap(p *process) (Gap, error) {
 		return g, err
 	}
 	g.Host = "kernel.dmesg_restrict = " + strings.TrimSpace(string(restrict))
-	may, err := p.can(unix.CAP_SYSLOG)
+	who, err := p.identity()
 	if err != nil {
 		return g, err
 	}
-	if !may && g.Host != "kernel.dmesg_restrict = 0" {
-		g.Means = "There is one kernel log, but this process has no CAP_SYSLOG of the host's, which kernel.dmesg_restrict asks for."
+	if !who.capable(unix.CAP_SYSLOG) && restrict[0] != '0' {
+		g.Means = "there is one kernel log, but this process has no CAP_SYSLOG of the host's, which kernel.dmesg_restrict asks for"
 		return g, nil
 	}
 	refused, err := p.refused("syslog")
 	if err != nil {
 		return g, err
 	}
-	device, err := p.view("dev/kmsg")
+	device, err := p.file("/dev/kmsg")
 	if err != nil {
 		return g, err
 	}
-	file, err := p.view("proc/kmsg")
-	if refused && device.device != kmsg && !(may && file.kernels) {
-		g.Means = "There is one kernel log, but the process's filters refuse syslog(2), and it has no file of the log."
+	file, err := p.file("/proc/kmsg")
+	if refused && !device.exists && !file.Read {
+		g.Means = "there is one kernel log, but the process's filters refuse syslog(2), and it has no file of the log"
 		return g, err
 	}
 	g.State, g.Inside = Shared, "readable"
-	g.Means = "There is one kernel log: this process reads in it what the kernel says of the host and of every container."
+	g.Means = "there is one kernel log: this process reads in it what the kernel says of the host and of every container"
 	return g, err
 }
 
@@ -55,35 +54,64 @@ func keysGap(p *process) (Gap, error) {
 	if err != nil {
 		return g, err
 	}
-	var uid string
-	if uids := strings.Fields(p.status["Uid"]); len(uids) > 1 {
-		uid = uids[1]
+	who, err := p.identity()
+	if err != nil {
+		return g, err
 	}
+	uid := strconv.Itoa(who.euid)
 	g.Host = "no keys of uid " + uid
 	for line := range strings.Lines(string(users)) {
 		if words := strings.Fields(line); len(words) > 3 && words[0] == uid+":" {
-			g.Host = words[3] + " keys of uid " + uid // of so many at most
+			g.Host = words[3] + " keys of uid " + uid // so many of so many
 		}
 	}
 	refused, err := p.refused("keyctl")
 	if err != nil {
 		return g, err
 	}
-	list, err := p.view("proc/keys")
+	list, err := p.file("/proc/keys")
 	switch {
-	case refused && !list.kernels:
-		g.Means = "Keyrings are in no namespace but the user namespace; the process's filters refuse keyctl(2), and /proc/keys is covered."
+	case refused && !list.Read:
+		g.Means = "keyrings are in no namespace but the user namespace; the process's filters refuse keyctl(2), and it can't read /proc/keys"
 		return g, err
 	case refused:
 		g.Inside = "names of keys"
-		g.Means = "Keyrings are in no namespace but the user namespace: the process's filters refuse keyctl(2), but /proc/keys lists what its uid may see."
-	case p.hasHosts("user"):
+		g.Means = "keyrings are in no namespace but the user namespace; the process's filters refuse keyctl(2), but /proc/keys names what its uid may see"
+	case who.initial:
 		g.Inside = g.Host
-		g.Means = "Keyrings are in no namespace but the user namespace: this process has the user keyring that the host's processes of its uid have."
+		g.Means = "keyrings are in no namespace but the user namespace: this process has the user keyring that the host's processes of its uid have"
 	default:
 		g.Inside = "user keyrings of its own"
-		g.Means = "Its user namespace has user keyrings of its own, but its session keyring is that of who started it, unless it was told to join another."
+		g.Means = "its user namespace has user keyrings of its own, but its session keyring is that of who started it, unless it joined another"
 	}
 	g.State = Shared
 	return g, err
+}
+
+// refused reports whether the process's filters let no call of that name pass,
+// in the kernel's own table or in that for 32-bit programs. Strict mode lets
+// none pass that is asked for here.
+func (p *process) refused(call string) (bool, error) {
+	if p.status["Seccomp"] == "1" {
+		return true, nil
+	}
+	filters, err := ReadFilters(p.pid)
+	if err != nil {
+		return false, err
+	}
+	tables := [...]seccomp.Arch{seccomp.X86_64, seccomp.I386}
+	if seccomp.Native() == seccomp.AArch64 {
+		tables = [...]seccomp.Arch{seccomp.AArch64, seccomp.ARM}
+	}
+	for _, arch := range tables {
+		nr, ok := seccomp.Number(call, arch)
+		if !ok {
+			continue
+		}
+		outcome, err := seccomp.Explore(filters, nr, arch)
+		if err != nil || outcome.MayPass() {
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/pkg/wall"
@@ -78,6 +80,44 @@ func TestGaps(t *testing.T) {
 			unchanged(t, h)
 			l.leak(t, h)
 		})
+		if data := []string{"kernel", "boot", "clock", "load", "uptime", "sysctls"}; !slices.Contains(data, l.name) {
+			if _, ok := lang.Translate(w.Gaps[i].Inside); !ok {
+				t.Errorf("no Korean for %q", w.Gaps[i].Inside)
+			}
+		}
+	}
+}
+
+// TestGapsBehindCovers has other files where the kernel's would be: what a
+// container finds there is read, and no file of the host's in its place.
+func TestGapsBehindCovers(t *testing.T) {
+	s := newSpec("covers", "pause")
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "proc" })
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, s.Linux.Sysctl = nil, nil, nil
+	c, dir := newOCI(t, "covers", s)
+	root := filepath.Join(dir, "rootfs")
+	const both = "/etc/hostname" // the host has one, too
+	err := errors.Join(
+		os.MkdirAll(filepath.Join(root, "proc/sys/kernel/random"), 0o755),
+		os.WriteFile(filepath.Join(root, both), []byte("of the container"), 0o644),
+		os.WriteFile(filepath.Join(root, "proc/cpuinfo"), []byte("processor\t: 0\n"), 0o644),
+		os.Symlink(both, filepath.Join(root, "proc/sys/kernel/random/boot_id")),
+		unix.Mkfifo(filepath.Join(root, "proc/meminfo"), 0o644)) // at which nobody writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.create(dir)
+	c.must("start", c.id)
+	eventually(t, "the program is there", func() bool { return hostFile(t, fmt.Sprintf("/proc/%d/comm", c.pid)) == "pause" })
+	for name, want := range map[string]wall.Gap{
+		"boot":   {Inside: "of the container", State: wall.Walled},
+		"cpus":   {Inside: "processors: 1", State: wall.Shared}, // sched_getaffinity(2) still tells
+		"memory": {Inside: "nothing", State: wall.Shared},
+		"uptime": {Inside: "nothing", State: wall.Shared},
+	} {
+		if g := gapOf(t, c.pid, name); g.Inside != want.Inside || g.State != want.State {
+			t.Errorf("%+v, want %+v", g, want)
+		}
 	}
 }
 
@@ -327,6 +367,7 @@ func uptimeLeak(t *testing.T, h host) {
 	c.must("start", c.id)
 	moved := centiseconds(c.prints(containing("\n")))
 	within(t, "the uptime in 1/100 s", moved-int(nonce)*100, before, now(), 0)
+	eventually(t, "the program is there", func() bool { return hostFile(t, fmt.Sprintf("/proc/%d/comm", c.pid)) == "pause" })
 	g := gapOf(t, c.pid, "uptime")
 	inside, err := time.ParseDuration(g.Inside)
 	outside, hostErr := time.ParseDuration(g.Host)

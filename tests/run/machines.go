@@ -35,7 +35,7 @@ const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEv
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
 const kernelFacing = "^(TestWall|TestWallMounts|TestWallFromOutside|TestSessionKeyring|TestWithout|TestHostNodes|TestLinksInRoot|" +
-	"TestMountsBelowMounts|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExitStatus|TestSignals|TestTerminal)$"
+	"TestMountsBelowMounts|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExitStatus|TestSignals|TestTerminal|TestGaps)$"
 
 // cgroupFacing are those that look at what another version of cgroups does.
 const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLimit|TestCPULimit|TestExec|TestExecCgroup|TestLifecycle|TestDelegation)$"
