@@ -1,6 +1,6 @@
 // Package seccomp compiles the seccomp profile of a container, /linux/seccomp in config.json, to the
-// classic BPF program that seccomp(2) takes; prints such a program; and interprets it, so that one can
-// ask what would happen to a call without making it.
+// classic BPF program that seccomp(2) takes; prints such a program, whoever made it; and interprets it, so
+// that one can ask what would happen to a call without making it, or (Explore) to all calls of a number.
 //
 // A profile is read like a list of rules: for each call, the first rule in the order of the profile
 // that names the call, and whose conditions hold, decides; without one, defaultAction. Besides:

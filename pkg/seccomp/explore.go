@@ -49,15 +49,14 @@ func OutcomesX32(filters []Filter) ([]Outcome, error) {
 }
 
 func outcomes(filters []Filter, arch Arch, column abi) (all []Outcome, err error) {
+	e, err := newExplorer(filters)
+	if err != nil {
+		return nil, err
+	}
 	for i := range calls {
-		if calls[i].nr[column] < 0 {
-			continue
+		if nr := calls[i].nr[column]; nr >= 0 {
+			all = append(all, e.explore(uint32(nr), arch))
 		}
-		o, err := Explore(filters, uint32(calls[i].nr[column]), arch)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, o)
 	}
 	return all, nil
 }
@@ -107,27 +106,55 @@ const effort = 1 << 20
 // ways take more than a million instructions and conditions keeps what the first execution has found. No
 // action is ever lost.
 func Explore(filters []Filter, nr uint32, arch Arch) (Outcome, error) {
+	e, err := newExplorer(filters)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return e.explore(nr, arch), nil
+}
+
+type explorer struct {
+	filters []Filter
+	call    Data // with arguments 0
+	data    values
+	left    int              // of effort
+	cases   map[Action]*Data // what a way leads to, with an example if there is one
+	wanted  int              // how many examples are enough, -1 if all ways must be gone
+	proven  int              // how many there are
+	open    bool             // a way leads to a number that is not known
+	at      []machine        // room for one of each instruction
+	reached []bool           // likewise
+}
+
+func newExplorer(filters []Filter) (*explorer, error) {
+	longest := 0
 	for _, f := range filters {
 		if err := f.Check(); err != nil {
-			return Outcome{}, err
+			return nil, err
 		}
+		longest = max(longest, len(f.Program))
 	}
-	e := explorer{filters: filters, call: Data{NR: nr, Arch: arch}, left: effort, cases: map[Action]*Data{}}
+	return &explorer{filters: filters, at: make([]machine, longest), reached: make([]bool, longest)}, nil
+}
+
+func (e *explorer) explore(nr uint32, arch Arch) Outcome {
+	e.call = Data{NR: nr, Arch: arch}
 	e.data = e.call.values()
 	for i := offsetIP / 4; i < len(e.data); i++ {
 		e.data[i] = unknown(uint16(i))
 	}
+	e.left, e.cases, e.proven, e.open = effort, map[Action]*Data{}, 0, false
 	o := Outcome{Number: nr}
 	o.Name, _ = Name(nr, arch)
 	candidates, open := e.overview()
 	if len(candidates) == 1 && !open {
-		e.cases[candidates[0]] = &e.call
+		e.cases[candidates[0]] = new(e.call)
 	} else {
 		e.wanted = len(candidates)
 		if open {
 			e.wanted = -1
 		}
-		e.follow(machine{}, len(filters)-1, Allow, nil)
+		e.follow(machine{}, len(e.filters)-1, Allow, nil)
 		o.Any = e.open
 	}
 	if e.left < 0 {
@@ -144,18 +171,7 @@ func Explore(filters []Filter, nr uint32, arch Arch) (Outcome, error) {
 	slices.SortFunc(o.Cases, func(a, b Case) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Action, b.Action))
 	})
-	return o, nil
-}
-
-type explorer struct {
-	filters []Filter
-	call    Data // with arguments 0
-	data    values
-	left    int              // of effort
-	cases   map[Action]*Data // what a way leads to, with an example if there is one
-	wanted  int              // how many examples are enough, -1 if all ways must be gone
-	proven  int              // how many there are
-	open    bool             // a way leads to a number that is not known
+	return o
 }
 
 // overview returns the actions there can be, and whether there can be any other.
@@ -180,9 +196,9 @@ func (e *explorer) overview() (actions []Action, open bool) {
 // returns goes through a program once, which can be done since jumps only lead forward: where ways meet
 // that differ in a value, that is unknown from there on.
 func (e *explorer) returns(program []unix.SockFilter) (actions []Action, open bool) {
-	at := make([]machine, len(program))
-	reached := make([]bool, len(program))
-	reached[0] = true
+	at, reached := e.at, e.reached
+	clear(reached)
+	at[0], reached[0] = machine{}, true
 	for pc := range program {
 		if !reached[pc] {
 			continue

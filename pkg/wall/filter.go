@@ -1,12 +1,11 @@
 package wall
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +53,7 @@ const (
 //	EACCES       the privilege is missing, or the caller is under a filter
 //	EMEDIUMTYPE  a filter is not a classic BPF program
 //	EINVAL       the kernel has no CONFIG_CHECKPOINT_RESTORE
+//	ENOSYS       the kernel has no CONFIG_SECCOMP
 //	ETIMEDOUT    it does not stop: it is frozen, or waits for a device (state D)
 func ReadFilters(pid int) (filters []seccomp.Filter, err error) {
 	mode, err := seccompMode(pid)
@@ -65,22 +65,18 @@ func ReadFilters(pid int) (filters []seccomp.Filter, err error) {
 }
 
 // seccompMode reads SECCOMP_MODE_* from /proc/PID/status.
-func seccompMode(pid int) (mode int, err error) {
-	fail := func(err error) (int, error) { return 0, &FilterError{Call: "read(status)", PID: pid, Err: err} }
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if errors.Is(err, os.ErrNotExist) {
-		return fail(unix.ESRCH)
+func seccompMode(pid int) (int, error) {
+	fields, err := status(strconv.Itoa(pid))
+	gone := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)
+	if gone || strings.HasPrefix(fields["State"], "Z") || strings.HasPrefix(fields["State"], "X") {
+		return 0, &FilterError{Call: "read(status)", PID: pid, Err: unix.ESRCH}
 	}
 	if err != nil {
-		return fail(err)
+		return 0, &FilterError{Call: "read(status)", PID: pid, Err: err}
 	}
-	_, state, _ := bytes.Cut(data, []byte("\nState:\t"))
-	if len(state) > 0 && strings.ContainsRune("ZXx", rune(state[0])) {
-		return fail(unix.ESRCH)
-	}
-	_, text, found := bytes.Cut(data, []byte("\nSeccomp:\t"))
-	if _, err := fmt.Sscan(string(text), &mode); !found || err != nil {
-		return 0, &FilterError{Call: "read(status)", PID: pid, Err: unix.EINVAL, Hint: "this kernel has no CONFIG_SECCOMP"}
+	mode, err := strconv.Atoi(fields["Seccomp"])
+	if err != nil {
+		return 0, &FilterError{Call: "read(status)", PID: pid, Err: unix.ENOSYS, Hint: "this kernel has no CONFIG_SECCOMP"}
 	}
 	return mode, nil
 }
