@@ -26,7 +26,7 @@ type seen struct {
 	Mode       int
 	Label      string
 	Mounts     int
-	Root       string
+	Root       int64
 	ReadOnly   bool `json:"read_only"`
 	Files      map[string]opened
 	Devices    map[string]struct {
@@ -136,6 +136,12 @@ func (a *agreement) namespaces() {
 	a.wants("uts: name", uts.Name, a.seen.Values["hostname"])
 }
 
+// systems are the file systems that a root may be on: statfs(2).
+var systems = map[string]int64{
+	"tmpfs": unix.TMPFS_MAGIC, "overlay": unix.OVERLAYFS_SUPER_MAGIC, "ext4": unix.EXT4_SUPER_MAGIC, "ramfs": unix.RAMFS_MAGIC,
+	"xfs": unix.XFS_SUPER_MAGIC, "btrfs": unix.BTRFS_SUPER_MAGIC, "devtmpfs": unix.TMPFS_MAGIC,
+}
+
 func (a *agreement) tree() {
 	var tree struct {
 		Mounts   int
@@ -145,7 +151,7 @@ func (a *agreement) tree() {
 	for _, brick := range []string{"mnt", "root"} {
 		a.brick(brick, &tree)
 		a.wants(brick+": mounts", tree.Mounts, a.seen.Mounts)
-		a.wants(brick+": root", tree.Root, a.seen.Root)
+		a.wants(brick+": root", systems[tree.Root], a.seen.Root)
 		a.wants(brick+": read_only", tree.ReadOnly, a.seen.ReadOnly)
 	}
 }
@@ -162,7 +168,7 @@ func (a *agreement) files() {
 	if len(masks.Files) < 20 {
 		a.list = append(a.list, fmt.Sprintf("masks: wall tells of %d files", len(masks.Files)))
 	}
-	hides := []int64{unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.EXT4_SUPER_MAGIC, unix.RAMFS_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}
+	hides := slices.Collect(maps.Values(systems))
 	for _, f := range masks.Files {
 		o, there := a.seen.Files[f.Path]
 		masked := there && slices.Contains(hides, o.System)
@@ -184,10 +190,10 @@ func (a *agreement) devices() {
 		Mknod *bool
 	}
 	a.brick("devices", &devices)
+	paths := []string{}
 	refused := func(says string) bool {
 		return says == unix.EPERM.Error() || says == unix.EACCES.Error() || says == unix.EROFS.Error()
 	}
-	paths := []string{}
 	for _, n := range devices.Nodes {
 		d, there := a.seen.Devices[n.Path]
 		if !there && strings.Contains(n.Path, "watchdog") {
@@ -202,8 +208,9 @@ func (a *agreement) devices() {
 			a.wants("devices: "+n.Path+" write", *n.Write, !refused(d.Write))
 		}
 	}
-	slices.Sort(paths)
-	a.wants("devices", paths, slices.Sorted(maps.Keys(a.seen.Devices)))
+	for path := range a.seen.Devices {
+		a.wants("devices: "+path, slices.Contains(paths, path), true)
+	}
 	if says, tried := a.seen.Mknod["c 1:3"]; tried && devices.Mknod != nil {
 		a.wants("devices: mknod", *devices.Mknod, says == "")
 	}
@@ -325,7 +332,7 @@ func (a *agreement) gaps() {
 	total, _ := strconv.Atoi(meminfo[1])
 	for gap, want := range map[string]string{
 		"kernel": a.seen.Values["release"], "boot": a.seen.Values["/proc/sys/kernel/random/boot_id"], "memory": fmt.Sprintf("%d MiB", total>>10),
-		"cpus":    fmt.Sprintf("%d processors", strings.Count("\n"+a.seen.Values["/proc/cpuinfo"], "\nprocessor\t")),
+		"cpus":    fmt.Sprintf("processors: %d", strings.Count("\n"+a.seen.Values["/proc/cpuinfo"], "\nprocessor\t")),
 		"sysctls": a.seen.Values["/proc/sys/vm/swappiness"], "entropy": a.seen.Values["/proc/sys/kernel/random/entropy_avail"],
 	} {
 		i := slices.IndexFunc(a.wall.Gaps, func(g row) bool { return g.Name == gap })
@@ -339,4 +346,3 @@ func (a *agreement) gaps() {
 		a.rows++
 	}
 }
-

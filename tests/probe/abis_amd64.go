@@ -1,13 +1,10 @@
 package main
 
-// abis are the ways to make a system call on this processor.
-var abis = []struct {
-	name string
-	call func(nr uintptr, args [5]uint32) uintptr
-}{
-	{"x86_64", native},
-	{"x32", func(nr uintptr, a [5]uint32) uintptr { return native(nr|1<<30, a) }},
-	{"i386", func(nr uintptr, a [5]uint32) uintptr {
+// abis begin with that of this program.
+var abis = []abi{
+	{"x86_64", len(patterns), native},
+	{"x32", 1, func(nr uintptr, a [5]uint32) uintptr { return native(nr|1<<30, a) }},
+	{"i386", 1, func(nr uintptr, a [5]uint32) uintptr {
 		return uintptr(int80(uint32(nr), a[0], a[1], a[2], a[3], a[4], mark))
 	}},
 }

@@ -1,7 +1,4 @@
 package main
 
-// abis are the ways to make a system call on this processor.
-var abis = []struct {
-	name string
-	call func(nr uintptr, args [5]uint32) uintptr
-}{{"aarch64", native}}
+// abis are only that of this program.
+var abis = []abi{{"aarch64", len(patterns), native}}

@@ -47,7 +47,7 @@ var patterns = [...][5]uint32{
 }
 
 // Calls tell, for each ABI and each number, with how many of the patterns the
-// call passes the container's filters.
+// call passes the container's filters. Of foreign ABIs only the first is tried.
 type Calls struct {
 	Unknown  string           `json:"unknown,omitempty"` // why they could not be found out
 	Patterns int              `json:"patterns"`
@@ -62,7 +62,7 @@ func askCalls() Calls {
 	const many = 20
 	for i, abi := range abis {
 		counts, deaths := make([]int, numbers), 0
-		for next := 0; next < numbers*len(patterns) && (i == 0 || deaths < many); next++ { // what ended it has been refused
+		for next := 0; next < numbers*abi.patterns && (i == 0 || deaths < many); next++ { // what ended it has been refused
 			answers, err := tryCalls(i, next)
 			if err != nil {
 				c.Unknown = err.Error()
@@ -73,7 +73,7 @@ func askCalls() Calls {
 			}
 			for _, answer := range answers {
 				if answer == '+' {
-					counts[next/len(patterns)]++
+					counts[next/abi.patterns]++
 				}
 				next++
 			}
@@ -139,14 +139,22 @@ func watch(thread int) {
 // try says of each call whether it has arrived. It makes no other calls but
 // this: the runtime's could bear the mark by chance.
 func try(abi, first int) {
-	said := [1]byte{}
-	for i := first; i < numbers*len(patterns); i++ {
+	said, by := [1]byte{}, abis[abi]
+	for i := first; i < numbers*by.patterns; i++ {
 		said[0] = '-'
-		if abis[abi].call(uintptr(i/len(patterns)), patterns[i%len(patterns)]) == arrived {
+		if by.call(uintptr(i/by.patterns), patterns[i%by.patterns]) == arrived {
 			said[0] = '+'
 		}
 		_, _, _ = unix.RawSyscall6(unix.SYS_WRITE, 1, uintptr(unsafe.Pointer(&said)), 1, 0, 0, 0)
 	}
+}
+
+// An abi is a way to make a system call on this processor, and with how many
+// patterns that is tried.
+type abi struct {
+	name     string
+	patterns int
+	call     func(nr uintptr, args [5]uint32) uintptr
 }
 
 // native makes a call with the mark.

@@ -62,17 +62,14 @@ func files() map[string]Opened {
 // devices opens the nodes in /dev, but those whose opening does something.
 func devices() map[string]Device {
 	all := make(map[string]Device)
-	_ = filepath.WalkDir("/dev", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeDevice == 0 || strings.Contains(path, "watchdog") {
+	_ = filepath.WalkDir("/dev", func(path string, _ fs.DirEntry, err error) error {
+		var stat unix.Stat_t // the directory has what a mount lies over
+		if err != nil || strings.Contains(path, "watchdog") || unix.Lstat(path, &stat) != nil {
 			return nil
 		}
-		var stat unix.Stat_t
-		if unix.Lstat(path, &stat) != nil {
+		kind, isDevice := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[stat.Mode&unix.S_IFMT]
+		if !isDevice {
 			return nil
-		}
-		kind := "b"
-		if stat.Mode&unix.S_IFMT == unix.S_IFCHR {
-			kind = "c"
 		}
 		all[path] = Device{open(path), kind, unix.Major(stat.Rdev), unix.Minor(stat.Rdev)}
 		return nil
@@ -101,15 +98,16 @@ func nodes() map[string]string {
 	return made
 }
 
-func (s *Seen) mounts() {
-	for line := range strings.Lines(text("/proc/self/mountinfo")) {
-		s.Mounts++
-		before, after, _ := strings.Cut(line, " - ")
-		if words := strings.Fields(before); words[4] == "/" {
-			s.Root = strings.Fields(after)[0]
-		}
+// root tells what "/" is.
+func (s *Seen) root() error {
+	s.Mounts = strings.Count(text("/proc/self/mountinfo")+"\n", "\n")
+	var system unix.Statfs_t
+	if err := unix.Statfs("/", &system); err != nil {
+		return err
 	}
-	s.ReadOnly = errors.Is(unix.Access("/", unix.W_OK), unix.EROFS)
+	s.Root = system.Type
+	s.ReadOnly = system.Flags&unix.ST_RDONLY != 0 || errors.Is(unix.Access("/", unix.W_OK), unix.EROFS)
+	return nil
 }
 
 // limits reads what the container sees of its cgroups, of either version.

@@ -29,7 +29,7 @@ type Seen struct {
 	Mode       int                 `json:"mode"` // of seccomp(2)
 	Label      string              `json:"label"`
 	Mounts     int                 `json:"mounts"`
-	Root       string              `json:"root"` // type of file system
+	Root       int64               `json:"root"` // as statfs(2) has its file system
 	ReadOnly   bool                `json:"read_only"`
 	Files      map[string]Opened   `json:"files"` // of /proc and /sys
 	Devices    map[string]Device   `json:"devices"`
@@ -90,7 +90,9 @@ func run(args []string) error {
 		return err
 	}
 	s.Label = text("/proc/self/attr/current")
-	s.mounts()
+	if err := s.root(); err != nil {
+		return err
+	}
 	s.Files, s.Devices, s.Mknod = files(), devices(), nodes()
 	if len(numbers) == 1 {
 		s.Forks = forks(numbers[0])
