@@ -48,7 +48,7 @@ func literal(e ast.Expr) (text string, ok bool) {
 	return "", false
 }
 
-var verb = regexp.MustCompile(`%(\[\d\])?[a-z]`)
+var verb = regexp.MustCompile(`%(\[\d\])?[\d.]*[a-z]`)
 
 // source calls visit with each node of a package's files, without its tests.
 func source(t *testing.T, pkg string, visit func(ast.Node, func(ast.Expr))) (all []sentence) {

@@ -92,12 +92,12 @@ func (p *process) devices() (list []string, err error) {
 	return list, err
 }
 
-// some names the first of a list.
+// some names the first of a list of devices.
 func some(list []string) string {
 	const most = 3
 	switch {
 	case len(list) == 0:
-		return "nothing"
+		return "no device"
 	case len(list) <= most:
 		return strings.Join(list, " ")
 	}

@@ -23,7 +23,7 @@ func (w *Wall) Format(out io.Writer, verbose bool, l lang.Language) error {
 	p := page{Writer: bufio.NewWriter(out), language: l}
 	p.say(fmt.Sprintf("Process %d of the host is process %d inside: %s", w.PID, w.Inside[len(w.Inside)-1], w.Command))
 	fmt.Fprintln(p)
-	p.row("", "", "inside", "on the host")
+	p.row("", "", "inside", "outside")
 	p.rule('-')
 	for _, b := range w.Bricks {
 		p.row(b.Name, b.State, b.Inside, b.Host)

@@ -2,6 +2,7 @@ package peers_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -179,7 +180,7 @@ func (a *agreement) files() {
 }
 
 // devices compares what may be opened: another error than that of permission
-// is the device's own.
+// is the device's own. What others keep in /dev/shm comes and goes.
 func (a *agreement) devices() {
 	var devices struct {
 		Nodes []struct {
@@ -191,29 +192,38 @@ func (a *agreement) devices() {
 	}
 	a.brick("devices", &devices)
 	paths := []string{}
-	refused := func(says string) bool {
-		return says == unix.EPERM.Error() || says == unix.EACCES.Error() || says == unix.EROFS.Error()
-	}
 	for _, n := range devices.Nodes {
-		d, there := a.seen.Devices[n.Path]
-		if !there && strings.Contains(n.Path, "watchdog") {
-			continue // the probe leaves it alone
-		}
 		paths = append(paths, n.Path)
-		a.wants("devices: "+n.Path, fmt.Sprint(n.Type, n.Major, ":", n.Minor), fmt.Sprint(d.Type, d.Major, ":", d.Minor))
-		if n.Read != nil {
-			a.wants("devices: "+n.Path+" read", *n.Read, !refused(d.Read))
+		if strings.HasPrefix(n.Path, "/dev/shm/") || strings.Contains(n.Path, "watchdog") { // the probe leaves it alone
+			continue
 		}
-		if n.Write != nil {
-			a.wants("devices: "+n.Path+" write", *n.Write, !refused(d.Write))
+		d := a.seen.Devices[n.Path]
+		a.wants("devices: "+n.Path, fmt.Sprint(n.Type, n.Major, ":", n.Minor), fmt.Sprint(d.Type, d.Major, ":", d.Minor))
+		for mode, open := range map[int]struct {
+			wall  *bool
+			probe string
+		}{unix.O_RDONLY: {n.Read, d.Read}, unix.O_WRONLY: {n.Write, d.Write}} {
+			says := slices.Contains([]string{unix.EPERM.Error(), unix.EACCES.Error(), unix.EROFS.Error()}, open.probe)
+			if open.wall != nil && !(says && refusesAll(n.Path, mode)) {
+				a.wants(fmt.Sprintf("devices: %s %d", n.Path, mode), *open.wall, !says)
+			}
 		}
 	}
 	for path := range a.seen.Devices {
-		a.wants("devices: "+path, slices.Contains(paths, path), true)
+		a.wants("devices: "+path, slices.Contains(paths, path) || strings.HasPrefix(path, "/dev/shm/"), true)
 	}
 	if says, tried := a.seen.Mknod["c 1:3"]; tried && devices.Mknod != nil {
 		a.wants("devices: mknod", *devices.Mknod, says == "")
 	}
+}
+
+// refusesAll tells whether this machine lets nobody open a device.
+func refusesAll(path string, mode int) bool {
+	fd, err := unix.Open(path, mode|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return errors.Is(err, unix.EPERM)
 }
 
 // trials are what the probe tries with a capability: by which call, and
