@@ -42,7 +42,7 @@ func memoryGap(p *process) (Gap, error) {
 
 // cpusGap also tells to which processors the process is held, if it is.
 func cpusGap(p *process) (Gap, error) {
-	g, err := p.shown(Gap{Name: "cpus", Means: "/proc/cpuinfo has every processor, whatever the quota is; their caches are shared, so that one process can time what another does"},
+	g, err := p.shown(Gap{Name: "cpus", Means: "/proc/cpuinfo and /proc/stat have all processors and all their time, whatever the quota is; and who shares a cache with another can time what it does"},
 		"/proc/cpuinfo", "sched_getaffinity(2)", func(text string) string {
 			return fmt.Sprintf("processors: %d", strings.Count("\n"+text, "\nprocessor\t"))
 		})

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/wall"
 )
 
@@ -24,11 +24,9 @@ func logLeak(t *testing.T, h host) {
 	}
 	check := func(leaks bool, flags ...string) {
 		t.Helper()
-		if said := h.says(t, "dmesg", flags...); strings.Contains(said, nonce) != leaks {
-			t.Errorf("%q: the host's line is to be seen: %v, among %d bytes", flags, leaks, len(said))
-		}
-		if g := h.gap(t, "log", flags...); (g.State == wall.Shared) != leaks {
-			t.Errorf("%q: it leaks: %v, but the list says %+v", flags, leaks, g)
+		said, g := h.watched(t, "log", "dmesg", flags...)
+		if strings.Contains(said, nonce) != leaks || (g.State == wall.Shared) != leaks {
+			t.Errorf("%q: the host's line is to be seen: %v; it is among %d bytes: %v; and the list says %+v", flags, leaks, len(said), !leaks, g)
 		}
 	}
 	check(false)
@@ -70,25 +68,20 @@ func keysLeak(t *testing.T, h host) {
 		}
 	}()
 	keyring := func(n int) uint64 { return uint64(n) }
+	read := ask(t, len(secret), // who links the keyring to its own has what is in it
+		do(unix.SYS_KEYCTL, unix.KEYCTL_LINK, keyring(unix.KEY_SPEC_USER_KEYRING), keyring(unix.KEY_SPEC_SESSION_KEYRING)),
+		do(unix.SYS_KEYCTL, unix.KEYCTL_READ, uint64(key), answer, uint64(len(secret))))
 	for _, c := range []struct {
-		flags        []string
+		without      string
 		named, known bool
-	}{
-		{nil, false, false},
-		{[]string{"--without", "masks"}, true, false},
-		{[]string{"--without", "seccomp"}, false, true},
-	} {
-		if said := h.says(t, "cat /proc/keys", c.flags...); strings.Contains(said, name[:20]) != c.named {
-			t.Errorf("%q: the key's name is to be seen: %v\n%s", c.flags, c.named, said)
+	}{{"", false, false}, {"masks", true, false}, {"seccomp", false, true}} {
+		flags := []string{"-v", read}
+		if c.without != "" {
+			flags = append(flags, "--without", c.without)
 		}
-		got := h.asks(t, len(secret), c.flags, // who links the keyring to its own has what is in it
-			do(unix.SYS_KEYCTL, unix.KEYCTL_LINK, keyring(unix.KEY_SPEC_USER_KEYRING), keyring(unix.KEY_SPEC_SESSION_KEYRING)),
-			do(unix.SYS_KEYCTL, unix.KEYCTL_READ, uint64(key), answer, uint64(len(secret))))
-		if (got == secret) != c.known {
-			t.Errorf("%q: the key is to be read: %v, and it reads %q", c.flags, c.known, got)
-		}
-		if g := h.gap(t, "keys", c.flags...); (g.State == wall.Shared) != (c.named || c.known) {
-			t.Errorf("%q: it leaks: %v, but the list says %+v", c.flags, c.named || c.known, g)
+		said, g := h.watched(t, "keys", "cat /proc/keys; /ask", flags...)
+		if strings.Contains(said, name) != c.named || strings.Contains(said, secret) != c.known || (g.State == wall.Shared) != (c.named || c.known) {
+			t.Errorf("without %q: the key's name is to be seen: %v, and what is in it: %v\n%s\nand the list says %+v", c.without, c.named, c.known, said, g)
 		}
 	}
 }
@@ -126,8 +119,7 @@ func sysctlsLeak(t *testing.T, h host) {
 	}
 	for _, flags := range [][]string{nil, {"--without", "masks"}} {
 		inside := strconv.FormatInt(1<<40+rand.Int64N(1<<40), 10)
-		h.says(t, "echo "+inside+" > "+files, flags...)
-		g := h.gap(t, "sysctls", flags...)
+		_, g := h.watched(t, "sysctls", "echo "+inside+" > "+files, flags...)
 		set, may := hostFile(t, files) == inside, strings.Contains(g.Means, "may set them")
 		if set != (flags != nil) || may != set {
 			t.Errorf("%q: a container has set the host's: %v, and the list says %+v", flags, set, g)
@@ -138,16 +130,16 @@ func sysctlsLeak(t *testing.T, h host) {
 // entropyLeak compares the state of the pool, and no more: what is put into it
 // can't be found again, or it would be no pool of random numbers.
 func entropyLeak(t *testing.T, h host) {
-	for _, name := range []string{"entropy_avail", "poolsize"} {
-		if got, want := h.says(t, "cat /proc/sys/kernel/random/"+name), hostFile(t, "/proc/sys/kernel/random/"+name); got != want {
-			t.Errorf("%s is %s inside, %s outside", name, got, want)
-		}
+	const avail, size = "/proc/sys/kernel/random/entropy_avail", "/proc/sys/kernel/random/poolsize"
+	bits := hostFile(t, avail)
+	n, err := strconv.ParseUint(bits, 10, 32)
+	if err != nil {
+		t.Fatal(err)
 	}
-	got := h.asks(t, 4, nil,
-		&plan.Step{Call: plan.Call{Number: unix.SYS_OPENAT, Args: []plan.Arg{plan.Num{}, plan.Str("/dev/urandom"), plan.Num{}, plan.Num{}}}},
-		do(unix.SYS_IOCTL, 3, unix.RNDGETENTCNT, answer))
-	if want := hostFile(t, "/proc/sys/kernel/random/entropy_avail"); len(got) != 4 || strconv.Itoa(int(got[0])+int(got[1])<<8) != want {
-		t.Errorf("ioctl(2) says %x, outside it is %s", got, want)
+	want := bits + "\n" + hostFile(t, size) + "\n" + string(binary.NativeEndian.AppendUint32(nil, uint32(n)))
+	count := ask(t, 4, open("/dev/urandom"), do(unix.SYS_IOCTL, 3, unix.RNDGETENTCNT, answer))
+	if got := h.must(t, "run", "-v", count, "tiny", "sh", "-c", "cat "+avail+" "+size+"; /ask"); got != want {
+		t.Errorf("the pool is %q inside, %q outside", got, want)
 	}
 }
 
@@ -192,6 +184,9 @@ func cacheLeak(t *testing.T, h host) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	resident := ask(t, pages, open("/file"),
+		do(unix.SYS_MMAP, mapping, pages*page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED, 3, 0),
+		do(unix.SYS_MINCORE, mapping, pages*page, answer))
 	for range 2 {
 		nonce, read := rand.Uint64(), uint64(0)
 		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
@@ -204,10 +199,7 @@ func cacheLeak(t *testing.T, h host) {
 				}
 			}
 		}
-		got := h.asks(t, pages, []string{"-v", f.Name() + ":/file:ro"},
-			&plan.Step{Call: plan.Call{Number: unix.SYS_OPENAT, Args: []plan.Arg{plan.Num{}, plan.Str("/file"), plan.Num{}, plan.Num{}}}},
-			do(unix.SYS_MMAP, mapping, pages*page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED, 3, 0),
-			do(unix.SYS_MINCORE, mapping, pages*page, answer))
+		got := h.asks(t, resident, "-v", f.Name()+":/file:ro")
 		for i := range len(got) {
 			read |= uint64(got[i]&1) << i
 		}
