@@ -135,7 +135,7 @@ func label(who string) (module, name string, err error) {
 
 // lsm doesn't see Landlock's rules: the kernel shows them to nobody.
 func lsm(p *process) (Brick, error) {
-	b := Brick{Name: "lsm", State: Walled, Call: `write("/proc/self/attr/exec")`}
+	b := Brick{Name: "lsm", Call: `write("/proc/self/attr/exec")`}
 	module, inside, err := label(strconv.Itoa(p.pid))
 	if err != nil {
 		return b, err
@@ -144,21 +144,27 @@ func lsm(p *process) (Brick, error) {
 	if err != nil {
 		return b, err
 	}
-	b.Inside, b.Host = inside, host
+	b.Inside, b.Host = module+" label "+inside, module+" label "+host
 	b.Facts = map[string]string{"module": module, "label": inside}
 	enforce, _ := sys.ReadFile("/sys/fs/selinux/enforce") // it is there with SELinux alone
-	switch {
-	case module == "":
-		b.State, b.Inside, b.Host = Missing, "no label", "no label"
-		b.Means = "no security module of this kernel gives labels to processes; Landlock's rules can't be seen"
-	case module == "SELinux" && string(enforce) == "0", strings.HasSuffix(inside, " (complain)"):
-		b.State, b.Means = Missing, module+" only writes down what it would refuse"
-	case inside == "unconfined", strings.HasSuffix(inside, "(unconfined)"), slices.Contains(strings.Split(inside, ":"), "unconfined_t"):
-		b.State, b.Means = Missing, module+" lets it do what it likes"
-	case inside == host:
-		b.State, b.Means = Shared, module+" treats it as it treats who looks"
-	default:
-		b.Means = module + " refuses what the rules for this label don't allow, to root too"
+	b.State, b.Means = labelled(module, inside, host, string(enforce) == "0")
+	if module == "" {
+		b.Inside, b.Host = "no label", "no label"
 	}
 	return b, nil
+}
+
+// labelled says what a label is worth, beside that of who looks.
+func labelled(module, inside, host string, permissive bool) (State, string) {
+	switch {
+	case module == "":
+		return Missing, "no security module of this kernel gives labels to processes; Landlock's rules can't be seen"
+	case module == "SELinux" && permissive, strings.HasSuffix(inside, " (complain)"):
+		return Missing, module + " only writes down what it would refuse"
+	case inside == "unconfined", strings.HasSuffix(inside, " (unconfined)"), slices.Contains(strings.Split(inside, ":"), "unconfined_t"):
+		return Missing, module + " lets it do what it likes"
+	case inside == host:
+		return Shared, module + " treats it as it treats who looks"
+	}
+	return Walled, module + " refuses what the rules for this label don't allow, to root too"
 }

@@ -11,7 +11,7 @@ import (
 // destination.
 type instruction struct{ code, registers, offset, immediate int }
 
-func program(rows ...instruction) (p deviceProgram) {
+func assemble(rows ...instruction) (p deviceProgram) {
 	for _, r := range rows {
 		p = append(p, byte(r.code), byte(r.registers))
 		p = binary.NativeEndian.AppendUint16(p, uint16(r.offset))
@@ -33,7 +33,7 @@ const (
 // TestDeviceProgram runs a program that lets c 1:3 be read and written, and
 // each c 5:* made, for everything that can be asked about some devices.
 func TestDeviceProgram(t *testing.T) {
-	p := program(
+	p := assemble(
 		instruction{load, 0x12, 0, 0}, // r2: type and access
 		instruction{copies, 0x23, 0, 0},
 		instruction{unix.BPF_ALU | unix.BPF_RSH, 3, 0, 16}, // r3: access
@@ -69,11 +69,11 @@ func TestDeviceProgram(t *testing.T) {
 // each program lets the access through if that is right.
 func TestDeviceProgramWidths(t *testing.T) {
 	for name, p := range map[string]deviceProgram{
-		"add wraps":  program(instruction{move, 0, 0, -1}, instruction{unix.BPF_ALU | unix.BPF_ADD, 0, 0, 2}, instruction{unless, 0, 1, 1}, instruction{leave, 0, 0, 0}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
-		"sign":       program(instruction{move, 2, 0, -1}, instruction{move, 0, 0, 1}, instruction{unix.BPF_JMP | unix.BPF_JEQ, 2, 1, -1}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
-		"shift":      program(instruction{move, 0, 0, 1}, instruction{unix.BPF_ALU64 | unix.BPF_LSH, 0, 0, 40}, instruction{unix.BPF_ALU64 | unix.BPF_RSH, 0, 0, 40}, instruction{leave, 0, 0, 0}),
-		"lower half": program(instruction{move, 2, 0, 1}, instruction{unix.BPF_ALU64 | unix.BPF_LSH, 2, 0, 32}, instruction{move, 0, 0, 1}, instruction{unix.BPF_JMP32 | unix.BPF_JEQ, 2, 1, 0}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
-		"subtract":   program(instruction{move, 0, 0, 7}, instruction{unix.BPF_ALU | unix.BPF_SUB, 0, 0, 6}, instruction{unix.BPF_JMP | unix.BPF_JGT, 0, 1, 1}, instruction{leave, 0, 0, 0}),
+		"add wraps":  assemble(instruction{move, 0, 0, -1}, instruction{unix.BPF_ALU | unix.BPF_ADD, 0, 0, 2}, instruction{unless, 0, 1, 1}, instruction{leave, 0, 0, 0}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
+		"sign":       assemble(instruction{move, 2, 0, -1}, instruction{move, 0, 0, 1}, instruction{unix.BPF_JMP | unix.BPF_JEQ, 2, 1, -1}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
+		"shift":      assemble(instruction{move, 0, 0, 1}, instruction{unix.BPF_ALU64 | unix.BPF_LSH, 0, 0, 40}, instruction{unix.BPF_ALU64 | unix.BPF_RSH, 0, 0, 40}, instruction{leave, 0, 0, 0}),
+		"lower half": assemble(instruction{move, 2, 0, 1}, instruction{unix.BPF_ALU64 | unix.BPF_LSH, 2, 0, 32}, instruction{move, 0, 0, 1}, instruction{unix.BPF_JMP32 | unix.BPF_JEQ, 2, 1, 0}, instruction{move, 0, 0, 0}, instruction{leave, 0, 0, 0}),
+		"subtract":   assemble(instruction{move, 0, 0, 7}, instruction{unix.BPF_ALU | unix.BPF_SUB, 0, 0, 6}, instruction{unix.BPF_JMP | unix.BPF_JGT, 0, 1, 1}, instruction{leave, 0, 0, 0}),
 	} {
 		if yes, known := p.allows(unix.BPF_DEVCG_DEV_CHAR, unix.BPF_DEVCG_ACC_READ, 1, 3); !yes || !known {
 			t.Errorf("%s: %v, %v", name, yes, known)
@@ -93,7 +93,7 @@ func TestDeviceProgramUnknown(t *testing.T) {
 		"leaves its code":   {unix.BPF_JMP | unix.BPF_JA, 0, 9, 0},
 		"isn't shown (JIT)": {},
 	} {
-		p := program(first, instruction{move, 0, 0, 1}, instruction{leave, 0, 0, 0})
+		p := assemble(first, instruction{move, 0, 0, 1}, instruction{leave, 0, 0, 0})
 		if yes, known := p.allows(unix.BPF_DEVCG_DEV_CHAR, unix.BPF_DEVCG_ACC_READ, 1, 3); yes || known {
 			t.Errorf("%s: %v, %v", name, yes, known)
 		}
