@@ -84,14 +84,10 @@ func TestExplore(t *testing.T) {
 
 // Of the default profile, brute force finds the same: arguments at and beside all constants.
 func TestOutcomesDefault(t *testing.T) {
-	for _, arch := range []seccomp.Arch{seccomp.X86_64, seccomp.I386, seccomp.AArch64, seccomp.ARM} {
-		host := arch
-		switch arch {
-		case seccomp.I386:
-			host = seccomp.X86_64
-		case seccomp.ARM:
-			host = seccomp.AArch64
-		}
+	for arch, host := range map[seccomp.Arch]seccomp.Arch{
+		seccomp.X86_64: seccomp.X86_64, seccomp.I386: seccomp.X86_64,
+		seccomp.AArch64: seccomp.AArch64, seccomp.ARM: seccomp.AArch64,
+	} {
 		f := compileDefault(t, "", host)
 		values := map[uint64]bool{0: true, ^uint64(0): true}
 		for _, in := range f.Program {
