@@ -13,6 +13,7 @@ import (
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/pkg/vm"
+	"github.com/minictr/minictr/pkg/wall"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -187,6 +188,10 @@ func hintOf(err error) string {
 		return "it is never replaced"
 	case errors.Is(err, container.ErrNotExist):
 		return "minictr ps lists them"
+	case errors.Is(err, wall.ErrNotFound):
+		return "minictr ps lists ours, docker ps or podman ps those of others; --pid takes any process"
+	case errors.Is(err, wall.ErrNoProcess):
+		return "it may have ended meanwhile; ps -e lists those that run"
 	case errors.Is(err, container.ErrRunning):
 		return "minictr rm -f kills it first"
 	case errors.Is(err, forkexec.ErrKilled):

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -39,7 +40,7 @@ func wallCommand(f *pflag.FlagSet) action {
 		case *format == "json":
 			return writeJSON(c.stdout, w)
 		}
-		return w.Format(c.stdout, *verbose, language.Language)
+		return c.page(func(page io.Writer) error { return w.Format(page, *verbose, language.Language) })
 	}
 }
 
@@ -57,8 +58,23 @@ func wallDiffCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		return wall.Diff(c.stdout, a, b, language.Language)
+		return c.page(func(page io.Writer) error { return wall.Diff(page, a, b, language.Language) })
 	}
+}
+
+// page prints what write writes, but nothing that a terminal would obey: a
+// container chooses its name, and what its processes are called.
+func (c *call) page(write func(io.Writer) error) error {
+	var text strings.Builder
+	if err := write(&text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(c.stdout, printable(strings.TrimSuffix(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pidPrefix begins the name of a process in the place of a container's.

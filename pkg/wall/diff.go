@@ -54,7 +54,8 @@ func Diff(out io.Writer, a, b *Wall, l lang.Language) error {
 }
 
 func (p page) change(mark string, b Brick) {
-	fmt.Fprintf(p, "%s%s  %s\n", mark, p.language.Line(string(b.State)), p.language.Line(b.Inside))
+	text := strings.Join(strings.Fields(p.language.Line(b.Inside)), " ")
+	fmt.Fprintln(p, strings.TrimRight(mark+p.language.Line(string(b.State))+"  "+text, " "))
 }
 
 // differences are the facts that only one of two bricks has.
