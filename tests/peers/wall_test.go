@@ -141,7 +141,7 @@ func wallAgrees(t *testing.T, name, script string, env []string) {
 		t.Error(line)
 	}
 	t.Logf("%d rows", rows)
-	if limits != nil && strings.HasPrefix(script, "minictr") && len(list) == 0 {
+	if limits != nil && strings.Contains(script, "minictr run $SMALL") && len(list) == 0 {
 		lies(t, around, inside)
 	}
 }
@@ -152,8 +152,8 @@ func lies(t *testing.T, around looked, inside seen) {
 		{"net", `"State":"walled"`, `"State":"shared"`, "net: wall says shared, the probe saw walled"},
 		{"user", `[0,0,4294967295]`, `[0,100000,65536]`, "user: uid_map: wall says [[0 100000 65536]], the probe saw [[0 0 4294967295]]"},
 		{"root", `"read_only":false`, `"read_only":true`, "root: read_only: wall says true, the probe saw false"},
-		{"masks", `"/proc/kcore","read":false`, `"/proc/kcore","read":true`, "masks: /proc/kcore read: wall says true, the probe saw false"},
-		{"masks", `"/proc/sysrq-trigger","read":false,"write":false`, `"/proc/sysrq-trigger","read":false,"write":true`, "masks: /proc/sysrq-trigger write: wall says true, the probe saw false"},
+		{"masks", `"/proc/keys","read":false`, `"/proc/keys","read":true`, "masks: /proc/keys read: wall says true, the probe saw false"},
+		{"masks", `core_pattern","read":true,"write":false`, `core_pattern","read":true,"write":true`, "masks: /proc/sys/kernel/core_pattern write: wall says true, the probe saw false"},
 		{"devices", `"minor":3,"read":true`, `"minor":3,"read":false`, "devices: /dev/null 0: wall says false, the probe saw true"},
 		{"devices", `"/dev/zero"`, `"/dev/mem"`, "devices: /dev/zero: wall says false, the probe saw true"},
 		{"devices", `"mknod":false`, `"mknod":true`, "devices: mknod: wall says true, the probe saw false"},
@@ -169,20 +169,22 @@ func lies(t *testing.T, around looked, inside seen) {
 	} {
 		w := around
 		w.Bricks, w.Gaps = slices.Clone(w.Bricks), slices.Clone(w.Gaps)
+		told := false
 		for _, rows := range [][]row{w.Bricks, w.Gaps} {
-			i := slices.IndexFunc(rows, func(r row) bool { return r.Name == lie.row })
-			if i < 0 {
-				continue
-			}
-			text, err := json.Marshal(rows[i])
-			changed := strings.Replace(string(text), lie.old, lie.new, 1)
-			rows[i] = row{}
-			if err = errors.Join(err, json.Unmarshal([]byte(changed), &rows[i])); err != nil || changed == string(text) {
-				t.Fatalf("%s has no %s: %v\n%s", lie.row, lie.old, err, text)
+			for i, r := range rows {
+				text, err := json.Marshal(r)
+				changed := strings.Replace(string(text), lie.old, lie.new, 1)
+				if r.Name == lie.row && changed != string(text) {
+					rows[i], told = row{}, true
+					err = errors.Join(err, json.Unmarshal([]byte(changed), &rows[i]))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-		if list, _ := compare(w, inside, small); !slices.Contains(list, lie.want) {
-			t.Errorf("%s for %s in %s gives %q, without %q", lie.new, lie.old, lie.row, list, lie.want)
+		if list, _ := compare(w, inside, small); !told || !slices.Contains(list, lie.want) {
+			t.Errorf("%s in place of %s in %s gives %q, without %q", lie.new, lie.old, lie.row, list, lie.want)
 		}
 	}
 }
