@@ -3,6 +3,7 @@ package wall
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 // A mount is a line of mountinfo: proc_pid_mountinfo(5).
 type mount struct {
 	id     int
+	device string // major:minor of what stat(2) says of its files
 	at     string // its place, below the process's root
 	fstype string
 }
@@ -25,7 +27,7 @@ func (p *process) mounts() (list []mount, err error) {
 	for line := range strings.Lines(text) {
 		left, right, _ := strings.Cut(line, " - ")
 		front, back := strings.Fields(left), strings.Fields(right)
-		const id, at = 0, 4
+		const id, device, at = 0, 2, 4
 		if len(front) <= at || len(back) == 0 {
 			return nil, fmt.Errorf("mountinfo: %q", line)
 		}
@@ -33,7 +35,7 @@ func (p *process) mounts() (list []mount, err error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, mount{n, unescape.Replace(front[at]), back[0]})
+		list = append(list, mount{n, front[device], unescape.Replace(front[at]), back[0]})
 	}
 	return list, err
 }
@@ -61,10 +63,14 @@ func (p *process) mountFacts() (facts mountFacts, err error) {
 		return facts, err
 	}
 	host, err := p.looker().mounts() // a root that chroot(2) made is no mount of its own list
-	for _, m := range append(list, host...) {
-		if facts.Root == "" && uint64(m.id) == st.Mnt_id {
-			facts.Root = m.fstype
-		}
+	list = append(list, host...)
+	i := slices.IndexFunc(list, func(m mount) bool { return uint64(m.id) == st.Mnt_id })
+	if i < 0 { // nor one of the host's, in another mount namespace
+		device := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor)
+		i = slices.IndexFunc(list, func(m mount) bool { return m.device == device })
+	}
+	if i >= 0 {
+		facts.Root = list[i].fstype
 	}
 	return facts, err
 }

@@ -15,6 +15,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 runtime_supports_json = ["runc", "crun", "minictr"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+lock_type = "file"
 network_backend = "cni"
 network_cmd_path = "/nowhere"
 [network]

@@ -27,6 +27,7 @@ var debian = [][2]string{
 	{"docker.io", "minictr under Docker"},
 	{"podman", "minictr under Podman"},
 	{"buildah", "minictr under Buildah"},
+	{"bubblewrap", "the walls of others"},
 	{"containerd", "minictr under containerd"},
 	{"catatonit", "a container's first process"},
 	{"iptables", "the networks of Docker"},

@@ -1,0 +1,13 @@
+package main
+
+// abis begin with that of this program.
+var abis = []abi{
+	{"x86_64", len(patterns), native},
+	{"x32", 1, func(nr uintptr, a [5]uint32) uintptr { return native(nr|1<<30, a) }},
+	{"i386", 1, func(nr uintptr, a [5]uint32) uintptr {
+		return uintptr(int80(uint32(nr), a[0], a[1], a[2], a[3], a[4], mark))
+	}},
+}
+
+// int80 makes a call of i386.
+func int80(nr, a0, a1, a2, a3, a4, a5 uint32) uint32

@@ -1,0 +1,4 @@
+package main
+
+// abis are only that of this program.
+var abis = []abi{{"aarch64", len(patterns), native}}

@@ -1,0 +1,132 @@
+// Command probe runs as a container's program and asks the kernel, from
+// inside, what its wall lets through. It prints what it has seen as JSON, and
+// then waits until it is killed. It knows nothing of package wall, and shares
+// no code with it.
+//
+// With a number, it also forks until the kernel refuses, at most so often.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Seen is all that the probe finds out.
+type Seen struct {
+	PID        int                 `json:"pid"`
+	Namespaces map[string]string   `json:"namespaces"` // links of /proc/self/ns
+	UIDMap     [][3]uint32         `json:"uid_map"`
+	GIDMap     [][3]uint32         `json:"gid_map"`
+	Caps       map[string][]string `json:"caps"`
+	Tries      map[string]string   `json:"tries"` // what a capability is for, done: "" or an error
+	NoNewPrivs bool                `json:"no_new_privs"`
+	Mode       int                 `json:"mode"` // of seccomp(2)
+	Label      string              `json:"label"`
+	Mounts     int                 `json:"mounts"`
+	Root       int64               `json:"root"` // as statfs(2) has its file system
+	ReadOnly   bool                `json:"read_only"`
+	Files      map[string]Opened   `json:"files"` // of /proc and /sys
+	Devices    map[string]Device   `json:"devices"`
+	Mknod      map[string]string   `json:"mknod"` // "c 1:3": "" or an error
+	Forks      int                 `json:"forks"` // how often it could fork, -1: not tried
+	Cgroup     map[string]string   `json:"cgroup"`
+	Values     map[string]string   `json:"values"` // of what is not walled
+	Calls      Calls               `json:"calls"`
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	numbers := []int{}
+	for i := len(args) - 1; i >= 0; i-- {
+		n, err := strconv.Atoi(args[i])
+		if err != nil {
+			break
+		}
+		numbers = append([]int{n}, numbers...)
+	}
+	switch {
+	case len(args) == 3 && args[0] == "calls" && len(numbers) == 2:
+		calls(numbers[0], numbers[1])
+		return nil
+	case len(args) == 1 && args[0] == "try":
+		return json.NewEncoder(os.Stdout).Encode(tries())
+	}
+	s := Seen{PID: os.Getpid(), Namespaces: make(map[string]string), Forks: -1}
+	links, err := os.ReadDir("/proc/self/ns")
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		s.Namespaces[link.Name()], _ = os.Readlink("/proc/self/ns/" + link.Name())
+	}
+	s.UIDMap, s.GIDMap = idMap("uid_map"), idMap("gid_map")
+	if s.Caps, err = capabilities(); err != nil {
+		return err
+	}
+	if out, err := exec.Command("/proc/self/exe", "try").Output(); err == nil {
+		err = json.Unmarshal(out, &s.Tries)
+		if err != nil {
+			return err
+		}
+	}
+	nnp, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	if err != nil {
+		return err
+	}
+	s.NoNewPrivs = nnp == 1
+	if s.Mode, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	s.Label = text("/proc/self/attr/current")
+	if err := s.root(); err != nil {
+		return err
+	}
+	s.Files, s.Devices, s.Mknod = files(), devices(), nodes()
+	if len(numbers) == 1 {
+		s.Forks = forks(numbers[0])
+	}
+	s.Cgroup, s.Values = limits(), values()
+	s.Calls = askCalls()
+	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+		return err
+	}
+	for {
+		_ = unix.Pause()
+	}
+}
+
+// text is what a file says, or "".
+func text(name string) string {
+	b, _ := os.ReadFile(name)
+	return string(bytes.TrimRight(b, "\n\x00"))
+}
+
+func idMap(name string) (ranges [][3]uint32) {
+	for line := range bytes.Lines([]byte(text("/proc/self/" + name))) {
+		var r [3]uint32
+		if _, err := fmt.Sscan(string(line), &r[0], &r[1], &r[2]); err == nil {
+			ranges = append(ranges, r)
+		}
+	}
+	return ranges
+}
+
+// say is "", or what went wrong.
+func say(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
