@@ -47,7 +47,7 @@ func (a *Attempt) Name() string { return "minictr-lesson-" + a.Nonce[:6] }
 // Begin makes the directory, in which the name minictr is a link to the program
 // self.
 func (a *Attempt) Begin(self string) error {
-	return errors.Join(os.Mkdir(a.Dir, 0o700), os.Mkdir(a.scratch(), 0o755), os.Mkdir(a.bin(), 0o755),
+	return errors.Join(os.Mkdir(a.Dir, 0o711), os.Mkdir(a.scratch(), 0o755), os.Mkdir(a.bin(), 0o755),
 		os.Symlink(self, filepath.Join(a.bin(), "minictr")))
 }
 
