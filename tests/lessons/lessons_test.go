@@ -210,10 +210,7 @@ func (s student) neighbour(t *testing.T, l *lesson.Lesson) (answer string) {
 	if err == nil {
 		answer = s.solve(t, l, a)
 	}
-	err = errors.Join(err, a.Kill())
-	if l.Clean != "" {
-		err = errors.Join(err, a.Run(t.Context(), l.Clean, s.env(), os.Stderr))
-	}
+	err = errors.Join(err, a.Kill(), a.Clean(t.Context(), l.Clean, s.env()))
 	list, _ := s.command(t, "ps", "-aq").Output()
 	for id := range strings.FieldsSeq(string(list)) {
 		if state, _ := s.command(t, "state", id).Output(); bytes.Contains(state, []byte(a.Name())) {
