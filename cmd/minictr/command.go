@@ -42,6 +42,7 @@ func commands() []command {
 		{"wall", "[CONTAINER | --pid PID]", "look at the wall around a container of whoever made it, or around any process", false, wallCommand},
 		{"wall diff", "A B", "say where the walls of two containers differ, or of processes: pid:N", false, wallDiffCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
+		{"lesson", "[NUMBER|FILE]", "find out what people get wrong about containers: predict, run, explain, and answer a question", false, lessonCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
