@@ -22,5 +22,5 @@ require (
 
 require (
 	golang.org/x/sync v0.25.0
-	golang.org/x/tools v0.40.1-0.20260108161641-ca281cf95054 // indirect
+	golang.org/x/tools v0.40.1-0.20260108161641-ca281cf95054
 )

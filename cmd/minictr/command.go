@@ -40,6 +40,7 @@ func commands() []command {
 		{"run", "IMAGE [COMMAND...] | --bundle DIR ID", "run an image, or a bundle, in a new container", false, runCommand},
 		{"plan", "IMAGE|BUNDLE|--container ID [COMMAND...]", "print the wall: the system calls that run would make, and why", false, planCommand},
 		{"vm", "IMAGE [COMMAND...]", "run an image in a virtual machine, behind another wall", false, vmCommand},
+		{"lesson", "[NUMBER|FILE]", "find out what people get wrong about containers: predict, run, explain, and answer a question", false, lessonCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},

@@ -58,6 +58,27 @@ func emulatorOf(arch string) (emulator, error) {
 	return emulator{}, fmt.Errorf("%w: none is known for %s", ErrNoQEMU, arch)
 }
 
+// find is the path of the program.
+func (q emulator) find() (string, error) {
+	path, err := exec.LookPath(q.program)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoQEMU, err)
+	}
+	return path, nil
+}
+
+// Missing says what a machine for this kind of processor lacks here: QEMU, or a
+// kernel. It is nil if both are here.
+func Missing() error {
+	q, err := emulatorOf(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	_, noQEMU := q.find()
+	_, noKernel := FindKernel("")
+	return errors.Join(noQEMU, noKernel)
+}
+
 // self is this program's file.
 const self = "/proc/self/exe"
 
@@ -93,9 +114,9 @@ func (c *Config) arguments() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := exec.LookPath(q.program)
+	program, err := q.find()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoQEMU, err)
+		return nil, err
 	}
 	cpu := "max"
 	if c.Accel == KVM {

@@ -48,12 +48,15 @@ var policy = []struct{ from, to string }{
 	// The same program behind each wall, by this program's own commands.
 	{"pkg/compare", "pkg/plan pkg/forkexec"},
 
+	// Experiments, whose containers this program's own commands make.
+	{"pkg/lesson", "pkg/lang pkg/sys"},
+
 	// The wall around any process.
 	{"pkg/wall", "pkg/lang pkg/cgroup pkg/seccomp pkg/sys"},
 
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/lang pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
+	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
 }
 
 // core names the packages that anything else may build upon.
@@ -63,8 +66,8 @@ var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/s
 var only = []struct{ imported, by string }{
 	{"unsafe", "pkg/forkexec"},   // the child may not allocate, and memory is laid out for the kernel
 	{"net/http", "pkg/registry"}, // its protocol
-	// The shell that it embeds asks for an *exec.ExitError; QEMU; commands; ps(1).
-	{"os/exec", "rootfs/shell pkg/vm pkg/compare cmd/minictr"},
+	// The shell that it embeds asks for an *exec.ExitError; QEMU; commands; scripts; ps(1).
+	{"os/exec", "rootfs/shell pkg/vm pkg/compare pkg/lesson cmd/minictr"},
 	{"C", ""}, // one static binary
 	{"github.com/spf13/pflag", "cmd/minictr"}, // the command line is known to the command alone
 }

@@ -1,0 +1,157 @@
+package lesson
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
+)
+
+// An Attempt is one time that somebody does a lesson. It is kept from the
+// moment before anything runs until all of it is taken away, for the question
+// is answered by another process than the one that asks it.
+type Attempt struct {
+	Nonce string `json:"nonce"`           // 16 hexadecimal digits
+	Dir   string `json:"dir"`             // where the scripts' directory is, and this program as minictr
+	Asked bool   `json:"asked"`           // the question has been asked
+	About string `json:"about,omitempty"` // what setup printed
+	Hints int    `json:"hints"`           // so many have been given
+}
+
+// NewAttempt makes up a nonce; nothing is made yet.
+func NewAttempt() *Attempt {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // it never fails, crypto/rand
+	a := &Attempt{Nonce: hex.EncodeToString(b)}
+	a.Dir = filepath.Join(os.TempDir(), a.Name())
+	return a
+}
+
+// Name is what the scripts call containers, or begin their names with. The
+// nonce's other digits stay unknown.
+func (a *Attempt) Name() string { return "minictr-lesson-" + a.Nonce[:6] }
+
+// Begin makes the directory, in which the name minictr is a link to the program
+// self.
+func (a *Attempt) Begin(self string) error {
+	return errors.Join(os.Mkdir(a.Dir, 0o711), os.Mkdir(a.scratch(), 0o755), os.Mkdir(a.bin(), 0o755),
+		os.Symlink(self, filepath.Join(a.bin(), "minictr")))
+}
+
+func (a *Attempt) scratch() string { return filepath.Join(a.Dir, "dir") }
+func (a *Attempt) bin() string     { return filepath.Join(a.Dir, "bin") }
+
+// Fill puts this attempt's values in the place of their names in a text or a
+// script, which then can be typed elsewhere as well.
+func (a *Attempt) Fill(text string) string {
+	return strings.NewReplacer("$NAME", a.Name(), "$DIR", a.scratch(), "$ABOUT", a.About).Replace(text)
+}
+
+// prelude defines what scripts have besides commands: pick chooses one of its
+// words by the nonce, await repeats a command until it succeeds, and pid is the
+// host's number of a container's first process.
+const prelude = `pick() { shift $((0x${NONCE#?????????} % $#)); echo "$1"; }
+await() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "never: $*"; return 1; }
+pid() { minictr state "$1" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
+`
+
+// Run runs a script, whose output goes to out, to its end, or until the context
+// ends; then all of its process group is killed. Env are more variables.
+func (a *Attempt) Run(ctx context.Context, script string, env []string, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-euc", prelude+script, "lesson")
+	cmd.Dir = a.scratch()
+	cmd.Env = append(os.Environ(), "PATH="+a.bin()+":"+os.Getenv("PATH"), "LC_ALL=C", a.mark(), "NONCE="+a.Nonce, "DIR="+a.scratch())
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who clean up
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.WaitDelay = time.Second // for what it has left in the background
+	return errors.Join(cmd.Run(), ctx.Err())
+}
+
+// Ask runs the script that makes what the question is about. What it prints
+// goes through a file, since what it starts stays.
+func (a *Attempt) Ask(ctx context.Context, script string, env []string) error {
+	f, err := os.Create(filepath.Join(a.Dir, "setup"))
+	if err != nil {
+		return err
+	}
+	err = a.Run(ctx, script, env, f)
+	said, e := os.ReadFile(f.Name())
+	a.Asked, a.About = true, strings.TrimSpace(string(said))
+	if err = errors.Join(err, e, f.Close()); err != nil {
+		return fmt.Errorf("the question can't be made: %w: %s", err, a.About)
+	}
+	return nil
+}
+
+// Right says whether an answer is the one that a script prints. An answer that
+// the script can't find is an error.
+func (a *Attempt) Right(ctx context.Context, script string, env []string, answer string) (bool, error) {
+	var out bytes.Buffer
+	err := a.Run(ctx, script, env, &out)
+	right := strings.TrimSpace(out.String())
+	if err == nil && right == "" {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		return false, fmt.Errorf("the answer can't be found any more: %w: %s", err, right)
+	}
+	return strings.TrimSpace(answer) == right, nil
+}
+
+// mark stands in the environment of all that the scripts start.
+func (a *Attempt) mark() string { return "NAME=" + a.Name() }
+
+// Kill ends every process that the scripts have started, and is done when none
+// is left. What containers run does not have the mark, and ends with them.
+func (a *Attempt) Kill() error {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left := false
+		dirs, err := os.ReadDir("/proc")
+		if err != nil {
+			return err
+		}
+		for _, d := range dirs {
+			pid, err := strconv.Atoi(d.Name())
+			left = err == nil && a.kill(pid) || left
+		}
+		switch {
+		case !left:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("processes of %s do not end", a.Name())
+		}
+	}
+}
+
+// kill kills a process if it is ours. The descriptor holds it, so that no other
+// can have its number.
+func (a *Attempt) kill(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = sys.Close(fd) }()
+	env, err := sys.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || !strings.Contains("\x00"+string(env), "\x00"+a.mark()+"\x00") {
+		return false
+	}
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+}
+
+// End removes the directory.
+func (a *Attempt) End() error { return sys.RemoveAll(a.Dir) }
