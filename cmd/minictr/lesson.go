@@ -189,14 +189,7 @@ func (t *teacher) clean() error {
 	if a == nil {
 		return nil
 	}
-	err := a.Kill()
-	if t.l.Clean != "" {
-		var out bytes.Buffer
-		if e := a.Run(t.call, t.l.Clean, t.env(), &out); e != nil {
-			err = errors.Join(err, fmt.Errorf("the lesson's clean: %w: %s", e, &out))
-		}
-	}
-	err = errors.Join(err, t.removeContainers(), a.End())
+	err := errors.Join(a.Kill(), a.Clean(t.call, t.l.Clean, t.env()), t.removeContainers(), a.End())
 	if err == nil {
 		t.open = nil
 		err = t.keep()

@@ -116,41 +116,66 @@ func (a *Attempt) Right(ctx context.Context, script string, env []string, answer
 // mark stands in the environment of all that the scripts start.
 func (a *Attempt) mark() string { return "NAME=" + a.Name() }
 
-// Kill ends every process that the scripts have started, and is done when none
-// is left. What containers run does not have the mark, and ends with them.
+// Kill ends every process that the scripts have started, until none is left.
+// What containers run does not have the mark, and ends with them.
 func (a *Attempt) Kill() error {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left := false
+	for found := true; found; {
+		found = false
 		dirs, err := os.ReadDir("/proc")
 		if err != nil {
 			return err
 		}
 		for _, d := range dirs {
 			pid, err := strconv.Atoi(d.Name())
-			left = err == nil && a.kill(pid) || left
-		}
-		switch {
-		case !left:
-			return nil
-		case time.Now().After(end):
-			return fmt.Errorf("processes of %s do not end", a.Name())
+			if err != nil {
+				continue
+			}
+			killed, err := a.kill(pid)
+			if err != nil {
+				return fmt.Errorf("process %d of %s: %w", pid, a.Name(), err)
+			}
+			found = found || killed
 		}
 	}
+	return nil
 }
 
-// kill kills a process if it is ours. The descriptor holds it, so that no other
-// can have its number.
-func (a *Attempt) kill(pid int) bool {
+// kill kills a process if it is ours, and waits for its end: it still holds its
+// locks when it has lost its memory, and with that its mark. The descriptor
+// holds the process, so that no other can have its number.
+func (a *Attempt) kill(pid int) (killed bool, err error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return false
+		return false, nil // it has just ended
 	}
-	defer func() { _ = sys.Close(fd) }()
+	defer func() { err = errors.Join(err, sys.Close(fd)) }()
 	env, err := sys.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || !strings.Contains("\x00"+string(env), "\x00"+a.mark()+"\x00") {
-		return false
+		return false, nil // it has ended, or is another user's
 	}
-	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return false, err
+	}
+	const patience = 10_000 // milliseconds
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := sys.Number("poll", func() (int, error) { return unix.Poll(ended, patience) })
+	if err == nil && n == 0 {
+		err = unix.ETIMEDOUT
+	}
+	return true, err
+}
+
+// Clean runs the script that takes away what others have made outside of the
+// directory; not a second time, when the directory is gone.
+func (a *Attempt) Clean(ctx context.Context, script string, env []string) error {
+	if _, err := os.Stat(a.scratch()); script == "" || err != nil {
+		return nil
+	}
+	var out bytes.Buffer
+	if err := a.Run(ctx, script, env, &out); err != nil {
+		return fmt.Errorf("the lesson's clean: %w: %s", err, &out)
+	}
+	return nil
 }
 
 // End removes the directory.

@@ -139,8 +139,20 @@ func mountsOf(t *testing.T, dir string) (list string) {
 	return list
 }
 
-// TestLessons does all of them, as many at a time as there are processors.
-func TestLessons(t *testing.T) {
+// TestLessons does those that need no virtual machine, as many at a time as
+// there are processors.
+func TestLessons(t *testing.T) { lessons(t, false) }
+
+// TestMachineLessons does the others.
+func TestMachineLessons(t *testing.T) {
+	if err := vm.Missing(); err != nil {
+		t.Skip("the tier vm brings a kernel: ", err)
+	}
+	lessons(t, true)
+}
+
+func lessons(t *testing.T, machine bool) {
+	t.Helper()
 	all, err := lesson.All()
 	if err != nil {
 		t.Fatal(err)
@@ -149,13 +161,12 @@ func TestLessons(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, l := range all {
-		t.Run(l.Name, func(t *testing.T) {
-			t.Parallel()
-			if slices.Contains(l.Needs, "vm") && vm.Missing() != nil {
-				t.Skip("needs a machine")
-			}
-			newStudent(t).does(t, l)
-		})
+		if slices.Contains(l.Needs, "vm") == machine {
+			t.Run(l.Name, func(t *testing.T) {
+				t.Parallel()
+				newStudent(t).does(t, l)
+			})
+		}
 	}
 }
 
@@ -210,10 +221,7 @@ func (s student) neighbour(t *testing.T, l *lesson.Lesson) (answer string) {
 	if err == nil {
 		answer = s.solve(t, l, a)
 	}
-	err = errors.Join(err, a.Kill())
-	if l.Clean != "" {
-		err = errors.Join(err, a.Run(t.Context(), l.Clean, s.env(), os.Stderr))
-	}
+	err = errors.Join(err, a.Kill(), a.Clean(t.Context(), l.Clean, s.env()))
 	list, _ := s.command(t, "ps", "-aq").Output()
 	for id := range strings.FieldsSeq(string(list)) {
 		if state, _ := s.command(t, "state", id).Output(); bytes.Contains(state, []byte(a.Name())) {

@@ -70,7 +70,7 @@ func sandbox(t *testing.T, dir, script string) (string, error) {
 		mount --bind /mnt/run /run/minictr
 		`+script)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOTOOLCHAIN=local")
+	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOTOOLCHAIN=local", "LC_ALL=C", "XDG_STATE_HOME=/mnt/state")
 	out, err := cmd.CombinedOutput()
 	for _, dir := range made {
 		if err := unix.Rmdir(dir); err != nil {
@@ -157,6 +157,7 @@ CGO_ENABLED=0 go build ./cmd/minictr
 		"WITHOUT the brick pid", // leaving one out
 		"exit status 137",       // a limit of memory
 		"bomb",                  // a limit of processes
+		"That is not it.",       // a lesson
 		"made by hand",          // an image of a container
 	} {
 		if i < len(parts) && !strings.Contains(parts[i], want) {

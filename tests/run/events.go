@@ -117,6 +117,7 @@ func permitted(tier, said string) bool {
 	}{
 		{"needs root", tier == "core"},           // the tier root runs it
 		{"in the virtual machine", tier == "vm"}, // cgroup v1: the tier root runs it
+		{"the tier vm brings", tier != "vm"},     // a kernel to boot
 		{noCollection, noImages != nil},          // other tests make images of each kind
 		{"for amd64", runtime.GOARCH != "amd64"},
 	} {

@@ -18,7 +18,7 @@ type machine struct {
 // images are the root file systems of these machines: a name, and programs of
 // Debian's that are in it.
 var images = [][]string{
-	{"tests", "strace", "newuidmap", "newgidmap"},
+	{"tests", "strace", "newuidmap", "newgidmap", "nsenter"},
 	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
@@ -94,6 +94,7 @@ func vm(s *suite) {
 	}
 	if s.pattern == "" && s.kernel == "" {
 		s.test(superuser, withoutCgo, []string{"./tests/vm"}, env...)
+		s.test(superuser, withoutCgo, []string{"-run=^TestMachineLessons$", "./tests/lessons"}, env...)
 	}
 }
 
@@ -126,7 +127,7 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	musts := []string{"-run=" + cgroupMusts, "./tests/conformance"}
 	list = []machine{
 		{"cgroup v2", "tests", append(log("v2"), "--kernel", image), [][]string{
-			append([]string{"-run="}, inside...), {"-skip=" + slow, "./tests/integration"}, musts,
+			append([]string{"-run="}, inside...), {"-skip=" + slow, "./tests/integration"}, {"-run=^TestLessons$", "./tests/lessons"}, musts,
 		}},
 		{"Podman of a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + rootlessPodman, "./tests/peers"}}},
 	}
