@@ -224,6 +224,7 @@ func TestInside(t *testing.T) {
 		{"hostname", "hostname inside; hostname; uname -n", "inside\ninside\n", 0},
 		{"zombie", "zombie & sleep 0.3; ps | grep -c 'Z .*\\[zombie\\]'", "my child has ended, and I never wait for it\n1\n", 0},
 		{"orphan", "orphan; echo $?; ps | grep -c '[0-9] orphan'; sleep 1.3; ps | grep -c 'Z .*\\[orphan\\]'", "0\n1\n1\n", 0},
+		{"port", "listen 127.0.0.1:1 & sleep 0.3; listen 127.0.0.1:1", "listening on 127.0.0.1:1\nlisten: listen tcp4 127.0.0.1:1: bind: address already in use\n", 1},
 		{"env", "X=1 env -i Y=2 env", "Y=2\n", 0},
 		{
 			"mount", "mount -t tmpfs -o size=1m,ro none /tmp; touch /tmp/x; umount /tmp; touch /tmp/x; rm /tmp/x",

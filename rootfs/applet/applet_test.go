@@ -65,6 +65,8 @@ func TestOutput(t *testing.T) {
 		{args: "sleep x", errs: "sleep: \"x\" is not a time\n", code: 1},
 		{args: "ip route add", errs: "-"},
 		{args: "ip x", errs: "ip: \"x\" is not addr, link or route\n", code: 1},
+		{args: "listen x", errs: "listen: listen tcp4: lookup tcp4/x: unknown port\n", code: 1},
+		{args: "date -s x", errs: "date: \"x\" is not a number of seconds\n", code: 1},
 		{args: "ping -c x localhost", errs: "ping: \"x\" is not a number\n", code: 1},
 		{args: "grep two nosuch", errs: "grep: open nosuch: no such file or directory\n", code: 2},
 		{args: "env -i", out: ""},

@@ -80,6 +80,28 @@ func address(n uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, n)))
 }
 
+// listen takes TCP connections on a port, and closes them, until it is killed.
+func listen(c *call) error {
+	place := c.Args[0]
+	if !strings.Contains(place, ":") {
+		place = ":" + place
+	}
+	l, err := net.Listen("tcp4", place)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	fmt.Fprintln(c.out, "listening on", l.Addr())
+	c.out.Flush()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
+}
+
 // ping sends ICMP echo requests, icmp(7), one each second.
 func ping(c *call) error {
 	count, err := size(cmp.Or(c.value['c'], "4"))
