@@ -31,7 +31,7 @@ func planCommand(f *pflag.FlagSet) action {
 		if *steps {
 			return c.steps(&o, language.Language)
 		}
-		p, err := c.plan(&o)
+		p, err := c.plan(&o, language.Language)
 		switch {
 		case err != nil:
 			return err
@@ -55,7 +55,7 @@ func planCommand(f *pflag.FlagSet) action {
 
 // plan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
-func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
+func (c *call) plan(o *engine.Options, l lang.Language) (*plan.Plan, error) {
 	if id := c.flags.Lookup("container"); id != nil && id.Changed {
 		return c.planOf(id.Value.String())
 	}
@@ -77,7 +77,7 @@ func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
 	}
 	p, bricks, err := e.Plan(*o)
 	for _, b := range bricks {
-		fmt.Fprintf(c.stderr, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
+		fmt.Fprintf(c.stderr, "minictr: %s\n", l.Line(b.String()))
 	}
 	return p, err
 }
@@ -122,7 +122,7 @@ func (c *call) planDiff(p *plan.Plan, flags string, l lang.Language) error {
 	command.setup = func(f *pflag.FlagSet) action {
 		wallFlags(f, &o, "v")
 		return func(c *call) (err error) {
-			other, err = c.plan(&o)
+			other, err = c.plan(&o, l)
 			return err
 		}
 	}
