@@ -14,6 +14,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -26,6 +27,7 @@ type startFlags struct {
 	consoleSocket, pidfdSocket   string
 	noPivot, noNewKeyring, keeps bool
 	preserve                     int
+	edit                         func(*plan.Plan) // that of container.Options
 }
 
 func (o *startFlags) add(f *pflag.FlagSet) {
@@ -89,7 +91,7 @@ func (c *call) newContainer(o *startFlags, detached bool) (*specs.Spec, *contain
 
 // options connects the console socket, if there is one.
 func (o *startFlags) options(s *specs.Spec, detached bool) (container.Options, error) {
-	options := container.Options{Preserved: o.preserve, OldKeys: o.noNewKeyring}
+	options := container.Options{Preserved: o.preserve, OldKeys: o.noNewKeyring, Edit: o.edit}
 	if o.preserve < 0 {
 		return options, fmt.Errorf("--preserve-fds: %d is no number of descriptors", o.preserve)
 	}

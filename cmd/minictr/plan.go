@@ -25,8 +25,12 @@ func planCommand(f *pflag.FlagSet) action {
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
+	steps := f.Bool("step", false, "run it: do one step with each Enter, and say what it has changed in /proc")
 	language := languageFlag(f)
 	return func(c *call) error {
+		if *steps {
+			return c.steps(&o, language.Language)
+		}
 		p, err := c.plan(&o, language.Language)
 		switch {
 		case err != nil:

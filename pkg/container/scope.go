@@ -84,7 +84,7 @@ func leaveScope(b *plan.Builder, h Host) {
 func keep() (pid, pidfd int, err error) {
 	b := plan.New()
 	b.Section(plan.Parent, "clone", "a process that waits")
-	b.Do("it needs nothing of its own", plan.Clone3(0, ""))
+	b.Clone("it needs nothing of its own", plan.Clone3(0, ""))
 	b.Section(plan.Child, "keeper", "wait")
 	b.Do("the runtime alone listens", plan.Close(plan.ReportEnd))
 	b.Do("if the runtime is killed, this process is too", plan.DieWithParent())

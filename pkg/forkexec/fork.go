@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -50,6 +51,7 @@ type walker struct {
 	regs   [maxRegs]uintptr
 	fd     uintptr // where a failure is reported
 	failed report
+	held   uint32     // the child does nothing until this is 0 in its memory, or so often
 	clone  [2]uintptr // the arguments of clone3
 	pidfd  *int32
 	all    uint64 // every signal
@@ -212,6 +214,10 @@ func (w *walker) clone3() (uintptr, unix.Errno) {
 //go:norace
 //go:nocheckptr
 func (w *walker) walk() {
+	// Without a call, which a tracer would see. If there is none in the end, the
+	// runtime is dead, and the walk finds that out.
+	for n := w.held; n > 0 && atomic.LoadUint32(&w.held) != 0; n-- {
+	}
 	for i := 0; i < len(w.ops); {
 		o := &w.ops[i]
 		if o.at != nil {

@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +62,7 @@ type Process struct {
 	mu     sync.Mutex
 	pidfd  int // guarded by mu: a signal may be sent while the process is closed
 	plan   *plan.Plan
+	tracer sync.WaitGroup
 	// Patient has Ready and Started wait longer than the Deadline: the child may
 	// be frozen, and go on when somebody wants it to.
 	Patient bool
@@ -87,6 +90,7 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 		return err
 	}
 	run.Newborn = newborn
+	run.Clone = func(step *plan.Step) error { return proc.clone(step, run) }
 	number := 0
 	for _, s := range p.Sections {
 		for _, step := range s.Steps {
@@ -94,12 +98,7 @@ func Start(p *plan.Plan, run *plan.Run) (proc *Process, err error) {
 			if s.Where != plan.Parent {
 				continue
 			}
-			if step.Call.Number == unix.SYS_CLONE3 {
-				err = proc.clone(step, run)
-			} else {
-				err = step.Act(run)
-			}
-			if err != nil {
+			if err = step.Act(run); err != nil {
 				return proc, proc.blame(&StepError{number, s, step, err})
 			}
 		}
@@ -156,11 +155,18 @@ func (proc *Process) clone(step *plan.Step, run *plan.Run) error {
 	if err != nil {
 		return err
 	}
+	if run.Trace != nil {
+		w.held, proc.Patient = math.MaxUint32, true
+	}
 	proc.PID, proc.pidfd, err = w.fork()
 	if err != nil {
 		return err
 	}
 	run.PID = proc.PID
+	if run.Trace != nil {
+		pid := proc.PID // it may become the second child's
+		proc.tracer.Go(func() { run.Trace(pid, uintptr(unsafe.Pointer(&w.held))) })
+	}
 	// EOF on the pipe must mean that the child's end is gone.
 	end := run.Fd[plan.Report]
 	delete(run.Fd, plan.Report)
@@ -179,6 +185,7 @@ func (proc *Process) Started() error {
 		err = proc.read()
 	}
 	if errors.Is(err, io.EOF) {
+		proc.tracer.Wait()
 		return nil
 	}
 	return err
@@ -246,7 +253,10 @@ func (proc *Process) Signal(sig unix.Signal) error {
 
 // Wait reaps the child and returns how it ended, wait4(2). Signal may be
 // called meanwhile, and after it.
-func (proc *Process) Wait() (unix.WaitStatus, error) { return wait(proc.PID) }
+func (proc *Process) Wait() (unix.WaitStatus, error) {
+	proc.tracer.Wait() // which takes what wait4 tells of a child that stands still
+	return wait(proc.PID)
+}
 
 // Ended waits until the child has ended, but no longer than d.
 func (proc *Process) Ended(d time.Duration) (bool, error) {

@@ -21,7 +21,7 @@ import (
 func short(argv []string, steps func(b *plan.Builder)) *plan.Plan {
 	b := plan.New()
 	b.Section(plan.Parent, "clone", "the process is made")
-	b.Do("the process", plan.Clone3(0, ""))
+	b.Clone("the process", plan.Clone3(0, ""))
 	b.Section(plan.Child, "test", "what the test adds")
 	if steps != nil {
 		steps(b)

@@ -89,7 +89,7 @@ func Join(b *plan.Builder, s *specs.Spec) {
 func birth(b *plan.Builder, cgroup plan.Reg) {
 	b.Section(plan.Parent, "clone", "make a process that will enter the container")
 	b.At("/process")
-	b.Do("an ordinary process, whose own child is the one that stays", plan.Clone3(0, cgroup))
+	b.Clone("an ordinary process, whose own child is the one that stays", plan.Clone3(0, cgroup))
 }
 
 func joinsUser(s *specs.Spec) bool {

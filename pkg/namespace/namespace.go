@@ -109,7 +109,7 @@ func Clone(b *plan.Builder, s *specs.Spec, h Host, cgroup plan.Reg) {
 	}
 	b.Section(plan.Parent, "clone", "make the process, in namespaces of its own")
 	b.At("/linux/namespaces")
-	b.Do("a container begins as an ordinary process that sees a world of its own", plan.Clone3(fresh(s), cgroup))
+	b.Clone("a container begins as an ordinary process that sees a world of its own", plan.Clone3(fresh(s), cgroup))
 	if n, i := find(s, specs.PIDNamespace); n.Path != "" {
 		b.At(pointer(i) + "/path")
 		b.Act("the runtime's own children are born where they always were",

@@ -45,6 +45,12 @@ func (b *Builder) Act(why, text string, act func(*Run) error) {
 	b.add(Step{Call: Call{Text: text}, Why: why, Spec: b.spec, Act: act})
 }
 
+// Clone adds the call of the parent that makes the child.
+func (b *Builder) Clone(why string, c Call) {
+	s := b.Do(why, c).s
+	s.Act = func(r *Run) error { return r.Clone(s) }
+}
+
 func (b *Builder) add(step Step) Added {
 	if len(b.free) == 0 {
 		b.free = make([]Step, 64)

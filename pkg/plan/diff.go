@@ -71,7 +71,7 @@ type differ struct {
 
 func (d *differ) line(mark string, l line) {
 	if s := d.section; s == nil || s.Brick != l.section.Brick || s.Title != l.section.Title {
-		l.section.head(d, d.lang)
+		l.section.Head(d, d.lang)
 		d.section = l.section
 	}
 	fmt.Fprintf(d, "%s %s\n", mark, l.call)

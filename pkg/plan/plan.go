@@ -68,6 +68,12 @@ type Run struct {
 	// Await waits until the child has written Ready once more. The executor
 	// sets it.
 	Await func() error
+	// Clone makes the child, by its step. The executor sets it.
+	Clone func(*Step) error
+	// Trace, if not nil, is called beside the run with a child that does nothing
+	// until the word at the address held, in its memory, is 0. Until Trace returns
+	// nobody else waits for that child.
+	Trace func(pid int, held uintptr)
 	// Newborn makes a child in new namespaces that ends at once, and reaps it
 	// when all is done that needs its PID: until then they are found in /proc.
 	// The executor sets it.

@@ -31,21 +31,26 @@ func (p *Plan) Format(w io.Writer, d Detail, l lang.Language) error {
 	}
 	number := 0
 	for _, s := range p.Sections {
-		s.head(out, l)
+		s.Head(out, l)
 		for _, step := range s.Steps {
 			number++
-			fmt.Fprintf(out, "%4d  %s\n", number, step)
-			if d == Reasons {
-				reason(out, l, step.Why, "  ["+step.Spec+"]")
-			}
+			step.Format(out, number, d, l)
 		}
 	}
 	return out.Flush()
 }
 
-// head writes what the brick is for.
-func (s *Section) head(w io.Writer, l lang.Language) {
+// Head writes what the brick is for.
+func (s *Section) Head(w io.Writer, l lang.Language) {
 	fmt.Fprintf(w, "%s: %s (%s)\n", s.Brick, l.Line(s.Title), s.Where)
+}
+
+// Format writes the step as that of its plan with this number.
+func (s *Step) Format(w io.Writer, number int, d Detail, l lang.Language) {
+	fmt.Fprintf(w, "%4d  %s\n", number, s)
+	if d == Reasons {
+		reason(w, l, s.Why, "  ["+s.Spec+"]")
+	}
 }
 
 // reason writes why a step is made and, behind that, what asks for it.

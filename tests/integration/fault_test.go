@@ -147,13 +147,13 @@ func (h host) runBundle(id, dir string, edit func(*plan.Plan)) (err error) {
 func fail(p *plan.Plan, number int) {
 	s := p.Step(number)
 	switch {
-	case s.Act != nil:
-		s.Act = func(*plan.Run) error { return errInjected }
 	case s.Call.Number == unix.SYS_CLONE3:
 		args := s.Call.Args[0].(plan.Mem)
 		args.Data = slices.Clone(args.Data)
 		args.Data[32] = 0xff // no signal has this number
 		s.Call.Args = append([]plan.Arg{args}, s.Call.Args[1:]...)
+	case s.Act != nil:
+		s.Act = func(*plan.Run) error { return errInjected }
 	default:
 		s.Call.Number, s.Allow = noSuchCall, nil
 	}

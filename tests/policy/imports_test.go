@@ -51,12 +51,15 @@ var policy = []struct{ from, to string }{
 	// Experiments, whose containers this program's own commands make.
 	{"pkg/lesson", "pkg/lang pkg/sys"},
 
+	// A plan that is carried out step by step.
+	{"pkg/step", "pkg/lang pkg/plan pkg/forkexec"},
+
 	// The wall around any process.
 	{"pkg/wall", "pkg/lang pkg/plan pkg/cgroup pkg/seccomp pkg/sys"},
 
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/lang pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
+	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
 }
 
 // core names the packages that anything else may build upon.
