@@ -75,7 +75,7 @@ func files(t *testing.T, suffix string) (all []file) {
 		switch {
 		case err != nil:
 			return err
-		case d.Name() == ".git":
+		case d.IsDir() && d.Name() == ".git":
 			return fs.SkipDir
 		case !d.Type().IsRegular() || !strings.HasSuffix(name, suffix):
 			return nil
