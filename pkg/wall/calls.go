@@ -13,48 +13,48 @@ import (
 
 // dangerous are system calls that reach much of the kernel, or what it has but
 // once, and why. Some want capabilities too: there seccomp(2) is a second lock.
-var dangerous = [...][2]string{
-	{"acct", "the kernel writes down every process's end"},
-	{"add_key", "keyrings are not walled"},
-	{"bpf", "programs that run in the kernel"},
-	{"clock_adjtime", "there is one clock"},
-	{"clock_settime", "there is one clock"},
-	{"clone", "a new user namespace opens much of the kernel to all users"},
-	{"clone3", "a new user namespace opens much of the kernel to all users, and no filter can look into its argument"},
-	{"delete_module", "the kernel's own code"},
-	{"finit_module", "code that becomes the kernel's own"},
-	{"fsmount", "a mount can undo what mounts hide"},
-	{"init_module", "code that becomes the kernel's own"},
-	{"io_uring_setup", "a ring does the work of other calls, past their filters"},
-	{"ioperm", "ports of devices"},
-	{"iopl", "ports of devices"},
-	{"kcmp", "tells of other processes' memory"},
-	{"kexec_file_load", "another kernel"},
-	{"kexec_load", "another kernel"},
-	{"keyctl", "keyrings are not walled"},
-	{"mount", "a mount can undo what mounts hide"},
-	{"mount_setattr", "a mount can undo what mounts hide"},
-	{"move_mount", "a mount can undo what mounts hide"},
-	{"name_to_handle_at", "a handle names a file outside of the root"},
-	{"open_by_handle_at", "opens a file outside of the root by its handle"},
-	{"open_tree", "a mount can undo what mounts hide"},
-	{"perf_event_open", "measures the kernel and other processes"},
-	{"pivot_root", "another root"},
-	{"process_vm_readv", "another process's memory"},
-	{"process_vm_writev", "another process's memory"},
-	{"ptrace", "another process's memory and calls"},
-	{"quotactl", "a file system's quotas"},
-	{"reboot", "there is one machine"},
-	{"request_key", "keyrings are not walled, and the host's program fills them"},
-	{"setns", "the namespaces of others"},
-	{"settimeofday", "there is one clock"},
-	{"swapoff", "there is one swap space"},
-	{"swapon", "there is one swap space"},
-	{"syslog", "there is one log"},
-	{"umount2", "uncovers what mounts hide"},
-	{"unshare", "a new user namespace opens much of the kernel to all users"},
-	{"userfaultfd", "stops the kernel in the middle of a copy"},
-	{"vhangup", "the terminal of others"},
+var dangerous = [...]string{
+	"acct",              // the kernel writes down every process's end
+	"add_key",           // keyrings are not walled
+	"bpf",               // programs that run in the kernel
+	"clock_adjtime",     // there is one clock
+	"clock_settime",     // there is one clock
+	"clone",             // a new user namespace opens much of the kernel to all users
+	"clone3",            // a new user namespace opens much of the kernel to all users, and no filter can look into its argument
+	"delete_module",     // the kernel's own code
+	"finit_module",      // code that becomes the kernel's own
+	"fsmount",           // a mount can undo what mounts hide
+	"init_module",       // code that becomes the kernel's own
+	"io_uring_setup",    // a ring does the work of other calls, past their filters
+	"ioperm",            // ports of devices
+	"iopl",              // ports of devices
+	"kcmp",              // tells of other processes' memory
+	"kexec_file_load",   // another kernel
+	"kexec_load",        // another kernel
+	"keyctl",            // keyrings are not walled
+	"mount",             // a mount can undo what mounts hide
+	"mount_setattr",     // a mount can undo what mounts hide
+	"move_mount",        // a mount can undo what mounts hide
+	"name_to_handle_at", // a handle names a file outside of the root
+	"open_by_handle_at", // opens a file outside of the root by its handle
+	"open_tree",         // a mount can undo what mounts hide
+	"perf_event_open",   // measures the kernel and other processes
+	"pivot_root",        // another root
+	"process_vm_readv",  // another process's memory
+	"process_vm_writev", // another process's memory
+	"ptrace",            // another process's memory and calls
+	"quotactl",          // a file system's quotas
+	"reboot",            // there is one machine
+	"request_key",       // keyrings are not walled, and the host's program fills them
+	"setns",             // the namespaces of others
+	"settimeofday",      // there is one clock
+	"swapoff",           // there is one swap space
+	"swapon",            // there is one swap space
+	"syslog",            // there is one log
+	"umount2",           // uncovers what mounts hide
+	"unshare",           // a new user namespace opens much of the kernel to all users
+	"userfaultfd",       // stops the kernel in the middle of a copy
+	"vhangup",           // the terminal of others
 }
 
 type seccompFacts struct {
@@ -129,7 +129,7 @@ func (f *seccompFacts) explore(p *process) error {
 			f.Calls.Depends = append(f.Calls.Depends, o.Name)
 		default:
 			f.Calls.Pass = append(f.Calls.Pass, o.Name)
-			if slices.ContainsFunc(dangerous[:], func(d [2]string) bool { return d[0] == o.Name }) {
+			if slices.Contains(dangerous[:], o.Name) {
 				f.Dangerous = append(f.Dangerous, o.Name)
 			}
 		}

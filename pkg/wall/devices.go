@@ -49,10 +49,13 @@ func devices(p *process) (Brick, error) {
 	slices.SortFunc(v.nodes, func(a, b node) int { return strings.Compare(a.Path, b.Path) })
 	facts := deviceFacts{v.nodes, p.mknod(&who, own)}
 	b.Facts = facts
-	opened := 0
+	opened, perhaps := 0, 0
 	for _, n := range facts.Nodes {
-		if is(n.Read, true) || is(n.Write, true) {
+		switch {
+		case is(n.Read, true) || is(n.Write, true):
 			opened++
+		case n.Read == nil || n.Write == nil:
+			perhaps++
 		}
 	}
 	making := map[bool]string{true: "makes others", false: "makes no others"}[!is(facts.Mknod, false)]
@@ -60,6 +63,9 @@ func devices(p *process) (Brick, error) {
 		making = "perhaps makes others"
 	}
 	b.Inside = fmt.Sprintf("opens %d of %d nodes in /dev; %s", opened, len(facts.Nodes), making)
+	if perhaps > 0 {
+		b.Inside = fmt.Sprintf("opens %d of %d nodes in /dev, perhaps %d more; %s", opened, len(facts.Nodes), perhaps, making)
+	}
 	if host.stands() {
 		b.Host = "the devices that its cgroup allows"
 	}
@@ -227,7 +233,7 @@ func (v *visit) directory(path string, reached bool, depth int) error {
 		case e.Type()&(fs.ModeDir|fs.ModeSymlink) == 0: // a node can be mounted on a file
 			err = v.node(name, reached)
 		}
-		if err != nil && !errors.Is(err, unix.ENOENT) { // it has just gone
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) { // it has just gone, or is not for us
 			return err
 		}
 	}

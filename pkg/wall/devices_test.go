@@ -1,9 +1,11 @@
 package wall_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,6 +148,10 @@ func TestDevices(t *testing.T) {
 // a tmpfs of the child's own, one of them mounted over a file.
 func TestDevicesUnguarded(t *testing.T) {
 	needRoot(t)
+	setpriv, err := exec.LookPath("setpriv") // by its path: some shells have another of that name
+	if err != nil {
+		t.Fatal(err)
+	}
 	const own = `set -e
 mount --make-rprivate /
 mount -t tmpfs dev /dev; mkdir /dev/a
@@ -163,13 +169,53 @@ set +e
 			if err := os.Chmod(dir, 0o777); err != nil {
 				t.Fatal(err)
 			}
-			prefix, program := "", as
-			if i := strings.LastIndex(as, ";"); i >= 0 {
-				prefix, program = as[:i], as[i+1:]
+			prefix, program := "", strings.Replace(as, "setpriv", setpriv, 1)
+			if before, after, two := strings.Cut(program, ";"); two {
+				prefix, program = before, after
 			}
 			script := "cd " + dir + "\n" + own + prefix + "\nexec " + program + " /bin/sh -c '" + tried + "echo ready\nread line'"
 			pid, says := child(t, script, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS})
 			checkDevices(t, pid, says)
 		})
+	}
+}
+
+// TestDevicesUnread looks as a user, who may not ask bpf(2): what a node's
+// permission doesn't refuse is not known then.
+func TestDevicesUnread(t *testing.T) {
+	if os.Getuid() == 0 {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestDevicesUnread$", "-test.v")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+		if output, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("PASS")) {
+			t.Errorf("as nobody: %v\n%s", err, output)
+		}
+		return
+	}
+	l, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Version() == cgroup.V1 {
+		t.Skip("there is no cgroup of version 2, and no bpf(2) to ask")
+	}
+	pid, _ := child(t, "", nil)
+	var facts deviceFacts
+	if b := brick(t, pid, "devices", &facts); b.State != wall.Unknown || !strings.Contains(b.Means, "bpf(") {
+		t.Errorf("%s: %s", b.State, b.Means)
+	}
+	known := 0
+	for _, n := range facts.Nodes {
+		if n.Path == "/dev/kmsg" { // its driver refuses users
+			continue
+		}
+		if may := unix.Access(n.Path, unix.R_OK) == nil; may == (n.Read != nil) || n.Read != nil && *n.Read {
+			t.Errorf("%s: %v, and access(2) says %v", n.Path, n.Read, may)
+		} else if !may {
+			known++
+		}
+	}
+	if known == 0 || known == len(facts.Nodes) {
+		t.Errorf("%d of %d nodes are known to be out of reach", known, len(facts.Nodes))
 	}
 }

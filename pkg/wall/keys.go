@@ -29,7 +29,7 @@ func logGap(p *process) (Gap, error) {
 	}
 	refused, err := p.refused("syslog")
 	if err != nil {
-		return g, err
+		return g.unread(err), nil
 	}
 	device, err := p.file("/dev/kmsg")
 	if err != nil {
@@ -67,7 +67,7 @@ func keysGap(p *process) (Gap, error) {
 	}
 	refused, err := p.refused("keyctl")
 	if err != nil {
-		return g, err
+		return g.unread(err), nil
 	}
 	list, err := p.file("/proc/keys")
 	switch {
@@ -88,6 +88,13 @@ func keysGap(p *process) (Gap, error) {
 	return g, err
 }
 
+// unread is the gap of a process whose filters can't be read.
+func (g Gap) unread(err error) Gap {
+	g.State, g.Inside = Unknown, "unknown"
+	g.Means = "whether the process's filters refuse the call for it can't be told: " + err.Error()
+	return g
+}
+
 // refused reports whether the process's filters let no call of that name pass,
 // in the kernel's own table or in that for 32-bit programs. Strict mode lets
 // none pass that is asked for here.
@@ -95,7 +102,7 @@ func (p *process) refused(call string) (bool, error) {
 	if p.status["Seccomp"] == "1" {
 		return true, nil
 	}
-	filters, err := ReadFilters(p.pid)
+	filters, err := p.filters()
 	if err != nil {
 		return false, err
 	}

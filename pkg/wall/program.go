@@ -33,7 +33,7 @@ func (p deviceProgram) allows(kind, access, major, minor uint32) (yes, known boo
 		if code&unix.BPF_X != 0 {
 			b = registers[src]
 		}
-		ok := true
+		var ok bool
 		switch class := code & 7; class {
 		case unix.BPF_LDX:
 			registers[dst], ok = loadContext(context, code, int64(registers[src]-address)+int64(offset))
