@@ -204,7 +204,7 @@ func (a *agreement) devices() {
 			probe string
 		}{unix.O_RDONLY: {n.Read, d.Read}, unix.O_WRONLY: {n.Write, d.Write}} {
 			says := slices.Contains([]string{unix.EPERM.Error(), unix.EACCES.Error(), unix.EROFS.Error()}, open.probe)
-			if open.wall != nil && !(says && refusesAll(n.Path, mode)) {
+			if open.wall != nil && (!says || !refusesAll(n.Path, mode)) {
 				a.wants(fmt.Sprintf("devices: %s %d", n.Path, mode), *open.wall, !says)
 			}
 		}
