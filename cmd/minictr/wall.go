@@ -156,7 +156,7 @@ var layers = [...]layer{
 	{"pids", "", "", "/linux/resources/pids"},
 	{"io", "", "", "/linux/resources/blockIO"},
 	{"devices", "devices", "", "/linux/resources/devices"},
-	{"caps", "caps", "", ""},
+	{"caps", "", "", "/process/capabilities"},
 	{"nnp", "", "PR_SET_NO_NEW_PRIVS", ""},
 	{"lsm", "", "", "/process/apparmorProfile"},
 	{"seccomp", "", "", "/linux/seccomp"},

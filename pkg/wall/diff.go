@@ -2,6 +2,7 @@ package wall
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -87,37 +88,44 @@ func (b Brick) facts() (list []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	in := json.NewDecoder(bytes.NewReader(text))
+	in.UseNumber()
 	var value any
-	if err := json.Unmarshal(text, &value); err != nil {
+	if err := in.Decode(&value); err != nil {
 		return nil, err
 	}
-	return flat(nil, nil, value), nil
+	return flat(nil, "", value), nil
 }
 
-// flat appends the facts in a value. Those in an object that has a path begin
-// with that.
-func flat(list, names []string, value any) []string {
+// flat appends the facts in a value, each behind the names of what it is in. All
+// that is known of a path is one fact.
+func flat(list []string, name string, value any) []string {
 	switch v := value.(type) {
 	case map[string]any:
-		if path, ok := v["path"].(string); ok {
-			names = append(slices.Clone(names), path)
-		}
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			if !slices.Contains(passing[:], name) {
-				list = flat(list, append(slices.Clone(names), name), v[name])
+		path, one := v["path"].(string)
+		var facts []string
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if !slices.Contains(passing[:], key) {
+				facts = flat(facts, key, v[key])
 			}
+		}
+		if one && len(facts) > 0 {
+			facts = []string{path + " " + strings.Join(facts, " ")}
+		}
+		for _, fact := range facts {
+			list = append(list, strings.TrimSpace(name+" "+fact))
 		}
 	case []any:
 		for _, element := range v {
-			list = flat(list, names, element)
+			list = flat(list, name, element)
 		}
 	case nil:
 	case bool:
 		if v {
-			list = append(list, strings.Join(names, " "))
+			list = append(list, name)
 		}
 	default:
-		list = append(list, strings.Join(append(slices.Clone(names), fmt.Sprint(v)), " "))
+		list = append(list, strings.Join(strings.Fields(fmt.Sprint(name, " ", v)), " "))
 	}
 	return list
 }

@@ -86,7 +86,7 @@ func smokeTest(t *testing.T, address, cases string) {
 			for _, c := range readCases(t, cases) {
 				t.Run(c.title, func(t *testing.T) {
 					dir := t.TempDir()
-					c.run(t, `R="--runtime `+runtime+`"; run="docker run --rm $R"`, []string{"DOCKER_HOST=" + address, "DIR=" + dir})
+					c.run(t, `R="--runtime `+runtime+`"; run="docker run --rm $R"`, []string{"DOCKER_HOST=" + address, "DIR=" + dir, "MINICTR=" + scratch + "/minictr"})
 					left, _ := exec.Command("docker", "--host", address, "ps", "-aq").Output()
 					if len(left) > 0 {
 						t.Errorf("containers are left: %s", left)

@@ -60,7 +60,7 @@ func TestPodman(t *testing.T) {
 						program = scratch + "/minictr"
 					}
 					c.run(t, prologue+"; R='--cgroup-parent /"+cgroup+"'; B=localhost/busybox; podman() { command podman "+flags+" --tmpdir /run/libpod --runtime "+runtime+
-						` "$@"; }; run="podman run --rm $R"`, append(env, "DIR="+t.TempDir(), "RUNTIME="+program))
+						` "$@"; }; run="podman run --rm $R"`, append(env, "DIR="+t.TempDir(), "RUNTIME="+program, "MINICTR="+scratch+"/minictr"))
 				})
 			}
 		})

@@ -155,6 +155,7 @@ CGO_ENABLED=0 go build ./cmd/minictr
 		"",                      // two times the same boot_id, below
 		"pivot",                 // the plan
 		"WITHOUT the brick pid", // leaving one out
+		"What no wall covers",   // the wall that stands
 		"exit status 137",       // a limit of memory
 		"bomb",                  // a limit of processes
 		"made by hand",          // an image of a container
