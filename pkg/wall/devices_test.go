@@ -148,6 +148,10 @@ func TestDevices(t *testing.T) {
 // a tmpfs of the child's own, one of them mounted over a file.
 func TestDevicesUnguarded(t *testing.T) {
 	needRoot(t)
+	setpriv, err := exec.LookPath("setpriv") // by its path: some shells have another of that name
+	if err != nil {
+		t.Fatal(err)
+	}
 	const own = `set -e
 mount --make-rprivate /
 mount -t tmpfs dev /dev; mkdir /dev/a
@@ -165,9 +169,9 @@ set +e
 			if err := os.Chmod(dir, 0o777); err != nil {
 				t.Fatal(err)
 			}
-			prefix, program := "", as
-			if i := strings.LastIndex(as, ";"); i >= 0 {
-				prefix, program = as[:i], as[i+1:]
+			prefix, program := "", strings.Replace(as, "setpriv", setpriv, 1)
+			if before, after, two := strings.Cut(program, ";"); two {
+				prefix, program = before, after
 			}
 			script := "cd " + dir + "\n" + own + prefix + "\nexec " + program + " /bin/sh -c '" + tried + "echo ready\nread line'"
 			pid, says := child(t, script, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS})

@@ -1,7 +1,9 @@
 package wall_test
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -61,14 +63,43 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestLimitsOfAll looks at a child in our own cgroups: what holds it holds us.
-func TestLimitsOfAll(t *testing.T) {
+// limited is set where the one who looks is in the cgroup, too.
+const limited = "MINICTR_WALL_TEST_LIMITED"
+
+// TestLimitsShared looks at a child in our own cgroups, once more from a cgroup
+// with limits: what holds it holds us.
+func TestLimitsShared(t *testing.T) {
 	needRoot(t)
 	pid, _ := child(t, "", nil)
+	if os.Getenv(limited) == "" {
+		l, err := cgroup.Detect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		enter := confine(t, l, &specs.LinuxResources{
+			Memory: &specs.LinuxMemory{Limit: new(int64(1 << 30))}, CPU: &specs.LinuxCPU{Quota: new(int64(90000))},
+			Pids: &specs.LinuxPids{Limit: new(int64(500))}, Devices: []specs.LinuxDeviceCgroup{{Allow: false}, rule(1, -1, "rw")},
+		})
+		program, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", enter+`exec "$0" -test.run='^TestLimitsShared$' -test.v`, program)
+		cmd.Env = append(os.Environ(), limited+"=1")
+		if output, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("PASS")) {
+			t.Errorf("in a cgroup with limits: %v\n%s", err, output)
+		}
+	} else {
+		var devices deviceFacts
+		if b := brick(t, pid, "devices", &devices); b.State != wall.Shared {
+			t.Errorf("devices: %s, %s", b.State, b.Means)
+		}
+	}
 	for _, name := range []string{"memory", "cpu", "pids", "io"} {
 		var f limitFacts
 		b := brick(t, pid, name, &f)
-		if none := f.Limit == nil && f.Quota == nil; b.State == wall.Walled || name != "io" && none != (b.State == wall.Missing) {
+		none := f.Limit == nil && f.Quota == nil
+		if b.State == wall.Walled || name != "io" && (none != (b.State == wall.Missing) || none && os.Getenv(limited) != "") {
 			t.Errorf("%s: %s, %+v", name, b.State, f)
 		}
 	}

@@ -3,6 +3,7 @@ package wall_test
 import (
 	"bufio"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -48,7 +49,7 @@ func brick(t *testing.T, pid int, name string, facts any) wall.Brick {
 func child(t *testing.T, script string, attr *syscall.SysProcAttr) (pid int, says []string) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", script+"\necho ready\nread line")
-	cmd.SysProcAttr = attr
+	cmd.SysProcAttr, cmd.Stderr = attr, os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

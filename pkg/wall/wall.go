@@ -17,6 +17,7 @@ import (
 // A State is what a brick does for the process.
 type State string
 
+// The states of a brick.
 const (
 	Walled  State = "walled"  // the process has its own, or less than the host
 	Shared  State = "shared"  // it has the host's

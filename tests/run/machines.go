@@ -18,13 +18,13 @@ type machine struct {
 // images are the root file systems of these machines: a name, and programs of
 // Debian's that are in it.
 var images = [][]string{
-	{"tests", "strace", "newuidmap", "newgidmap"},
+	{"tests", "strace", "newuidmap", "newgidmap", "setpriv"},
 	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
 // inside are the packages whose tests run in a virtual machine, too, with
 // another kernel, and cgroup version 2 alone; so do those of tests/integration.
-var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp"}
+var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp", "./pkg/wall"}
 
 // slow are those of them that run hundreds of containers, most under strace,
 // which takes a quarter of an hour on an emulated processor. They are about the
