@@ -25,8 +25,8 @@ func logLeak(t *testing.T, h host) {
 	check := func(leaks bool, flags ...string) {
 		t.Helper()
 		said, g := h.watched(t, "log", "dmesg", flags...)
-		if strings.Contains(said, nonce) != leaks || (g.State == wall.Shared) != leaks {
-			t.Errorf("%q: the host's line is to be seen: %v; it is among %d bytes: %v; and the list says %+v", flags, leaks, len(said), !leaks, g)
+		if seen := strings.Contains(said, nonce); seen != leaks || (g.State == wall.Shared) != leaks {
+			t.Errorf("%q: the host's line is to be seen: %v, and is: %v; the list says %+v", flags, leaks, seen, g)
 		}
 	}
 	check(false)

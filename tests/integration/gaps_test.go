@@ -281,7 +281,7 @@ func memoryLeak(t *testing.T, h host) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(block) //nolint:errcheck // it can't fail
+	defer unix.Munmap(block)
 	if err := unix.Mlock(block); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func cpusLeak(t *testing.T, h host) {
 		runtime.LockOSThread() // it ends with this function
 		err := unix.Setpriority(unix.PRIO_PROCESS, 0, 1)
 		for err == nil && now() < before+nonce {
-			for range 1 << 20 { //nolint:revive // this is work
+			for range 1 << 20 {
 			}
 		}
 		burnt <- err
