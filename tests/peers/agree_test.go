@@ -278,6 +278,7 @@ func (a *agreement) calls() {
 	a.wants("seccomp: mode", facts.Mode, a.seen.Mode)
 	probe := a.seen.Calls
 	if probe.Unknown != "" {
+		a.list = append(a.list, "seccomp: the probe could not find out: "+probe.Unknown)
 		return
 	}
 	says := make(map[string]string)

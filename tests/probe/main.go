@@ -88,7 +88,7 @@ func ask(most int) (s Seen, err error) {
 	if s.Caps, err = capabilities(); err != nil {
 		return s, err
 	}
-	out, err := exec.Command("/proc/self/exe", "try").Output()
+	out, err := again("try").Output()
 	if err == nil {
 		err = json.Unmarshal(out, &s.Tries)
 	}
@@ -109,6 +109,13 @@ func ask(most int) (s Seen, err error) {
 	s.Files, s.Devices, s.Mknod, s.Cgroup, s.Values = files(), devices(), nodes(), limits(), values()
 	s.Forks, s.Calls = forks(most), askCalls()
 	return s, nil
+}
+
+// again is this program once more, in a container that may have no /dev/null.
+func again(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	return cmd
 }
 
 // text is what a file says, or "".
