@@ -131,7 +131,7 @@ func (c *call) lessons(progress lesson.Progress, in lang.Language, asJSON bool) 
 		}
 		for i, need := range r.Needs {
 			if slices.Contains(r.Missing, need) {
-				r.Needs[i] = need + " (" + in.Line("missing") + ")"
+				r.Needs[i] = need + ": " + in.Line("missing")
 			}
 		}
 		print(r.Number, r.Belief, done, strings.Join(r.Needs, ", "))

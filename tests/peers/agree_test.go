@@ -204,7 +204,7 @@ func (a *agreement) devices() {
 			probe string
 		}{unix.O_RDONLY: {n.Read, d.Read}, unix.O_WRONLY: {n.Write, d.Write}} {
 			says := slices.Contains([]string{unix.EPERM.Error(), unix.EACCES.Error(), unix.EROFS.Error()}, open.probe)
-			if open.wall != nil && !(says && refusesAll(n.Path, mode)) {
+			if open.wall != nil && (!says || !refusesAll(n.Path, mode)) {
 				a.wants(fmt.Sprintf("devices: %s %d", n.Path, mode), *open.wall, !says)
 			}
 		}
@@ -278,6 +278,7 @@ func (a *agreement) calls() {
 	a.wants("seccomp: mode", facts.Mode, a.seen.Mode)
 	probe := a.seen.Calls
 	if probe.Unknown != "" {
+		a.list = append(a.list, "seccomp: the probe could not find out: "+probe.Unknown)
 		return
 	}
 	says := make(map[string]string)

@@ -18,10 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// small are limits that all managers can give, as flags and in the units of
-// the wall's facts.
 const smallFlags = "-m 64m --cpus 0.5 --pids-limit 60"
 
+// small are the same limits in the units of the wall's facts.
 var small = map[string]string{"memory.limit": "67108864", "cpu.quota": "50000", "cpu.period": "100000", "pids.limit": "60"}
 
 // bundle writes one with a user namespace, and a filter that does with some

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -85,7 +84,7 @@ func askCalls() Calls {
 
 // tryCalls reads the answers of a process that tries calls, from one of them on.
 func tryCalls(abi, first int) ([]byte, error) {
-	cmd := exec.Command("/proc/self/exe", "calls", strconv.Itoa(abi), strconv.Itoa(first))
+	cmd := again("calls", strconv.Itoa(abi), strconv.Itoa(first))
 	cmd.Env = []string{"GODEBUG=asyncpreemptoff=1"}
 	out, err := cmd.StdoutPipe()
 	if err == nil {

@@ -110,17 +110,15 @@ func (s *Seen) root() error {
 	return nil
 }
 
-// limits reads what the container sees of its cgroups, of either version.
+// limits reads what the container sees of its cgroups, of version 1.
 func limits() map[string]string {
 	found := make(map[string]string)
 	for _, pattern := range []string{
-		"memory.max", "cpu.max", "pids.max", "memory.limit_in_bytes", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max", "devices.list",
+		"memory.limit_in_bytes", "cpu.cfs_quota_us", "pids.max",
 	} {
-		for _, dir := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-			names, _ := filepath.Glob(dir + pattern)
-			for _, name := range names {
-				found[pattern] = text(name)
-			}
+		names, _ := filepath.Glob("/sys/fs/cgroup/*/" + pattern)
+		for _, name := range names {
+			found[pattern] = text(name)
 		}
 	}
 	return found

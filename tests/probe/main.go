@@ -3,7 +3,8 @@
 // then waits until it is killed. It knows nothing of package wall, and shares
 // no code with it.
 //
-// With a number, it also forks until the kernel refuses, at most so often.
+// It is given a name by which it is found, and how often it forks at most, to
+// see when the kernel refuses.
 package main
 
 import (
@@ -34,7 +35,7 @@ type Seen struct {
 	Files      map[string]Opened   `json:"files"` // of /proc and /sys
 	Devices    map[string]Device   `json:"devices"`
 	Mknod      map[string]string   `json:"mknod"` // "c 1:3": "" or an error
-	Forks      int                 `json:"forks"` // how often it could fork, -1: not tried
+	Forks      int                 `json:"forks"` // how often it could
 	Cgroup     map[string]string   `json:"cgroup"`
 	Values     map[string]string   `json:"values"` // of what is not walled
 	Calls      Calls               `json:"calls"`
@@ -47,64 +48,74 @@ func main() {
 	}
 }
 
+// run is the probe, or one of the processes that it begins.
 func run(args []string) error {
-	numbers := []int{}
-	for i := len(args) - 1; i >= 0; i-- {
-		n, err := strconv.Atoi(args[i])
-		if err != nil {
-			break
-		}
-		numbers = append([]int{n}, numbers...)
+	n := make([]int, len(args))
+	for i := range args {
+		n[i], _ = strconv.Atoi(args[i]) // the others are words
 	}
 	switch {
-	case len(args) == 3 && args[0] == "calls" && len(numbers) == 2:
-		calls(numbers[0], numbers[1])
+	case len(args) == 3 && args[0] == "calls":
+		calls(n[1], n[2])
 		return nil
 	case len(args) == 1 && args[0] == "try":
 		return json.NewEncoder(os.Stdout).Encode(tries())
 	}
-	s := Seen{PID: os.Getpid(), Namespaces: make(map[string]string), Forks: -1}
+	most := 0
+	if len(args) == 2 {
+		most = n[1]
+	}
+	s, err := ask(most)
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(s)
+	}
+	for err == nil {
+		_ = unix.Pause()
+	}
+	return err
+}
+
+// ask finds out everything.
+func ask(most int) (s Seen, err error) {
+	s = Seen{PID: os.Getpid(), Namespaces: make(map[string]string), UIDMap: idMap("uid_map"), GIDMap: idMap("gid_map")}
 	links, err := os.ReadDir("/proc/self/ns")
 	if err != nil {
-		return err
+		return s, err
 	}
 	for _, link := range links {
 		s.Namespaces[link.Name()], _ = os.Readlink("/proc/self/ns/" + link.Name())
 	}
-	s.UIDMap, s.GIDMap = idMap("uid_map"), idMap("gid_map")
 	if s.Caps, err = capabilities(); err != nil {
-		return err
+		return s, err
 	}
-	if out, err := exec.Command("/proc/self/exe", "try").Output(); err == nil {
+	out, err := again("try").Output()
+	if err == nil {
 		err = json.Unmarshal(out, &s.Tries)
-		if err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return s, fmt.Errorf("try: %w", err)
 	}
 	nnp, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil {
-		return err
+		return s, fmt.Errorf("PR_GET_NO_NEW_PRIVS: %w", err)
 	}
-	s.NoNewPrivs = nnp == 1
 	if s.Mode, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); err != nil {
-		return err
+		return s, fmt.Errorf("PR_GET_SECCOMP: %w", err)
 	}
-	s.Label = text("/proc/self/attr/current")
 	if err := s.root(); err != nil {
-		return err
+		return s, err
 	}
-	s.Files, s.Devices, s.Mknod = files(), devices(), nodes()
-	if len(numbers) == 1 {
-		s.Forks = forks(numbers[0])
-	}
-	s.Cgroup, s.Values = limits(), values()
-	s.Calls = askCalls()
-	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
-		return err
-	}
-	for {
-		_ = unix.Pause()
-	}
+	s.NoNewPrivs, s.Label = nnp == 1, text("/proc/self/attr/current")
+	s.Files, s.Devices, s.Mknod, s.Cgroup, s.Values = files(), devices(), nodes(), limits(), values()
+	s.Forks, s.Calls = forks(most), askCalls()
+	return s, nil
+}
+
+// again is this program once more, in a container that may have no /dev/null.
+func again(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	return cmd
 }
 
 // text is what a file says, or "".
