@@ -180,9 +180,11 @@ func TestInterrupted(t *testing.T) {
 func TestInterruptedKeys(t *testing.T) {
 	s := newStudent(t)
 	cmd := s.command(t)
-	cmd.Args = []string{"sh", "-c", `touch $2; sees() { until grep -q "$1" $2; do sleep 0.1; done; }
+	cmd.Args = []string{
+		"sh", "-c", `touch $2; sees() { until grep -q "$1" $2; do sleep 0.1; done; }
 		(sees "Enter goes on" $2; echo; sees "echo run" $2; printf '\003'; sleep 0.5) | script -qefc "$0 lesson $1" $2`,
-		cmd.Path, s.file(t), s.dir + "/said"}
+		cmd.Path, s.file(t), s.dir + "/said",
+	}
 	cmd.Path = "/bin/sh"
 	out, err := cmd.CombinedOutput()
 	if said := string(out); err == nil || !strings.Contains(said, "[Enter goes on, Ctrl-C ends]") ||
