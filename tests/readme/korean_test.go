@@ -41,3 +41,5 @@ func same(t *testing.T, english, korean string) {
 }
 
 func TestKoreanReadme(t *testing.T) { same(t, "README.md", "README.ko.md") }
+
+func TestKoreanLessons(t *testing.T) { same(t, "docs/lessons.md", "docs/lessons.ko.md") }
