@@ -65,13 +65,15 @@ func lessonCommand(f *pflag.FlagSet) action {
 		if !*yes && term.IsTerminal(0) && term.IsTerminal(1) {
 			t.keys = lines(os.Stdin)
 		}
-		if err := t.teach(ctx); err != nil {
-			if ctx.Err() != nil {
-				err = fmt.Errorf("lesson %s was interrupted, and nothing is left of it", l.Number())
-			}
-			return errors.Join(err, t.clean())
+		err = t.teach(ctx)
+		if err == nil {
+			return nil
 		}
-		return nil
+		left := t.clean()
+		if ctx.Err() != nil && left == nil {
+			return fmt.Errorf("lesson %s was interrupted, and nothing is left of it", l.Number())
+		}
+		return errors.Join(err, left)
 	}
 }
 

@@ -27,7 +27,7 @@ func planCommand(f *pflag.FlagSet) action {
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
 	language := languageFlag(f)
 	return func(c *call) error {
-		p, err := c.plan(&o)
+		p, err := c.plan(&o, language.Language)
 		switch {
 		case err != nil:
 			return err
@@ -51,7 +51,7 @@ func planCommand(f *pflag.FlagSet) action {
 
 // plan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
-func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
+func (c *call) plan(o *engine.Options, l lang.Language) (*plan.Plan, error) {
 	if id := c.flags.Lookup("container"); id != nil && id.Changed {
 		return c.planOf(id.Value.String())
 	}
@@ -73,7 +73,7 @@ func (c *call) plan(o *engine.Options) (*plan.Plan, error) {
 	}
 	p, bricks, err := e.Plan(*o)
 	for _, b := range bricks {
-		fmt.Fprintf(c.stderr, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
+		fmt.Fprintf(c.stderr, "minictr: %s\n", l.Line(b.String()))
 	}
 	return p, err
 }
@@ -118,7 +118,7 @@ func (c *call) planDiff(p *plan.Plan, flags string, l lang.Language) error {
 	command.setup = func(f *pflag.FlagSet) action {
 		wallFlags(f, &o, "v")
 		return func(c *call) (err error) {
-			other, err = c.plan(&o)
+			other, err = c.plan(&o, l)
 			return err
 		}
 	}

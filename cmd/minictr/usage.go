@@ -30,8 +30,11 @@ func flagError(err error, command string) error {
 		text = "flag needs an argument: " + dashed(bare)
 	case errors.As(err, &invalid):
 		cause := "it is no number"
-		if invalid.GetFlag().Value.Type() == "bool" {
+		switch invalid.GetFlag().Value.Type() {
+		case "bool":
 			cause = "it is neither true nor false"
+		case "LANGUAGE":
+			cause = invalid.Unwrap().Error()
 		}
 		text = fmt.Sprintf("invalid value %q for flag --%s: %s", invalid.GetValue(), invalid.GetFlag().Name, cause)
 	}

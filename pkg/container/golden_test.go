@@ -159,10 +159,18 @@ func text(t *testing.T, p *plan.Plan) string {
 // that is there.
 func checkReasons(t *testing.T, p *plan.Plan, config any) {
 	t.Helper()
+	for _, s := range p.Sections {
+		if _, ok := lang.Translate(s.Title); !ok {
+			t.Errorf("%s: no Korean for %q", s.Brick, s.Title)
+		}
+	}
 	for number := 1; number <= p.Len(); number++ {
 		step := p.Step(number)
 		if len(strings.Fields(step.Why)) < 2 {
 			t.Errorf("step %d, %s: no reason: %q", number, step, step.Why)
+		}
+		if _, ok := lang.Translate(step.Why); !ok {
+			t.Errorf("step %d, %s: no Korean for %q", number, step, step.Why)
 		}
 		if step.Spec == "" || !resolves(config, step.Spec) {
 			t.Errorf("step %d, %s: %q is not in config.json", number, step, step.Spec)
@@ -235,19 +243,33 @@ func TestPlans(t *testing.T) {
 }
 
 // The wall at a glance fits a screen of 80 columns and 24 lines, with the
-// prompt and what the command says after it.
+// prompt and what the command says after it, and its last column is straight.
 func TestBricksFitAScreen(t *testing.T) {
-	var b bytes.Buffer
-	if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks, lang.English); err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	if len(lines) > 20 {
-		t.Errorf("%d lines", len(lines))
-	}
-	for _, l := range lines {
-		if len(l) > 80 {
-			t.Errorf("%d columns: %s", len(l), l)
+	for l, most := range map[lang.Language]int{lang.English: 20, lang.Korean: 20, lang.Both: 40} {
+		var b bytes.Buffer
+		if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks, l); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+		if len(lines) > most {
+			t.Errorf("%s: %d lines", l, len(lines))
+		}
+		rows := 0
+		for _, line := range lines {
+			if n := lang.Width(line); n > 80 {
+				t.Errorf("%s: %d columns: %s", l, n, line)
+			}
+			title, unit, row := strings.Cut(line, " call")
+			if !row || strings.Contains(unit, " ") || !strings.Contains(line, "child") {
+				continue
+			}
+			rows++
+			if n := lang.Width(title); n != 73 {
+				t.Errorf("%s: the last column ends at %d: %s", l, n, line)
+			}
+		}
+		if rows < 8 {
+			t.Errorf("%s: %d rows of calls", l, rows)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -37,7 +38,7 @@ func (e *Engine) Bundle(ctx context.Context, o Options, dir string) error {
 		return err
 	}
 	for _, b := range bricks {
-		fmt.Fprintf(e.Messages, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
+		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
 	}
 	return image.MakeDir(dir, func(partial string) error {
 		if _, err := img.Unpack(ctx, filepath.Join(partial, "rootfs"), true); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
@@ -49,7 +50,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		return 0, err
 	}
 	for _, b := range bricks {
-		fmt.Fprintf(e.Messages, "minictr: WITHOUT the brick %s: %s\n", b.Name, b.Leaks)
+		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
 	}
 	signals.Wait()
 	c, err := e.claim(img, container.Config{

@@ -8,6 +8,7 @@ package lang
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -29,7 +30,7 @@ func Parse(name string) (Language, error) {
 	case English, Korean, Both:
 		return l, nil
 	}
-	return "", fmt.Errorf("language %q is none of en, ko, both", name)
+	return "", errors.New("it is none of en, ko, both")
 }
 
 // Local is the language that the environment asks for: locale(7).

@@ -27,12 +27,12 @@ func (d device) kind() uint32 { return d.mode & unix.S_IFMT }
 
 // defaults are the devices that every container has, config-linux.md.
 var defaults = [...]device{
-	{path: "/dev/null", mode: unix.S_IFCHR | 0o666, major: 1, minor: 3, why: "takes all and gives nothing"},
-	{path: "/dev/zero", mode: unix.S_IFCHR | 0o666, major: 1, minor: 5, why: "gives zeroes"},
-	{path: "/dev/full", mode: unix.S_IFCHR | 0o666, major: 1, minor: 7, why: "is always full"},
-	{path: "/dev/random", mode: unix.S_IFCHR | 0o666, major: 1, minor: 8, why: "gives random bytes: the kernel's, shared with all"},
-	{path: "/dev/urandom", mode: unix.S_IFCHR | 0o666, major: 1, minor: 9, why: "gives random bytes: the kernel's, shared with all"},
-	{path: "/dev/tty", mode: unix.S_IFCHR | 0o666, major: 5, minor: 0, why: "is the terminal of whoever opens it"},
+	{path: "/dev/null", mode: unix.S_IFCHR | 0o666, major: 1, minor: 3, why: "it takes all and gives nothing"},
+	{path: "/dev/zero", mode: unix.S_IFCHR | 0o666, major: 1, minor: 5, why: "it gives zeroes"},
+	{path: "/dev/full", mode: unix.S_IFCHR | 0o666, major: 1, minor: 7, why: "it is always full"},
+	{path: "/dev/random", mode: unix.S_IFCHR | 0o666, major: 1, minor: 8, why: "it gives random bytes: the kernel's, shared with all"},
+	{path: "/dev/urandom", mode: unix.S_IFCHR | 0o666, major: 1, minor: 9, why: "it gives random bytes: the kernel's, shared with all"},
+	{path: "/dev/tty", mode: unix.S_IFCHR | 0o666, major: 5, minor: 0, why: "it is the terminal of whoever opens it"},
 }
 
 // devices fills /dev: the default devices and links, and those of the spec.
@@ -102,7 +102,7 @@ func (m *maker) device(s *specs.Spec, h Host, d device, always bool) {
 		m.Do(d.why, plan.MoveMountAt("mount", dir, name))
 		return
 	}
-	made := m.Do(d.path+" "+d.why, plan.Mknodat(dir, name, d.mode, d.major, d.minor))
+	made := m.Do(d.why, plan.Mknodat(dir, name, d.mode, d.major, d.minor))
 	if always {
 		made.Allow(plan.Next, unix.EEXIST)
 	}
@@ -114,7 +114,7 @@ func (m *maker) device(s *specs.Spec, h Host, d device, always bool) {
 // deviceOf is the node that is asked for.
 func deviceOf(d specs.LinuxDevice) device {
 	node := device{
-		path: path.Clean("/" + d.Path), major: uint32(d.Major), minor: uint32(d.Minor), why: "asked for",
+		path: path.Clean("/" + d.Path), major: uint32(d.Major), minor: uint32(d.Minor), why: "config.json asks for it",
 		uid: *cmp.Or(d.UID, new(uint32)), gid: *cmp.Or(d.GID, new(uint32)),
 		mode: uint32(cmp.Or(d.FileMode, new(os.FileMode(0o666))).Perm()),
 	}

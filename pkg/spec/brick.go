@@ -23,6 +23,9 @@ type Brick struct {
 	leave func(*specs.Spec)
 }
 
+// String says that the brick is left out, and what leaks.
+func (b Brick) String() string { return "WITHOUT the brick " + b.Name + ": " + b.Leaks }
+
 // Bricks are all that can be left out. The mount namespace can't: without it
 // the container's mounts, and its pivot_root(2), would be the host's.
 func Bricks() []Brick {

@@ -55,7 +55,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/wall", "pkg/lang pkg/cgroup pkg/seccomp pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
+	{"pkg/engine", "pkg/lang pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
 	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/engine rootfs"},
 }
 
