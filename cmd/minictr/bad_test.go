@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/minictr/minictr/pkg/lang"
 )
 
 // What minictr refuses, it refuses in one line that names the flag, the field
@@ -68,7 +70,11 @@ func (h host) refuses(t *testing.T, stdin []byte, want string, args ...string) {
 	if line, rest, _ := strings.Cut(got, "\n"); rest != "" || !strings.HasPrefix(line, "minictr: ") {
 		t.Errorf("not one line of minictr's:\n%s", got)
 	}
-	if text := h.neutral(got); !matches(text, want) {
+	text, page := withoutCode(h.neutral(got))
+	if page != "" && (pageOf(page, lang.English) == "" || status == statusOCI) {
+		t.Errorf("the code %s has no page, or who calls the OCI's commands does not expect it", page)
+	}
+	if !matches(text, want) {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
 	var left map[string]string
@@ -82,6 +88,14 @@ func (h host) refuses(t *testing.T, stdin []byte, want string, args ...string) {
 	if len(left) > 0 {
 		t.Errorf("left: %q", slices.Sorted(maps.Keys(left)))
 	}
+}
+
+// withoutCode takes the code of its page from a message.
+func withoutCode(message string) (text, code string) {
+	if m := regexp.MustCompile(`^(.*) \[([A-Z0-9-]+)\]$`).FindStringSubmatch(message); m != nil {
+		return m[1], m[2]
+	}
+	return message, ""
 }
 
 // neutral takes from a message what differs from host to host.

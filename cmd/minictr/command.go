@@ -81,6 +81,7 @@ func commands() []command {
 		{"restore", "ID", "not supported", true, refusedCommand},
 		{"spec", "", "write a config.json, to be changed and run as a bundle", false, specCommand},
 		{"doctor", "", "say what this host has and lacks, and what to do about it", false, doctorCommand},
+		{"explain", "[CODE]", "say what an error's code means, and what to do; list the codes", false, explainCommand},
 		{"version", "", "print the version", false, versionCommand},
 		{"completion", "bash|zsh|fish", "print a completion script for a shell", false, completionCommand},
 		{"help", "[COMMAND]", "say what a command does, and what its flags are", false, helpCommand},

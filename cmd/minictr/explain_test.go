@@ -32,7 +32,7 @@ func TestHintOfRegistry(t *testing.T) {
 	} {
 		host, path, _ := strings.Cut(c.name, "/")
 		err := &registry.Error{Op: c.op, Reference: image.Reference{Domain: host, Path: path}, Tries: []registry.Try{{Err: c.err}}}
-		if got := hintOf(err); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+		if got := kindOf(err).hint; !strings.Contains(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s %s: %v: got %q, want %q", c.op, c.name, c.err, got, c.want)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"unicode"
 
 	"github.com/minictr/minictr/pkg/compare"
+	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -56,23 +57,26 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 // run is the whole command: it returns its exit status.
 func run(c *call, args []string) int {
 	err := dispatch(c, args)
-	var code exitCode
+	var exit exitCode
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &code):
-		return int(code)
+	case errors.As(err, &exit):
+		return int(exit)
 	}
-	message, hint, status := explain(err)
+	message, hint, code, status := explain(err)
 	if c.ociFamily() {
-		status = statusOCI
+		code, status = "", statusOCI
 		if c.name == "exec" {
 			status = statusExec
 		}
 	}
 	message, hint = oneLine(message), oneLine(hint)
 	if c.log == "" {
-		fmt.Fprintf(c.stderr, "minictr: %s\n", message+because(hint))
+		if code != "" { // who calls the OCI's family compares messages with texts of his own
+			hint, code = lang.Local().Line(hint), " ["+code+"]"
+		}
+		fmt.Fprintf(c.stderr, "minictr: %s%s%s\n", message, because(hint), code)
 		return status
 	}
 	// Callers match what is in the log with texts of their own, and show it to

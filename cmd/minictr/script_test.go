@@ -151,7 +151,7 @@ func TestScriptsSkip(t *testing.T) {
 	if err != nil || len(scripts) < 10 {
 		t.Fatalf("got %q, %v", scripts, err)
 	}
-	rootless := []string{"completion.txt", "doctor.txt", "errors.txt", "help.txt", "language.txt", "login.txt", "look.txt", "plan.txt", "spec.txt", "version.txt"}
+	rootless := []string{"completion.txt", "doctor.txt", "errors.txt", "explain.txt", "help.txt", "language.txt", "login.txt", "look.txt", "plan.txt", "spec.txt", "version.txt"}
 	for _, file := range scripts {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -6,7 +6,6 @@ package spec
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,17 +25,28 @@ func Load(bundle string) (*specs.Spec, error) {
 	name := filepath.Join(bundle, ConfigFile)
 	data, err := sys.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("JSON specification file config.json not found: %w", err)
+		return nil, &LoadError{"JSON specification file config.json not found", err}
 	}
 	if err != nil {
 		return nil, err
 	}
 	s, err := Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, &LoadError{name, err}
 	}
 	return s, nil
 }
+
+// A LoadError says that a bundle has no config.json, or one with a mistake in it.
+type LoadError struct {
+	What string
+	Err  error
+}
+
+func (e *LoadError) Error() string { return e.What + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LoadError) Unwrap() error { return e.Err }
 
 // Parse decodes and checks a config.json. Unknown fields are passed over, as
 // the specification wants it.

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -102,6 +103,8 @@ func (f *facts) mountinfo(dir string, add func(name, value string)) {
 	add("propagation", fmt.Sprintf("%d mounts shared, %d slaves", shared, slave))
 }
 
+const empty = "(empty)"
+
 // mostMounts is how many mounts are named that come, go or change in one step.
 const mostMounts = 4
 
@@ -110,7 +113,7 @@ func (f facts) changes(now facts) (list []string) {
 	for _, n := range now.list {
 		i := slices.IndexFunc(f.list, func(old fact) bool { return old.name == n.name })
 		if i >= 0 && f.list[i].value != n.value {
-			list = append(list, fmt.Sprintf("%s: %s -> %s", n.name, f.list[i].value, n.value))
+			list = append(list, fmt.Sprintf("%s: %s -> %s", n.name, cmp.Or(f.list[i].value, empty), cmp.Or(n.value, empty)))
 		}
 	}
 	gone, came := without(f.mounts, now.mounts), without(now.mounts, f.mounts)

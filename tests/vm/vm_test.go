@@ -153,7 +153,7 @@ func TestCgroups(t *testing.T) {
 func TestPanic(t *testing.T) {
 	r := finish(t, command(t, booted("tiny", "sh", "-c", "echo before; echo c > /proc/sysrq-trigger; sleep 1000")...))
 	if r.status != 125 || r.stdout != "before\n" || !strings.Contains(r.stderr, "Call Trace:") ||
-		!strings.HasSuffix(r.stderr, "minictr: vm: the guest's kernel panicked: sysrq triggered crash: the host's kernel is another one, and goes on\n") {
+		!strings.HasSuffix(r.stderr, "minictr: vm: the guest's kernel panicked: sysrq triggered crash: the host's kernel is another one, and goes on [VM-PANIC]\n") {
 		t.Errorf("%v", r)
 	}
 }

@@ -1,0 +1,101 @@
+package main
+
+// A brick is what is known of one brick, in all plans: what it is for, and its
+// calls. Actions of the runtime end with a bracket, or begin with the input that
+// they make.
+type brick struct {
+	name, calls string
+	titles      []string
+	fields      string // of config.json that ask for its calls, as far as causes tell them apart
+}
+
+var bricks = [...]brick{
+	{"affinity", "sched_setaffinity", []string{"which processors it runs on"}, ""},
+	{"again", "clone3 close pidfd_open setns setresgid setresuid write", []string{"enter what is shared, and be born there"}, ""},
+	{"caps", "capset prctl setresgid setresuid", []string{"most of root's power goes, for ever"}, ""},
+	{"cgroup", "bpf( chown( copy( mkdir( open( unshare write write(\"/sys/fs/cgroup", []string{"make the cgroup and set its limits", "enter the cgroup", "open the container's cgroup"}, ""},
+	{"clone", "clone3 setns(", []string{"make the process, in namespaces of its own", "make a process that will enter the container", "a process that waits"}, ""},
+	{"cwd", "fchdir openat2", []string{"where the program begins"}, ""},
+	{"devices", "fchownat mkdirat mknodat move_mount open_tree openat2 symlinkat unlinkat", []string{"a few harmless devices, and no others"}, "/mounts"},
+	{"exec", "close_range execve execveat faccessat2 fcntl rt_sigprocmask", []string{"find the program, and leave the runtime's file"}, ""},
+	{"first", "exit_group", []string{"the first process ends"}, ""},
+	{"gate", "fcntl( pipe2( write(", []string{"a pipe that is full, at which the process waits"}, ""},
+	{"handover", "write", []string{"the last that is done for the program"}, ""},
+	{"hook", "close_range execveat fcntl rt_sigprocmask", []string{"become the hook"}, ""},
+	{"hooks", "close read read( run( write write(", []string{"wait for programs that finish the wall", "run programs that finish the wall"}, ""},
+	{"hostname", "setdomainname sethostname", []string{"a name of its own"}, ""},
+	{"idmap", "$ids/", []string{"say who the owners of files are in a mount"}, "/mounts"},
+	{"ids", "fchown setgroups setresgid setresuid", []string{"the user and groups it runs as"}, ""},
+	{"interfaces", "$ns/ close ioctl( read read( sendto( socket( write(", []string{"move network interfaces of the host inside", "wait for network interfaces of the host"}, ""},
+	{"join", "$ns/ setns setns(", []string{"enter the container", "open the namespaces to be shared", "enter the namespaces that are shared"}, ""},
+	{"keeper", "close ppoll prctl", []string{"wait"}, ""},
+	{"label", "fcntl( open(", []string{"a way to say what SELinux shall take the program for"}, ""},
+	{"listener", "close( connect( pidfd_getfd( read(", []string{"send the listener to who is to be asked"}, ""},
+	{"maps", "write(", []string{"say who the users inside are outside"}, ""},
+	{"marks", "openat write", []string{"what the kernel is to remember of the process"}, "/process/apparmorProfile"},
+	{"masks", "mount_setattr move_mount open_tree openat2", []string{"hide what the kernel shows to all"}, ""},
+	{"mounts", "fsconfig fsmount fsopen mkdirat mknodat mount_setattr move_mount open_tree openat2 symlinkat", []string{"file systems of its own: /proc, /dev, /sys"}, "/mounts"},
+	{"network", "ioctl socket", []string{"a network of its own, with only itself in it"}, ""},
+	{"pivot", "chdir fchdir mkdirat mount_setattr openat2 pivot_root umount2", []string{"the new root becomes the only one"}, ""},
+	{"program", "execve fcntl write", []string{"the process becomes your program", "the process becomes the hook"}, ""},
+	{"rlimits", "prlimit64 umask", []string{"limits of one process"}, ""},
+	{"root", "chdir fsconfig fsmount fsopen mount move_mount open_tree openat", []string{"another root file system"}, "/mounts"},
+	{"schedule", "ioprio_set personality sched_setattr set_mempolicy", []string{"when it runs, and from where its memory comes"}, ""},
+	{"seccomp", "close dup3 fcntl openat prctl seccomp write", []string{"only harmless system calls from here on"}, ""},
+	{"session", "close keyctl prctl setsid umask", []string{"a session and keys of its own"}, ""},
+	{"sources", "$ids/ close( setns(\"/proc/$pid/ns/mnt\")", []string{"copy mounts that the process could not reach", "copy files that a new file system will hide"}, "/mounts"},
+	{"stdio", "dup3", []string{"what a hook reads and writes"}, ""},
+	{"sync", "socketpair(", []string{"a way to tell the process to go on"}, ""},
+	{"sysctl", "close openat write", []string{"kernel parameters of its namespaces"}, "/linux/sysctl"},
+	{"systemd", "StartTransientUnit( clone3 pidfd_send_signal(", []string{"have systemd make the cgroup", "leave the unit to the process"}, ""},
+	{"target", "pidfd_open(", []string{"the container's first process"}, ""},
+	{"terminal", "close dup3 ioctl mkdirat mknodat move_mount open_tree openat2 read sendmsg", []string{"a terminal of its own"}, ""},
+	{"time", "openat setns unshare write", []string{"monotonic and boot clocks of its own"}, ""},
+	{"user", "close read recvmsg setresgid setresuid", []string{"be root of the user namespace, and nobody outside"}, ""},
+	{"wait", "fcntl( mkfifo( open( write(", []string{"two pipes, by which the process is told to begin, and answers"}, ""},
+}
+
+// A meaning is what an errno says in general, errno(3) in plain words.
+type meaning struct{ name, text string }
+
+var meanings = [...]meaning{
+	{noErrno, "it is no system call that has failed: the message says what has"},
+	{"E2BIG", "what is passed is longer than the kernel takes"},
+	{"EACCES", "permissions of a file, a directory or a mount forbid it, or a rule of the system"},
+	{"EAGAIN", "a limit is reached for now, or it would have to wait"},
+	{"EBADF", "it is no open descriptor, or not one for this use"},
+	{"EBUSY", "it is in use"},
+	{"ECHILD", "there is no such child"},
+	{"EDOM", "a value lies outside of what is defined"},
+	{"EEXIST", "it is there already"},
+	{"EFAULT", "an address lies outside of the process's memory"},
+	{"EFBIG", "a file would be too large"},
+	{"EINTR", "a signal has interrupted the call"},
+	{"EINVAL", "the kernel does not know such an argument, or not together with the others"},
+	{"EIO", "a device or a file system could not read or write"},
+	{"EISDIR", "it is a directory, where a file must be"},
+	{"ELOOP", "symbolic links lead in a circle, or none is allowed here"},
+	{"EMFILE", "the process has as many open files as it may"},
+	{"ENAMETOOLONG", "a name is longer than the file system takes"},
+	{"ENFILE", "the system has as many open files as it may"},
+	{"ENODEV", "there is no such device, or the kernel does not know such a file system"},
+	{"ENOENT", "there is no such file or directory, or no such name"},
+	{"ENOEXEC", "the kernel can't execute a file of this format"},
+	{"ENOMEM", "memory is short, or a limit of it is reached"},
+	{"ENOSPC", "there is no room: of the disk, or of what is counted"},
+	{"ENOSYS", "this kernel has no such system call, or a filter says so"},
+	{"ENOTDIR", "a part of the path is no directory"},
+	{"ENOTEMPTY", "the directory is not empty"},
+	{"ENOTSUP", "this kernel, or this file system, can't do it"},
+	{"ENXIO", "there is nobody behind this device or pipe"},
+	{"EOVERFLOW", "a value is too large for where it shall stand"},
+	{"EPERM", "a privilege is missing: a capability, or the right of an owner"},
+	{"EPIPE", "nobody reads the other end any more"},
+	{"ERANGE", "a value is outside of what is allowed"},
+	{"EROFS", "the file system is read-only"},
+	{"ESRCH", "there is no such process"},
+	{"ETIMEDOUT", "it took too long"},
+	{"ETXTBSY", "the file is being executed, or is being written to"},
+	{"EUSERS", "there are too many user namespaces, one in another"},
+	{"EXDEV", "the path leads to another mount"},
+}
