@@ -95,8 +95,8 @@ func (a Action) or(older Action) Action {
 const effort = 1 << 20
 
 // Explore finds what filters, the oldest first, do with the call nr on arch, for all arguments and
-// addresses. All 64 bits of an argument count as unknown on every architecture: int 0x80 lets a
-// 64-bit program hand over more than 32 to i386's calls.
+// addresses. All 64 bits of an argument count as unknown on 32-bit architectures, too: that may say more
+// than there can be, never less.
 //
 // It executes the programs once with unknown words and without regard to what the comparisons on a way
 // say together: that gives every action there can be, and perhaps more. If it is not just one, it goes

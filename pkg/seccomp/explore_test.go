@@ -53,7 +53,7 @@ func TestExplore(t *testing.T) {
 			unix.BPF_JMP | unix.BPF_JGE, unix.BPF_JMP | unix.BPF_JGT, unix.BPF_JMP | unix.BPF_JSET,
 		}, 6), slices.Repeat([]uint16{unix.BPF_RET}, 8))
 		cases, examples := 0, 0
-		for i := range 600 {
+		for i := range rounds(600) {
 			var filters []seccomp.Filter
 			for range 1 + c.below(3) {
 				end := unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}
@@ -76,7 +76,7 @@ func TestExplore(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %d of %d cases have an example", tt.name, examples, cases)
-		if cases < 750 || examples < cases*9/10 {
+		if cases < rounds(750) || examples < cases*9/10 {
 			t.Errorf("%s: %d cases, %d examples", tt.name, cases, examples)
 		}
 	}

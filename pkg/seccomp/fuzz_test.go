@@ -217,9 +217,14 @@ func FuzzEval(f *testing.F) {
 				K: uint32(b[4]) | uint32(b[5])<<8 | uint32(b[6])<<16 | uint32(b[7])<<24,
 			})
 		}
-		_, err := filter.Eval(seccomp.Data{NR: nr, Arch: seccomp.X86_64, Args: [6]uint64{arg, arg}})
+		d := seccomp.Data{NR: nr, Arch: seccomp.X86_64, Args: [6]uint64{arg, arg}}
+		got, err := seccomp.Decide([]seccomp.Filter{filter}, d)
 		if (err == nil) != (filter.Check() == nil) {
-			t.Errorf("Eval: %v", err)
+			t.Errorf("Decide: %v", err)
+		}
+		o, err := seccomp.Explore([]seccomp.Filter{filter}, nr, seccomp.X86_64)
+		if err == nil && !has(o, got) {
+			t.Errorf("%v is not among %+v", got, o)
 		}
 		_ = filter.String()
 	})

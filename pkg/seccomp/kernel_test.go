@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -37,8 +35,9 @@ type trial struct {
 	Program []unix.SockFilter
 	Flags   uint32 // with TSYNC the program is only checked
 	Calls   []seccomp.Data
-	Results []unix.Errno // of fewer than Calls if that many killed the thread
-	Failure string       // of the load
+	Results []unix.Errno
+	Exec    string // a program to execute in the place of calls
+	Failure string // of the load
 }
 
 func tryAll() {
@@ -53,7 +52,7 @@ func tryAll() {
 		divided := make(chan string)
 		go func() {
 			runtime.LockOSThread() // a thread with a filter of its own: TSYNC gets no further than to find it
-			divided <- trial{Program: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}.try(nil)
+			divided <- (&trial{Program: []unix.SockFilter{{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW}}}).try()
 			select {}
 		}()
 		if failure := <-divided; failure != "" {
@@ -62,41 +61,24 @@ func tryAll() {
 	}
 	for i := range trials {
 		if trials[i].Flags&unix.SECCOMP_FILTER_FLAG_TSYNC != 0 {
-			trials[i].Failure = trials[i].try(nil)
+			trials[i].Failure = trials[i].try()
 			continue
 		}
-		thread, done, results := make(chan int), make(chan string, 1), make(chan unix.Errno, len(trials[i].Calls))
-		go func(tr trial) {
+		done := make(chan bool)
+		go func() {
 			runtime.LockOSThread() // never unlocked: the thread ends with its filter
-			thread <- unix.Gettid()
-			done <- tr.try(results)
-		}(trials[i])
-		trials[i].Failure = waitFor(done, <-thread)
-		for len(results) > 0 {
-			trials[i].Results = append(trials[i].Results, <-results)
-		}
+			trials[i].Failure = trials[i].try()
+			close(done)
+		}()
+		<-done
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(trials); err != nil {
 		panic(err)
 	}
 }
 
-// waitFor returns when a thread is done, with what it says, or when its filter has killed it.
-func waitFor(done chan string, thread int) string {
-	for {
-		select {
-		case failure := <-done:
-			return failure
-		case <-time.After(time.Millisecond):
-			if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
-				return ""
-			}
-		}
-	}
-}
-
 // try loads the filter and makes the calls, and returns why the load failed.
-func (tr trial) try(results chan unix.Errno) string {
+func (tr *trial) try() string {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err.Error()
 	}
@@ -109,11 +91,13 @@ func (tr trial) try(results chan unix.Errno) string {
 	if differs != 0 {
 		return ""
 	}
+	if tr.Exec != "" {
+		return unix.Exec(tr.Exec, []string{tr.Exec}, nil).Error()
+	}
 	for _, d := range tr.Calls {
 		a := d.Args
-		// Not RawSyscall6: the runtime may not wait for a thread that is killed.
-		_, _, e := unix.Syscall6(uintptr(d.NR), uintptr(a[0]), uintptr(a[1]), uintptr(a[2]), uintptr(a[3]), uintptr(a[4]), uintptr(a[5]))
-		results <- e
+		_, _, e := unix.RawSyscall6(uintptr(d.NR), uintptr(a[0]), uintptr(a[1]), uintptr(a[2]), uintptr(a[3]), uintptr(a[4]), uintptr(a[5]))
+		tr.Results = append(tr.Results, e)
 	}
 	return ""
 }
@@ -294,14 +278,36 @@ func TestKernelKills(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := []seccomp.Data{{NR: number(t, "getuid", arch)}}
-		_, err = inKernel(t, []trial{{Program: f.Program, Flags: f.Flags, Calls: calls}})
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			t.Fatalf("the process survives: %v", err)
-		}
-		status, ok := exit.Sys().(syscall.WaitStatus)
-		if !ok || status.Signal() != unix.SIGSYS {
-			t.Errorf("%v", err)
-		}
+		isKilled(t, trial{Program: f.Program, Flags: f.Flags, Calls: calls})
 	}
+}
+
+func isKilled(t *testing.T, tr trial) {
+	t.Helper()
+	_, err := inKernel(t, []trial{tr})
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("the process survives: %v", err)
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok || status.Signal() != unix.SIGSYS {
+		t.Errorf("%v", err)
+	}
+}
+
+// A division by zero kills the thread; here it is the only one of a program that wants to end.
+func TestKernelKillsDivision(t *testing.T) {
+	arch := nativeArch(t)
+	end := number(t, "exit_group", arch)
+	f := seccomp.Filter{Program: []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_ABS},
+		{Code: unix.BPF_ALU | unix.BPF_SUB, K: end},
+		{Code: unix.BPF_MISC | unix.BPF_TAX},
+		{Code: unix.BPF_ALU | unix.BPF_DIV | unix.BPF_X},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+	}}
+	if got := eval(t, f, seccomp.Data{NR: end}); got != seccomp.KillThread {
+		t.Errorf("Eval says %v", got)
+	}
+	isKilled(t, trial{Program: f.Program, Exec: "/bin/true"})
 }

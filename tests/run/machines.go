@@ -24,7 +24,7 @@ var images = [][]string{
 
 // inside are the packages whose tests run in a virtual machine, too, with
 // another kernel, and cgroup version 2 alone; so do those of tests/integration.
-var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp"}
+var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pkg/seccomp", "./pkg/wall"}
 
 // slow are those of them that run hundreds of containers, most under strace,
 // which takes a quarter of an hour on an emulated processor. They are about the
