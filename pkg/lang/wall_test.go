@@ -42,7 +42,7 @@ func TestWallSpeaksKorean(t *testing.T) {
 	if len(sentences) < 30 {
 		t.Fatalf("%d sentences: the test does not find them", len(sentences))
 	}
-	for _, word := range []string{"walled", "shared", "missing", "inside", "outside"} {
+	for _, word := range []string{"walled", "shared", "missing", "unknown", "inside", "outside"} {
 		sentences = append(sentences, sentence{text: word})
 	}
 	translated(t, sentences)

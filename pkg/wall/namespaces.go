@@ -18,8 +18,9 @@ func strength(s State, walled, shared string) string {
 		return walled
 	case Shared:
 		return shared
+	default:
+		return "this kernel has no such namespace: all processes share one"
 	}
-	return "this kernel has no such namespace: all processes share one"
 }
 
 func user(p *process) (b Brick, err error) {

@@ -70,6 +70,15 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// TestStates wants room for each word.
+func TestStates(t *testing.T) {
+	for _, s := range []State{Walled, Shared, Missing, Unknown} {
+		if len(s) > wordColumns || lang.Width(lang.Korean.Line(string(s))) > bothColumns {
+			t.Errorf("%s, %s: wider than its column", s, lang.Korean.Line(string(s)))
+		}
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	if *update {

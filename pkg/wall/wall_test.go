@@ -133,7 +133,7 @@ func begin(t *testing.T, masking string, attr *syscall.SysProcAttr, command ...s
 // program is a copy of this one that every user may execute.
 func program(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "minictr-wall-")
+	dir, err := os.MkdirTemp("", "minictr-wall-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -223,7 +223,7 @@ func TestNamespaces(t *testing.T) {
 		})
 	}
 	t.Run("user", func(t *testing.T) {
-		w := wallOf(t, begin(t, "", mapped(0, 100000, 1000)).pid)
+		w := wallOf(t, begin(t, "", mapped(100000, 1000)).pid)
 		w.check(t, "user")
 		if b := w.brick("user"); b.Inside != "user 0, of 1000 ids" || b.Host != "user 100000" {
 			t.Errorf("got %+v", b)
@@ -250,23 +250,22 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// mapped is a user namespace with ids of the host from outside on.
-func mapped(inside, outside, count int) *syscall.SysProcAttr {
-	ids := []syscall.SysProcIDMap{{ContainerID: inside, HostID: outside, Size: count}}
+// mapped is a user namespace whose ids from 0 on are the host's from another on.
+func mapped(outside, count int) *syscall.SysProcAttr {
+	ids := []syscall.SysProcIDMap{{HostID: outside, Size: count}}
 	return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, Credential: &syscall.Credential{NoSetGroups: true}}
 }
 
-func as(uid, gid uint32, groups []uint32, caps ...uintptr) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}, AmbientCaps: caps}
+// nobody is a user without any power.
+const nobody = 65534
+
+func as(gid uint32, groups []uint32, caps ...uintptr) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: gid, Groups: groups}, AmbientCaps: caps}
 }
 
 // TestFiles compares what is worked out with what processes find that try it:
 // of many users, with many capabilities, in user namespaces, behind masks.
 func TestFiles(t *testing.T) {
-	const nobody = 65534
-	masked := mapped(0, 0, 1000)
-	masked.Cloneflags = unix.CLONE_NEWNS
-	masked.UidMappings, masked.GidMappings = nil, nil
 	for _, c := range []struct {
 		name    string
 		masking string
@@ -274,20 +273,20 @@ func TestFiles(t *testing.T) {
 		command []string
 	}{
 		{"root", "", nil, nil},
-		{"nobody", "", as(nobody, nobody, nil), nil},
-		{"group 0", "", as(nobody, 0, nil), nil},
-		{"a member of group 0", "", as(nobody, nobody, []uint32{0}), nil},
-		{"CAP_DAC_OVERRIDE", "", as(nobody, nobody, nil, unix.CAP_DAC_OVERRIDE), nil},
-		{"CAP_DAC_READ_SEARCH", "", as(nobody, nobody, nil, unix.CAP_DAC_READ_SEARCH), nil},
-		{"CAP_SYSLOG", "", as(nobody, nobody, nil, unix.CAP_SYSLOG, unix.CAP_DAC_READ_SEARCH), nil},
-		{"CAP_SYS_ADMIN", "", as(nobody, nobody, nil, unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH), nil},
-		{"CAP_SYS_RAWIO", "", as(nobody, nobody, nil, unix.CAP_SYS_RAWIO, unix.CAP_DAC_OVERRIDE), nil},
-		{"root of other ids", "", mapped(0, 100000, 1000), nil},
-		{"root of its own", "", mapped(0, 0, 1), nil},
-		{"nobody who is root inside", "", mapped(0, nobody, 1), nil},
+		{"nobody", "", as(nobody, nil), nil},
+		{"group 0", "", as(0, nil), nil},
+		{"a member of group 0", "", as(nobody, []uint32{0}), nil},
+		{"CAP_DAC_OVERRIDE", "", as(nobody, nil, unix.CAP_DAC_OVERRIDE), nil},
+		{"CAP_DAC_READ_SEARCH", "", as(nobody, nil, unix.CAP_DAC_READ_SEARCH), nil},
+		{"CAP_SYSLOG", "", as(nobody, nil, unix.CAP_SYSLOG, unix.CAP_DAC_READ_SEARCH), nil},
+		{"CAP_SYS_ADMIN", "", as(nobody, nil, unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH), nil},
+		{"CAP_SYS_RAWIO", "", as(nobody, nil, unix.CAP_SYS_RAWIO, unix.CAP_DAC_OVERRIDE), nil},
+		{"root of other ids", "", mapped(100000, 1000), nil},
+		{"root of its own", "", mapped(0, 1), nil},
+		{"nobody who is root inside", "", mapped(nobody, 1), nil},
 		{"root without power over files", "", nil, []string{"setpriv", "--bounding-set", "-dac_override,-dac_read_search", program(t)}},
 		{"root without any power", "", nil, []string{"setpriv", "--bounding-set", "-all", program(t)}},
-		{"behind masks", "masks", masked, nil},
+		{"behind masks", "masks", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := begin(t, c.masking, c.attr, c.command...)
