@@ -23,13 +23,13 @@ func TestAround(t *testing.T) {
 		throttle.Major, throttle.Minor = major, minor
 		r := offered(t, l, &specs.LinuxResources{
 			Memory: &specs.LinuxMemory{Limit: new(int64(32 << 20))},
-			CPU:    &specs.LinuxCPU{Quota: new(int64(20000)), Period: new(uint64(100000))},
+			CPU:    &specs.LinuxCPU{Quota: new(int64(8000)), Period: new(uint64(100000))},
 			Pids:   &specs.LinuxPids{Limit: new(int64(60))},
 		})
 		outer, _ := create(t, l, r)
 		inner, run := createBelow(t, l, outer, offered(t, l, &specs.LinuxResources{
 			Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20))},
-			CPU:    &specs.LinuxCPU{Quota: new(int64(30000)), Period: new(uint64(200000))}, // less time than that of outer
+			CPU:    &specs.LinuxCPU{Quota: new(int64(10000)), Period: new(uint64(400000))}, // less time than outer, and so little that a busy machine gives it, too
 			Pids:   &specs.LinuxPids{Limit: new(int64(40))},
 		}), throttle)
 		if r.Memory != nil {
@@ -50,8 +50,8 @@ func TestAround(t *testing.T) {
 		if p := inner.place("pids"); p != nil && (got.Pids.Dir != p.Dir || got.Pids.Max != 40 || got.Pids.Used == 0 || got.Pids.Used > 40) {
 			t.Errorf("pids: %+v, want 40 at %s", got.Pids, p.Dir)
 		}
-		if p := inner.place("cpu"); p != nil && (got.CPU.Dir != p.Dir || got.CPU.Quota != 30000 || got.CPU.Period != 200000 || got.CPU.Throttled == 0 || got.CPU.Throttled > got.CPU.Periods) {
-			t.Errorf("cpu: %+v, want 30000 of 200000 at %s, and throttled", got.CPU, p.Dir)
+		if p := inner.place("cpu"); p != nil && (got.CPU.Dir != p.Dir || got.CPU.Quota != 10000 || got.CPU.Period != 400000 || got.CPU.Throttled == 0 || got.CPU.Throttled > got.CPU.Periods) {
+			t.Errorf("cpu: %+v, want 10000 of 400000 at %s, and throttled", got.CPU, p.Dir)
 		}
 		if p := ioPlace(inner); p != nil && !slices.Equal(got.IO, []Throttle{{p.Dir, fmt.Sprintf("%d:%d", major, minor), "rbps", 1 << 20}}) {
 			t.Errorf("io: %+v", got.IO)

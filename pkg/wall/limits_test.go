@@ -30,7 +30,7 @@ func TestLimits(t *testing.T) {
 	}
 	enter := confine(t, l, &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: new(int64(64 << 20))},
-		CPU:    &specs.LinuxCPU{Quota: new(int64(10000)), Period: new(uint64(50000))},
+		CPU:    &specs.LinuxCPU{Quota: new(int64(2500)), Period: new(uint64(50000))},
 		Pids:   &specs.LinuxPids{Limit: new(int64(2))},
 	})
 	// A shell that can't fork ends: the one that waits is not that shell.
@@ -41,7 +41,7 @@ func TestLimits(t *testing.T) {
 			return is(f.Limit, 64<<20) && f.Used != nil && *f.Used > 0 && *f.Used <= 64<<20 && strings.HasPrefix(b.Inside, "at most 64.0 MiB, ")
 		},
 		"cpu": func(f limitFacts, b wall.Brick) bool {
-			return is(f.Quota, 10000) && is(f.Period, 50000) && f.Throttled > 0 && strings.HasPrefix(b.Inside, "at most 0.20 of processors ")
+			return is(f.Quota, 2500) && is(f.Period, 50000) && f.Throttled > 0 && strings.HasPrefix(b.Inside, "at most 0.05 of processors ")
 		},
 		"pids": func(f limitFacts, b wall.Brick) bool {
 			return is(f.Limit, 2) && is(f.Used, 1) && f.Refused > 0 && strings.HasPrefix(b.Inside, "at most 2, 1 there, ")
