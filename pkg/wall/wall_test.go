@@ -56,7 +56,7 @@ func mask() error {
 	return errors.Join(
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mount("/dev/null", "/proc/keys", "", unix.MS_BIND, ""),
-		unix.Mount("tmpfs", "/proc/acpi", "tmpfs", unix.MS_RDONLY, ""),
+		unix.Mount("tmpfs", "/proc/irq", "tmpfs", unix.MS_RDONLY, ""),
 		unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
 		unix.Mount("", "/proc/sys", "", ro, ""),
 		unix.Mount("/proc/uptime", "/proc/uptime", "", unix.MS_BIND, ""),
