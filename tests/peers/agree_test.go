@@ -169,13 +169,21 @@ func (a *agreement) files() {
 	if len(masks.Files) < 20 {
 		a.list = append(a.list, fmt.Sprintf("masks: wall tells of %d files", len(masks.Files)))
 	}
+	// A security module may refuse more: wall does not look into its rules.
+	confined := a.seen.Label != "" && !strings.Contains(a.seen.Label, "unconfined")
 	hides := slices.Collect(maps.Values(systems))
 	for _, f := range masks.Files {
 		o, there := a.seen.Files[f.Path]
 		masked := there && slices.Contains(hides, o.System)
 		a.wants("masks: "+f.Path+" masked", f.Masked, masked)
-		a.wants("masks: "+f.Path+" read", f.Read, there && !masked && o.Read == "")
-		a.wants("masks: "+f.Path+" write", f.Write, there && !masked && o.Write == "")
+		for mode, open := range map[string]struct {
+			wall  bool
+			probe string
+		}{"read": {f.Read, o.Read}, "write": {f.Write, o.Write}} {
+			if !confined || open.probe != unix.EACCES.Error() {
+				a.wants("masks: "+f.Path+" "+mode, open.wall, there && !masked && open.probe == "")
+			}
+		}
 	}
 }
 
@@ -194,7 +202,7 @@ func (a *agreement) devices() {
 	paths := []string{}
 	for _, n := range devices.Nodes {
 		paths = append(paths, n.Path)
-		if strings.HasPrefix(n.Path, "/dev/shm/") || strings.Contains(n.Path, "watchdog") { // the probe leaves it alone
+		if strings.HasPrefix(n.Path, "/dev/shm/") {
 			continue
 		}
 		d := a.seen.Devices[n.Path]
@@ -204,7 +212,7 @@ func (a *agreement) devices() {
 			probe string
 		}{unix.O_RDONLY: {n.Read, d.Read}, unix.O_WRONLY: {n.Write, d.Write}} {
 			says := slices.Contains([]string{unix.EPERM.Error(), unix.EACCES.Error(), unix.EROFS.Error()}, open.probe)
-			if open.wall != nil && (!says || !refusesAll(n.Path, mode)) {
+			if open.wall != nil && open.probe != "untouched" && (!says || !refusesAll(n.Path, mode)) {
 				a.wants(fmt.Sprintf("devices: %s %d", n.Path, mode), *open.wall, !says)
 			}
 		}

@@ -85,7 +85,7 @@ func askCalls() Calls {
 // tryCalls reads the answers of a process that tries calls, from one of them on.
 func tryCalls(abi, first int) ([]byte, error) {
 	cmd := again("calls", strconv.Itoa(abi), strconv.Itoa(first))
-	cmd.Env = []string{"GODEBUG=asyncpreemptoff=1"}
+	cmd.Env = []string{"GODEBUG=asyncpreemptoff=1", "GOTRACEBACK=none"}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -141,7 +141,7 @@ func try(abi, first int) {
 	said, by := [1]byte{}, abis[abi]
 	for i := first; i < numbers*by.patterns; i++ {
 		said[0] = '-'
-		if by.call(uintptr(i/by.patterns), patterns[i%by.patterns]) == arrived {
+		if nr := uintptr(i / by.patterns); !unfiltered(nr) && by.call(nr, patterns[i%by.patterns]) == arrived {
 			said[0] = '+'
 		}
 		_, _, _ = unix.RawSyscall6(unix.SYS_WRITE, 1, uintptr(unsafe.Pointer(&said)), 1, 0, 0, 0)
