@@ -154,6 +154,8 @@ CGO_ENABLED=0 go build ./cmd/minictr
 		"uid=0(root)",           // looking around inside
 		"",                      // two times the same boot_id, below
 		"pivot",                 // the plan
+		"of overlay",            // the plan, step by step
+		"EINVAL",                // the page of an error
 		"WITHOUT the brick pid", // leaving one out
 		"What no wall covers",   // the wall that stands
 		"exit status 137",       // a limit of memory
