@@ -76,7 +76,9 @@ func (a *Attempt) Run(ctx context.Context, script string, env []string, out io.W
 	cmd.Env = append(os.Environ(), "PATH="+a.bin()+":"+os.Getenv("PATH"), "LC_ALL=C", a.mark(), "NONCE="+a.Nonce, "DIR="+a.scratch())
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who clean up
+	// Ctrl-C is for us, who clean up. If we are killed the shell is, too: before
+	// it is the shell it does not have the mark.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what it has left in the background
 	return errors.Join(cmd.Run(), ctx.Err())

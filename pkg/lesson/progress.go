@@ -83,6 +83,13 @@ func (p Progress) Update(l *Lesson, change func(*Record)) (err error) {
 	if err != nil {
 		return err
 	}
+	killed, _ := filepath.Glob(filepath.Join(dir, "."+filepath.Base(p.file)+"-*")) // what others were writing
+	for _, name := range killed {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil {
+		return err
+	}
 	change(all.Of(l))
 	return sys.Replace(p.file, dir, func(f *os.File) error {
 		out := json.NewEncoder(f)

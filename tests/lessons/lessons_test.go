@@ -110,9 +110,16 @@ func (s student) solve(t *testing.T, l *lesson.Lesson, a *lesson.Attempt) string
 func (s student) nothingLeft(t *testing.T, mounts string) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "run"} {
+<<<<<<< HEAD
 		if left, err := os.ReadDir(filepath.Join(s.dir, dir)); len(left) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+=======
+		if left, err := os.ReadDir(filepath.Join(s.dir, dir)); err != nil && !errors.Is(err, os.ErrNotExist) || len(left) > 0 {
+>>>>>>> lesson
 			t.Errorf("%s has %v, %v", dir, left, err)
 		}
+	}
+	if files, _ := filepath.Glob(s.dir + "/state/minictr/.*"); len(files) > 0 {
+		t.Errorf("left are %v", files)
 	}
 	if now := mountsOf(t, s.dir); now != mounts {
 		t.Errorf("mounts were\n%sand are\n%s", mounts, now)
