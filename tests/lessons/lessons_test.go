@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,11 +109,7 @@ func (s student) solve(t *testing.T, l *lesson.Lesson, a *lesson.Attempt) string
 func (s student) nothingLeft(t *testing.T, mounts string) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "run"} {
-<<<<<<< HEAD
-		if left, err := os.ReadDir(filepath.Join(s.dir, dir)); len(left) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-=======
 		if left, err := os.ReadDir(filepath.Join(s.dir, dir)); err != nil && !errors.Is(err, os.ErrNotExist) || len(left) > 0 {
->>>>>>> lesson
 			t.Errorf("%s has %v, %v", dir, left, err)
 		}
 	}
@@ -172,6 +167,9 @@ func lessons(t *testing.T, machine bool) {
 		if slices.Contains(l.Needs, "vm") == machine {
 			t.Run(l.Name, func(t *testing.T) {
 				t.Parallel()
+				if slices.Contains(l.Needs, "dockerd") && os.Getenv("MINICTR") != "" {
+					t.Skip("in the virtual machine there is no Docker")
+				}
 				newStudent(t).does(t, l)
 			})
 		}
