@@ -181,6 +181,13 @@ func lessons(t *testing.T, machine bool) {
 func (s student) does(t *testing.T, l *lesson.Lesson) {
 	t.Helper()
 	mounts := mountsOf(t, s.dir)
+	t.Cleanup(func() { // of what a failure leaves
+		clean := exec.Command(filepath.Join(alone.Dir, "minictr"), "lesson", l.Number(), "--clean")
+		clean.Env = append(os.Environ(), s.env()...)
+		if out, err := clean.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	said, status := s.lesson(t, l.Number(), "--lang", "both")
 	if status != 0 {
 		t.Fatalf("exit status %d\n%s", status, said)
@@ -216,26 +223,28 @@ func (s student) does(t *testing.T, l *lesson.Lesson) {
 }
 
 // neighbour is what another student finds at the same time on the same machine.
-func (s student) neighbour(t *testing.T, l *lesson.Lesson) (answer string) {
+func (s student) neighbour(t *testing.T, l *lesson.Lesson) string {
 	t.Helper()
 	a := lesson.NewAttempt()
 	a.Dir = filepath.Join(s.dir, "tmp", a.Name())
+	defer func() {
+		err := errors.Join(a.Kill(), a.Clean(t.Context(), l.Clean, s.env()))
+		list, _ := s.command(t, "ps", "-aq").Output()
+		for id := range strings.FieldsSeq(string(list)) {
+			if state, _ := s.command(t, "state", id).Output(); bytes.Contains(state, []byte(a.Name())) {
+				err = errors.Join(err, s.command(t, "rm", "-f", id).Run())
+			}
+		}
+		if err = errors.Join(err, a.End()); err != nil {
+			t.Error(err)
+		}
+	}()
 	err := a.Begin(filepath.Join(alone.Dir, "minictr"))
 	if err == nil {
 		err = a.Ask(t.Context(), l.Setup, s.env())
 	}
-	if err == nil {
-		answer = s.solve(t, l, a)
-	}
-	err = errors.Join(err, a.Kill(), a.Clean(t.Context(), l.Clean, s.env()))
-	list, _ := s.command(t, "ps", "-aq").Output()
-	for id := range strings.FieldsSeq(string(list)) {
-		if state, _ := s.command(t, "state", id).Output(); bytes.Contains(state, []byte(a.Name())) {
-			err = errors.Join(err, s.command(t, "rm", "-f", id).Run())
-		}
-	}
-	if err = errors.Join(err, a.End()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	return answer
+	return s.solve(t, l, a)
 }
