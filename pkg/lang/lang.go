@@ -18,6 +18,7 @@ import (
 // A Language is what a reader wants to read.
 type Language string
 
+// Languages, as flags name them.
 const (
 	English Language = "en"
 	Korean  Language = "ko"
