@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/seccomp"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // A FilterError says which call kept ReadFilters from a process's filters, and what to do.
@@ -60,7 +61,15 @@ func ReadFilters(pid int) (filters []seccomp.Filter, err error) {
 	if err != nil || mode != unix.SECCOMP_MODE_FILTER {
 		return nil, err
 	}
-	onThread(func() { filters, err = readStopped(pid) })
+	tracer := 0
+	err = sys.OnThread(func() (err error) {
+		tracer = unix.Gettid()
+		filters, err = readStopped(pid)
+		return err
+	})
+	for unix.Tgkill(unix.Getpid(), tracer, 0) == nil { // what it still traces is let go when it ends
+		time.Sleep(stopPoll)
+	}
 	return filters, err
 }
 
@@ -79,27 +88,6 @@ func seccompMode(pid int) (int, error) {
 		return 0, &FilterError{Call: "read(status)", PID: pid, Err: unix.ENOSYS, Hint: "this kernel has no CONFIG_SECCOMP"}
 	}
 	return mode, nil
-}
-
-// onThread runs do on a thread that ends with it, so that whatever it still traces then is let go; not
-// on the first one, which never ends.
-func onThread(do func()) {
-	thread := make(chan int)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			onThread(do)
-			runtime.UnlockOSThread()
-			close(thread)
-			return
-		}
-		do()
-		thread <- unix.Gettid()
-	}()
-	tid, ends := <-thread
-	for ends && unix.Tgkill(unix.Getpid(), tid, 0) == nil {
-		time.Sleep(stopPoll)
-	}
 }
 
 func readStopped(pid int) ([]seccomp.Filter, error) {
