@@ -42,7 +42,7 @@ func start(t *testing.T, script string, filters ...seccomp.Filter) *filtered {
 	child, in, out := [2]int{down[0], up[1]}, os.NewFile(uintptr(down[1]), "in"), os.NewFile(uintptr(up[0]), "out")
 	b := plan.New()
 	b.Section(plan.Parent, "clone", "the process is made")
-	b.Do("the process", plan.Clone3(0, ""))
+	b.Clone("the process", plan.Clone3(0, ""))
 	b.Section(plan.Child, "test", "pipes and filters")
 	b.Do("in", plan.Dup3("in", 0))
 	b.Do("out", plan.Dup3("out", 1))
