@@ -65,7 +65,7 @@ func TestOutput(t *testing.T) {
 		{args: "sleep x", errs: "sleep: \"x\" is not a time\n", code: 1},
 		{args: "ip route add", errs: "-"},
 		{args: "ip x", errs: "ip: \"x\" is not addr, link or route\n", code: 1},
-		{args: "listen x", errs: "listen: listen tcp4: lookup tcp4/x: unknown port\n", code: 1},
+		{args: "listen 65536", errs: "listen: listen tcp4: address 65536: invalid port\n", code: 1},
 		{args: "date -s x", errs: "date: \"x\" is not a number of seconds\n", code: 1},
 		{args: "ping -c x localhost", errs: "ping: \"x\" is not a number\n", code: 1},
 		{args: "grep two nosuch", errs: "grep: open nosuch: no such file or directory\n", code: 2},
