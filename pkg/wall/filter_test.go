@@ -128,7 +128,7 @@ func refuse(t *testing.T, name string, errno unix.Errno) seccomp.Filter {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root reads filters")
+		t.Skip("needs root")
 	}
 }
 

@@ -31,13 +31,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// beSubject lays masks, if it is asked to, tries each file, tells what became of
-// that, and waits until nobody looks any more.
+// beSubject lays masks, or goes to another root, if it is asked to, tries each
+// file, tells what became of that, and waits until nobody looks any more.
 func beSubject(masking string) error {
-	if masking != "" {
-		if err := mask(); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case filepath.IsAbs(masking):
+		err = errors.Join(unix.Chroot(masking), unix.Chdir("/"))
+	case masking != "":
+		err = mask()
+	}
+	if err != nil {
+		return err
 	}
 	var list []file
 	for _, path := range sensitive {
@@ -46,7 +51,7 @@ func beSubject(masking string) error {
 	if err := json.NewEncoder(os.Stdout).Encode(list); err != nil {
 		return err
 	}
-	_, err := io.Copy(io.Discard, os.Stdin)
+	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
@@ -316,8 +321,7 @@ func TestFiles(t *testing.T) {
 
 // TestChroot looks at a process whose root is an empty directory.
 func TestChroot(t *testing.T) {
-	name := program(t)
-	s := begin(t, "", &syscall.SysProcAttr{Chroot: filepath.Dir(name)}, "/subject")
+	s := begin(t, t.TempDir(), nil)
 	w := wallOf(t, s.pid)
 	w.check(t, "root", "masks")
 	if b := w.brick("root"); !strings.Contains(b.Means, "chroot(2) alone") {

@@ -18,7 +18,7 @@ type machine struct {
 // images are the root file systems of these machines: a name, and programs of
 // Debian's that are in it.
 var images = [][]string{
-	{"tests", "strace", "newuidmap", "newgidmap", "setpriv", "nsenter"},
+	{"tests", "strace", "newuidmap", "newgidmap", "setpriv", "nsenter", "unshare", "ipcmk"},
 	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
