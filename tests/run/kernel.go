@@ -70,7 +70,7 @@ func (k kernel) fetch(s *suite, dir, to string) (image string, err error) {
 		return "", err
 	}
 	part := filepath.Join(to, ".part") // the image comes last: it is there when all is
-	if err := os.RemoveAll(part); err != nil {
+	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
 		return "", err
 	}
 	packages, _ := filepath.Glob(dir + "/*.deb")
