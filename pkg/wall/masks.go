@@ -153,10 +153,13 @@ func (who *identity) open(root int, path string) (file, error) {
 }
 
 // absent takes what says that a file is not there for no error; or that it is
-// out of reach, as a user who looks at himself is told.
+// out of reach, as a user who looks at himself is told, or whoever asks a file
+// system whose server has gone.
 func absent(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES) {
-		return nil
+	for _, errno := range [...]error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENOTCONN, unix.EIO, unix.ESTALE} {
+		if errors.Is(err, errno) {
+			return nil
+		}
 	}
 	return err
 }
