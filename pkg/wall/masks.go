@@ -64,7 +64,7 @@ func masks(p *process) (b Brick, err error) {
 	list := own[:0]
 	for i, f := range own {
 		cover := slices.Contains(covers, f.Path) && (f.Masked || f.readOnly)
-		covered = covered || cover
+		covered = covered || cover && i < len(sensitive)
 		if cover || i < len(sensitive) && (f.exists || host[i].exists) {
 			list = append(list, f)
 		}
@@ -137,6 +137,9 @@ func (who *identity) open(root int, path string) (file, error) {
 		st, fs, err := stat(root, path[:i])
 		if err != nil || !who.allowed(path[:i], &st, &fs, search) {
 			return f, absent(err)
+		}
+		if fs.Type == unix.AUTOFS_SUPER_MAGIC { // a step further would have it mount something
+			return f, nil
 		}
 	}
 	st, fs, err := stat(root, path)
