@@ -133,7 +133,7 @@ func flat(list []string, name string, value any) []string {
 		}
 	case nil:
 		if slices.Contains(answers[:], name) {
-			list = append(list, name+" unknown")
+			list = append(list, name+" "+string(Unknown))
 		}
 	case bool:
 		if v {
