@@ -18,12 +18,12 @@ import (
 func TestCover(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "turning")
-	for name, make := range map[string]func(path string) error{
+	for name, create := range map[string]func(path string) error{
 		"file": func(path string) error { return os.WriteFile(path, []byte("text\n"), 0o600) },
 		"pipe": func(path string) error { return unix.Mkfifo(path, 0o600) },
 		"link": func(path string) error { return os.Symlink(filepath.Base(path), path) },
 	} {
-		if err := make(filepath.Join(dir, name)); err != nil {
+		if err := create(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
