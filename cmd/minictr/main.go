@@ -94,6 +94,7 @@ func oneLine(text string) string { return printable(strings.ReplaceAll(text, "\n
 // printable shows what a terminal would obey: what archives and registries say
 // ends up in messages.
 func printable(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD") // a byte alone may be a control of 8 bits
 	if !strings.ContainsFunc(text, isControl) {
 		return text
 	}
@@ -108,7 +109,9 @@ func printable(text string) string {
 	return out.String()
 }
 
-func isControl(r rune) bool { return r != '\t' && unicode.IsControl(r) }
+// isControl says so of marks that turn the direction of writing, too: text that
+// is shown in another order than it stands in.
+func isControl(r rune) bool { return r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }
 
 // ociFamily says whether the call is one that container managers make.
 func (c *call) ociFamily() bool {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -116,7 +117,7 @@ func (c *call) look(name string) (int, *container.State, error) {
 		}
 		all, _ := r.List() // one that can't be read is no obstacle for the others
 		for _, s := range all {
-			if s.PID == pid {
+			if s.PID == pid && runs(s) == nil {
 				return pid, s, nil
 			}
 		}
@@ -124,15 +125,23 @@ func (c *call) look(name string) (int, *container.State, error) {
 	}
 	s, err := r.Load(name)
 	switch {
-	case err == nil && s.PID == 0:
-		return 0, nil, fmt.Errorf("%w: %s", container.ErrStopped, name)
 	case err == nil:
-		return s.PID, s, nil
+		return s.PID, s, runs(s)
 	case !errors.Is(err, container.ErrNotExist):
 		return 0, nil, err
 	}
 	pid, err := wall.Find(name)
 	return pid, nil, err
+}
+
+// runs says whether the container's first process is still there: its PID may be
+// another's by now.
+func runs(s *container.State) error {
+	status, err := s.Status()
+	if err == nil && (status == specs.StateStopped || s.PID == 0) {
+		err = fmt.Errorf("%w: %s", container.ErrStopped, s.ID)
+	}
+	return err
 }
 
 // A layer tells which steps of a plan lay a brick of the wall: those of whole

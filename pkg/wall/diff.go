@@ -19,8 +19,12 @@ var passing = [...]string{
 	"numbers", "name", "path", "inside", "used", "oom_kills", "pressure", "throttled", "periods", "refused", "mounts",
 }
 
+// answers are facts whose null says that they are not known; that of others
+// says that there is none.
+var answers = [...]string{"read", "write", "mknod", "calls"}
+
 // Diff writes where the walls of two processes differ: brick by brick, what one
-// has and the other has not.
+// has and the other has not, and which gaps only one of them has.
 func Diff(out io.Writer, a, b *Wall, l lang.Language) error {
 	p := page{Writer: bufio.NewWriter(out), language: l}
 	p.say(fmt.Sprintf("- process %d: %s", a.PID, a.Command))
@@ -38,8 +42,8 @@ func Diff(out io.Writer, a, b *Wall, l lang.Language) error {
 		differ = true
 		fmt.Fprintf(p, "\n%s\n", one.Name)
 		if one.State != other.State {
-			p.change("- ", one)
-			p.change("+ ", other)
+			p.change("- ", one.State, one.Inside)
+			p.change("+ ", other.State, other.Inside)
 		}
 		for _, fact := range gone {
 			fmt.Fprintf(p, "  - %s\n", fact)
@@ -48,15 +52,23 @@ func Diff(out io.Writer, a, b *Wall, l lang.Language) error {
 			fmt.Fprintf(p, "  + %s\n", fact)
 		}
 	}
+	for i, one := range a.Gaps {
+		if other := b.Gaps[i]; one.State != other.State {
+			differ = true
+			fmt.Fprintf(p, "\n%s\n", one.Name)
+			p.change("- ", one.State, one.Inside)
+			p.change("+ ", other.State, other.Inside)
+		}
+	}
 	if !differ {
 		p.say("no difference")
 	}
 	return p.Flush()
 }
 
-func (p page) change(mark string, b Brick) {
-	text := strings.Join(strings.Fields(p.language.Line(b.Inside)), " ")
-	fmt.Fprintln(p, strings.TrimRight(mark+p.language.Line(string(b.State))+"  "+text, " "))
+func (p page) change(mark string, state State, inside string) {
+	text := strings.Join(strings.Fields(p.language.Line(inside)), " ")
+	fmt.Fprintln(p, strings.TrimRight(mark+p.language.Line(string(state))+"  "+text, " "))
 }
 
 // differences are the facts that only one of two bricks has.
@@ -120,6 +132,9 @@ func flat(list []string, name string, value any) []string {
 			list = flat(list, name, element)
 		}
 	case nil:
+		if slices.Contains(answers[:], name) {
+			list = append(list, name+" "+string(Unknown))
+		}
 	case bool:
 		if v {
 			list = append(list, name)

@@ -111,21 +111,22 @@ func readStopped(pid int) ([]seccomp.Filter, error) {
 	}
 }
 
-// stop stops the process, and waits until it stands. WNOWAIT leaves an end to whom it belongs.
+// stop stops the process, and waits until it stands.
 func stop(pid int) error {
 	if err := unix.PtraceInterrupt(pid); err != nil {
 		return explained(pid, "PTRACE_INTERRUPT", err)
 	}
 	for limit := time.Now().Add(stopLimit); time.Now().Before(limit); time.Sleep(stopPoll) {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+		change, err := wait(pid)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return &FilterError{Call: "waitid", PID: pid, Err: unix.ESRCH}
-		case info.Signo == 0: // not yet
-		case info.Code == cldTrapped:
+		case change.signo == 0: // not yet
+		case change.code == cldTrapped && change.status>>8 == unix.PTRACE_EVENT_STOP:
 			return nil
+		case change.code == cldTrapped: // a signal came first: it goes on to the process
+			_ = unix.PtraceCont(pid, int(change.status)) // it fails for a process that was killed
 		default:
 			return &FilterError{Call: "waitid", PID: pid, Err: unix.ESRCH}
 		}
@@ -133,8 +134,28 @@ func stop(pid int) error {
 	return &FilterError{"ptrace(PTRACE_INTERRUPT)", pid, unix.ETIMEDOUT, "it does not stop: it is frozen, or waits for a device; see State in /proc/PID/status"}
 }
 
+// A childChange is the siginfo_t that waitid(2) writes, on 64-bit machines.
+type childChange struct {
+	signo, errno, code, _ int32
+	pid, uid, status      int32
+	_                     [25]int32
+}
+
 // cldTrapped is CLD_TRAPPED of sigaction(2): a traced process has stopped.
 const cldTrapped = 4
+
+// wait asks how the process stands. WNOWAIT leaves an end to whom it belongs, and a signal in place
+// should we end before it is passed on.
+func wait(pid int) (*childChange, error) {
+	const flags = unix.WSTOPPED | unix.WEXITED | unix.WNOHANG | unix.WNOWAIT | unix.WALL
+	change := new(childChange)
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(pid), reflect.ValueOf(change).Pointer(), flags, 0, 0)
+	runtime.KeepAlive(change)
+	if errno != 0 {
+		return nil, errno
+	}
+	return change, nil
+}
 
 // filterProgram reads the filter with an index from a process that stands.
 func filterProgram(pid, index int) ([]unix.SockFilter, error) {

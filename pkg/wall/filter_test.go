@@ -307,3 +307,51 @@ func TestReadFiltersOfFrozen(t *testing.T) {
 	p.alive(t)
 	checkRead(t, p.PID, []seccomp.Filter{f})
 }
+
+// A signal that comes while the process is made to stop reaches it.
+func TestReadFiltersUnderSignals(t *testing.T) {
+	needRoot(t)
+	f := refuse(t, "acct", unix.EXDEV)
+	p := start(t, "trap 'echo signal' USR1; echo ready; while :; do :; done", f)
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for line, err := p.out.ReadString('\n'); err == nil; line, err = p.out.ReadString('\n') {
+			lines <- line
+		}
+	}()
+	if line := <-lines; line != "ready\n" {
+		t.Fatal(line)
+	}
+	done, ended := make(chan bool), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			default:
+			}
+			if filters, err := wall.ReadFilters(p.PID); err != nil || len(filters) != 1 {
+				ended <- fmt.Errorf("%d filters: %w", len(filters), err)
+				return
+			}
+		}
+	}()
+	for n := range 2000 {
+		if err := unix.Kill(p.PID, unix.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-lines:
+			continue
+		case <-time.After(20 * time.Second):
+			t.Errorf("signal %d does not arrive", n)
+		}
+		break
+	}
+	close(done)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

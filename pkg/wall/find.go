@@ -71,17 +71,20 @@ func first(list []*process) *process {
 }
 
 // containers lists the IDs in a process's cgroup paths that id names, or begins:
-// "docker-ID.scope", "libpod-ID", "cri-containerd-ID.scope", "ID". The monitor
-// of a container, "libpod-conmon-ID", is none of its processes.
+// "docker-ID.scope", "libpod-ID", "cri-containerd-ID.scope", "ID"; or a name, of
+// the process's own cgroup. The monitor of a container, "libpod-conmon-ID", is
+// none of its processes, and what systemd makes for itself is no container.
 func containers(paths []string, id string) (list []string) {
 	for _, path := range paths {
+		last := path[strings.LastIndexByte(path, '/')+1:]
 		for name := range strings.SplitSeq(path, "/") {
-			name = strings.TrimSuffix(name, ".scope")
-			full := name[strings.LastIndexByte(name, '-')+1:]
-			if strings.Contains(name, "conmon") {
+			if strings.Contains(name, "conmon") || strings.HasSuffix(name, ".slice") || name == "init" || name == "init.scope" {
 				continue
 			}
-			whole := name == id && id != ""
+			isLast := name == last
+			name = strings.TrimSuffix(name, ".scope")
+			full := name[strings.LastIndexByte(name, '-')+1:]
+			whole := isLast && name == id && id != ""
 			if whole {
 				full = name
 			}

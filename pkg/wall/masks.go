@@ -64,7 +64,7 @@ func masks(p *process) (b Brick, err error) {
 	list := own[:0]
 	for i, f := range own {
 		cover := slices.Contains(covers, f.Path) && (f.Masked || f.readOnly)
-		covered = covered || cover
+		covered = covered || cover && i < len(sensitive)
 		if cover || i < len(sensitive) && (f.exists || host[i].exists) {
 			list = append(list, f)
 		}
@@ -138,6 +138,9 @@ func (who *identity) open(root int, path string) (file, error) {
 		if err != nil || !who.allowed(path[:i], &st, &fs, search) {
 			return f, absent(err)
 		}
+		if fs.Type == unix.AUTOFS_SUPER_MAGIC { // a step further would have it mount something
+			return f, nil
+		}
 	}
 	st, fs, err := stat(root, path)
 	if err != nil {
@@ -153,10 +156,13 @@ func (who *identity) open(root int, path string) (file, error) {
 }
 
 // absent takes what says that a file is not there for no error; or that it is
-// out of reach, as a user who looks at himself is told.
+// out of reach, as a user who looks at himself is told, or whoever asks a file
+// system whose server has gone.
 func absent(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES) {
-		return nil
+	for _, errno := range [...]error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENOTCONN, unix.EIO, unix.ESTALE} {
+		if errors.Is(err, errno) {
+			return nil
+		}
 	}
 	return err
 }

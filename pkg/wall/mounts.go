@@ -45,6 +45,8 @@ type mountFacts struct {
 	Mounts   int    `json:"mounts"`
 	Root     string `json:"root"` // the type of the file system
 	ReadOnly bool   `json:"read_only"`
+
+	atRoot bool // a mount of its own list is its root
 }
 
 func (p *process) mountFacts() (facts mountFacts, err error) {
@@ -53,6 +55,7 @@ func (p *process) mountFacts() (facts mountFacts, err error) {
 		return facts, err
 	}
 	facts.Mounts = len(list)
+	facts.atRoot = slices.ContainsFunc(list, func(m mount) bool { return m.at == "/" })
 	var fs unix.Statfs_t
 	if err := sys.Call("statfs", func() error { return unix.Statfs(p.path("root"), &fs) }); err != nil {
 		return facts, err
@@ -104,8 +107,8 @@ func root(p *process) (b Brick, err error) {
 	switch {
 	case same:
 		b.State, b.Means = Shared, "it has a path to every file of the host"
-	case mounts == Shared:
-		b.Means = "this is chroot(2) alone: root in it climbs out again"
+	case mounts == Shared, !own.atRoot:
+		b.State, b.Means = Missing, "this is chroot(2) alone: root in it climbs out again"
 	default:
 		b.Means = "no path leads to the host's files, but through what is mounted here, or a descriptor that was left open"
 	}

@@ -40,6 +40,9 @@ func user(p *process) (b Brick, err error) {
 	if err != nil {
 		return b, err
 	}
+	if id, ok := inside(who.uids, 0); b.State == Walled && ok && id == 0 {
+		b.Means = "root inside is user 0 outside, too: the host root's files are its own, but the rest of its power ends at what its namespaces own"
+	}
 	facts.UIDs, facts.GIDs, facts.UID, facts.GID = who.uids, who.gids, who.euid, who.egid
 	b.Facts = facts
 	b.Host = fmt.Sprintf("user %d", facts.UID)
@@ -64,7 +67,7 @@ func pid(p *process) (b Brick, err error) {
 		Inside: fmt.Sprintf("process %d", p.inside[len(p.inside)-1]), Host: fmt.Sprintf("process %d", p.pid),
 	}
 	b.State, err = p.namespace("pid")
-	b.Means = strength(b.State, "it neither sees nor signals a process outside; the host sees all of its own",
+	b.Means = strength(b.State, "it signals no process outside, and sees none but through a /proc of theirs; the host sees all of its own",
 		"it sees every process of the host, and root in it can signal them")
 	return b, err
 }
@@ -135,8 +138,8 @@ func ipc(p *process) (b Brick, err error) {
 	if b.State, err = p.namespace("ipc"); err != nil {
 		return b, err
 	}
-	b.Means = strength(b.State, "shared memory, semaphores and message queues of others are out of reach",
-		"it can attach to the host's shared memory, as far as its users allow")
+	b.Means = strength(b.State, "System V objects and POSIX message queues of others are out of reach; /dev/shm is a mount, and no part of this",
+		"it can attach to the host's System V shared memory, as far as its users allow")
 	if b.Host, err = objects(); err != nil {
 		return b, err
 	}

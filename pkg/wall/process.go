@@ -39,6 +39,9 @@ func look(pid int) (*process, error) {
 	if p.inside, err = numbers(p.status["NSpid"]); err != nil {
 		return nil, err
 	}
+	if len(p.inside) == 0 { // the kernel has no PID namespaces
+		p.inside = []int{pid}
+	}
 	p.command, err = p.read("comm")
 	return p, err
 }

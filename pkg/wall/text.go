@@ -121,14 +121,20 @@ func clip(text string, width int) string {
 	words := strings.Fields(text)
 	for i, w := range words {
 		if lang.Width(w) > width {
-			end := []rune(w)
-			for lang.Width(string(end)) > width-len("...") {
-				end = end[:len(end)-1]
-			}
-			words[i] = string(end) + "..."
+			words[i] = head(w, width-len("...")) + "..."
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// head is as much of a text as fits into some columns.
+func head(text string, columns int) string {
+	for i, r := range text {
+		if columns -= lang.Width(string(r)); columns < 0 {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 // ranges writes a sorted list of numbers: "26, 56-189".

@@ -104,14 +104,16 @@ func TestDiff(t *testing.T) {
 		{Name: "pid", State: Walled, Inside: "process 1", Facts: map[string][]int{"numbers": {1, 2}}},
 		{Name: "memory", State: Walled, Facts: facts{Limit: 1000, Used: 2, Names: []string{"CAP_KILL", "CAP_CHOWN"}}},
 		{Name: "masks", State: Walled, Facts: facts{Files: []file{{Path: "/proc/keys", Masked: true}, {Path: "/proc/kcore", Read: true}}}},
+		{Name: "devices", State: Walled, Facts: deviceFacts{[]node{{Path: "/dev/null", Type: "c", Read: new(false)}}, new(false)}},
 		{Name: "none", State: Missing},
-	}}
+	}, Gaps: []Gap{{Name: "load", State: Shared, Inside: "1 2 3"}, {Name: "log", State: Walled, Inside: "not readable"}}}
 	other := &Wall{PID: 2, Command: "two", Bricks: []Brick{
 		{Name: "pid", State: Walled, Inside: "process 2", Facts: map[string][]int{"numbers": {3, 4}}},
 		{Name: "memory", State: Walled, Facts: facts{Limit: 2000, Used: 7, Names: []string{"CAP_CHOWN", "CAP_BPF"}}},
 		{Name: "masks", State: Missing, Inside: "reads 1, writes 1 of 2", Facts: facts{Files: []file{{Path: "/proc/kcore", Read: true, Write: true}}}},
+		{Name: "devices", State: Walled, Facts: deviceFacts{[]node{{Path: "/dev/null", Type: "c", Write: new(true)}}, nil}},
 		{Name: "none", State: Missing},
-	}}
+	}, Gaps: []Gap{{Name: "load", State: Shared, Inside: "4 5 6"}, {Name: "log", State: Shared, Inside: "readable"}}}
 	for l, name := range map[lang.Language]string{lang.English: "testdata/diff.txt", lang.Korean: "testdata/diff.ko.txt"} {
 		var text strings.Builder
 		if err := Diff(&text, one, other, l); err != nil {
@@ -147,6 +149,11 @@ func TestContainers(t *testing.T) {
 		{"/kubepods.slice/crio-" + id + ".scope", id[:12], true},
 		{"/default/box", "box", true},
 		{"/default/box", "bo", false},
+		{"/default/box", "default", false},
+		{"/default/box/inner", "box", false},
+		{"/user.slice", "user.slice", false},
+		{"/init.scope", "init", false},
+		{"/docker/" + id + "/init", "init", false},
 		{"/", "", false},
 	} {
 		if got := containers([]string{"/", c.path}, c.id); (len(got) == 1) != c.found || len(got) > 1 {

@@ -3,6 +3,9 @@ package wall
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +34,7 @@ func (p *process) shown(g Gap, name, tells string, value func(text string) strin
 	if f.Masked {
 		var cover string
 		if cover, err = p.cover(name); cover != "" {
-			g.Inside = value(cover)
+			g.Inside = short(value(cover))
 		}
 	}
 	if tells == "" {
@@ -48,28 +51,43 @@ func (p *process) file(path string) (file, error) {
 	return append(list, file{})[0], err
 }
 
-// most bytes are read of a file that a container may have made.
-const most = 1 << 20
+// most bytes are read of a file that a container may have made, and longest of
+// them are shown.
+const (
+	most    = 64 << 10
+	longest = 100
+)
 
 // cover reads what the process finds at a path, "" if there is nothing to read.
-// What lies there is the container's to choose: it may be a pipe at which
-// nobody writes, or a link out of the root.
+// What lies there is the container's to choose, and to change at any moment: it
+// may be a pipe at which nobody writes, a device, or a file that never ends. So
+// what is asked about is what is opened.
 func (p *process) cover(path string) (text string, err error) {
 	root, err := sys.Number("open", func() (int, error) { return unix.Open(p.path("root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, sys.Close(root)) }()
-	st, _, err := stat(root, path)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > most {
-		return "", absent(err)
-	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	fd, err := sys.Number("openat2", func() (int, error) { return unix.Openat2(root, path, &how) })
 	if err != nil {
 		return "", absent(err)
 	}
 	defer func() { err = errors.Join(err, sys.Close(fd)) }()
-	read, err := sys.ReadFile(fmt.Sprintf("/proc/self/fd/%d", fd))
-	return string(read), err
+	var st unix.Stat_t
+	if err := sys.Call("fstat", func() error { return unix.Fstat(fd, &st) }); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "", err
+	}
+	file, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // a lease would hold us up
+	if err != nil {
+		return "", err
+	}
+	read, err := io.ReadAll(io.LimitReader(file, most))
+	return string(read), errors.Join(err, file.Close())
+}
+
+// short is the beginning of a value that a container may have chosen.
+func short(value string) string {
+	value, _, _ = strings.Cut(value, "\n")
+	return strings.ToValidUTF8(value[:min(len(value), longest)], "")
 }

@@ -64,6 +64,7 @@ var ErrNoProcess = errors.New("no such process")
 // Around looks at the wall around a process. The host is what the calling
 // process has itself. Most of it wants root: ptrace(2)'s
 // PTRACE_MODE_READ_FSCREDS, and CAP_SYS_ADMIN for the filters of seccomp(2).
+// What can't be read is Unknown, and its Means is the error.
 func Around(pid int) (*Wall, error) {
 	w, err := around(pid)
 	if err == nil {
@@ -86,15 +87,21 @@ func around(pid int) (*Wall, error) {
 	}
 	for _, brick := range bricks {
 		b, err := brick(p)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", b.Name, err)
+		switch {
+		case err != nil && gone(pid):
+			return nil, err
+		case err != nil:
+			b.State, b.Means = Unknown, err.Error()
 		}
 		w.Bricks = append(w.Bricks, b)
 	}
 	for _, gap := range gaps {
 		g, err := gap(p)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", g.Name, err)
+		switch {
+		case err != nil && gone(pid):
+			return nil, err
+		case err != nil:
+			g.State, g.Means = Unknown, err.Error()
 		}
 		w.Gaps = append(w.Gaps, g)
 	}

@@ -38,6 +38,10 @@ func beSubject(masking string) error {
 	switch {
 	case filepath.IsAbs(masking):
 		err = errors.Join(unix.Chroot(masking), unix.Chdir("/"))
+	case masking == "uptime":
+		err = errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("/dev/null", "/proc/uptime", "", unix.MS_BIND, ""))
+	case masking == "autofs":
+		err = automount()
 	case masking != "":
 		err = mask()
 	}
@@ -66,6 +70,19 @@ func mask() error {
 		unix.Mount("", "/proc/sys", "", ro, ""),
 		unix.Mount("/proc/uptime", "/proc/uptime", "", unix.MS_BIND, ""),
 		unix.Mount("", "/proc/uptime", "", ro, ""))
+}
+
+// automount has /proc/sys/fs/binfmt_misc be what is mounted when somebody walks
+// through: autofs(5). Nobody does that here.
+func automount() error {
+	var ends [2]int
+	if err := errors.Join(unix.Pipe(ends[:]), unix.Setpgid(0, 0)); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("fd=%d,pgrp=%d,minproto=5,maxproto=5,direct", ends[1], unix.Getpid())
+	return errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("minictr", "/proc/sys/fs/binfmt_misc", "autofs", 0, options))
 }
 
 // try opens a file of the kernel's, and says whether that works.
@@ -230,7 +247,11 @@ func TestNamespaces(t *testing.T) {
 	t.Run("user", func(t *testing.T) {
 		w := wallOf(t, begin(t, "", mapped(100000, 1000)).pid)
 		w.check(t, "user")
-		if b := w.brick("user"); b.Inside != "user 0, of 1000 ids" || b.Host != "user 100000" {
+		if b := w.brick("user"); b.Inside != "user 0, of 1000 ids" || b.Host != "user 100000" || !strings.Contains(b.Means, "ordinary user") {
+			t.Errorf("got %+v", b)
+		}
+		w = wallOf(t, begin(t, "", mapped(0, 1)).pid)
+		if b := w.brick("user"); b.State != Walled || !strings.Contains(b.Means, "user 0 outside, too") {
 			t.Errorf("got %+v", b)
 		}
 	})
@@ -321,10 +342,58 @@ func TestFiles(t *testing.T) {
 
 // TestChroot looks at a process whose root is an empty directory.
 func TestChroot(t *testing.T) {
-	s := begin(t, t.TempDir(), nil)
-	w := wallOf(t, s.pid)
-	w.check(t, "root", "masks")
-	if b := w.brick("root"); !strings.Contains(b.Means, "chroot(2) alone") {
+	for _, flags := range []uintptr{0, unix.CLONE_NEWNS} {
+		w := wallOf(t, begin(t, t.TempDir(), &syscall.SysProcAttr{Cloneflags: flags}).pid)
+		if b := w.brick("root"); b.State != Missing || !strings.Contains(b.Means, "chroot(2) alone") {
+			t.Errorf("got %+v", b)
+		}
+		if b := w.brick("masks"); b.State != Walled {
+			t.Errorf("got %+v", b)
+		}
+	}
+}
+
+// TestOneCover looks at a process before whose uptime something lies, which is
+// no mask.
+func TestOneCover(t *testing.T) {
+	w := wallOf(t, begin(t, "uptime", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}).pid)
+	if b := w.brick("masks"); b.State != Missing {
+		t.Errorf("got %+v", b)
+	}
+}
+
+// TestAutomount wants a look to have nothing mounted: that would wait for who
+// mounts.
+func TestAutomount(t *testing.T) {
+	kinds, err := os.ReadFile("/proc/filesystems")
+	if _, e := os.Stat("/proc/sys/fs/binfmt_misc"); err != nil || e != nil || !strings.Contains(string(kinds), "\tautofs\n") {
+		t.Skip("this kernel has no autofs, or nothing that it could mount")
+	}
+	pid := begin(t, "autofs", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}).pid
+	if list := wallOf(t, pid).files(t); slices.ContainsFunc(list, func(f file) bool { return strings.HasPrefix(f.Path, "/proc/sys/fs/binfmt_misc/") }) {
+		t.Errorf("it has walked through: %v", list)
+	}
+}
+
+// TestForbidden has somebody look who may not: what can't be read is unknown, and
+// the rest is told.
+func TestForbidden(t *testing.T) {
+	if os.Getuid() == 0 {
+		cmd := exec.CommandContext(t.Context(), program(t), "-test.run=^TestForbidden$", "-test.v")
+		cmd.SysProcAttr, cmd.Dir = as(nobody, nil), "/"
+		if output, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(output), "PASS") {
+			t.Errorf("as nobody: %v\n%s", err, output)
+		}
+		return
+	}
+	w := wallOf(t, 1)
+	if len(w.Bricks) != len(bricks) || len(w.Gaps) != len(gaps) {
+		t.Errorf("%d bricks, %d gaps", len(w.Bricks), len(w.Gaps))
+	}
+	if b := w.brick("user"); b.State != Unknown || !strings.Contains(b.Means, "permission denied") {
+		t.Errorf("got %+v", b)
+	}
+	if b := w.brick("nnp"); b.State == Unknown {
 		t.Errorf("got %+v", b)
 	}
 }

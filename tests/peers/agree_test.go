@@ -28,7 +28,8 @@ type seen struct {
 	Label      string
 	Mounts     int
 	Root       int64
-	ReadOnly   bool `json:"read_only"`
+	RootFile   [2]uint64 `json:"root_file"`
+	ReadOnly   bool      `json:"read_only"`
 	Files      map[string]opened
 	Devices    map[string]struct {
 		opened
@@ -105,6 +106,7 @@ func compare(wall looked, probe seen, limits map[string]string) ([]string, int) 
 	a.calls()
 	a.limits(limits)
 	a.gaps()
+	a.states(limits)
 	return a.list, a.rows
 }
 
@@ -347,19 +349,36 @@ func (a *agreement) limits(given map[string]string) {
 func (a *agreement) gaps() {
 	meminfo := strings.Fields(a.seen.Values["/proc/meminfo"] + " 0 0")
 	total, _ := strconv.Atoi(meminfo[1])
-	for gap, want := range map[string]string{
-		"kernel": a.seen.Values["release"], "boot": a.seen.Values["/proc/sys/kernel/random/boot_id"], "memory": fmt.Sprintf("%d MiB", total>>10),
-		"cpus":    fmt.Sprintf("processors: %d", strings.Count("\n"+a.seen.Values["/proc/cpuinfo"], "\nprocessor\t")),
-		"sysctls": a.seen.Values["/proc/sys/vm/swappiness"], "entropy": a.seen.Values["/proc/sys/kernel/random/entropy_avail"],
+	for gap, says := range map[string][2]string{
+		"kernel": {"", a.seen.Values["release"]}, "boot": {"", a.seen.Values["/proc/sys/kernel/random/boot_id"]},
+		"memory": {"", fmt.Sprintf("%d MiB in all", total>>10)}, "cpus": {"processors: ", strconv.Itoa(strings.Count("\n"+a.seen.Values["/proc/cpuinfo"], "\nprocessor\t"))},
+		"sysctls": {"vm.swappiness = ", a.seen.Values["/proc/sys/vm/swappiness"]}, "entropy": {"", a.seen.Values["/proc/sys/kernel/random/entropy_avail"]},
 	} {
 		i := slices.IndexFunc(a.wall.Gaps, func(g row) bool { return g.Name == gap })
-		if i < 0 {
-			a.list = append(a.list, gap+": wall has no such gap")
+		if i < 0 || says[1] == "" {
+			a.list = append(a.list, gap+": wall has no such gap, or the probe saw nothing")
 			continue
 		}
-		if inside := a.wall.Gaps[i].Inside; !strings.Contains(inside, want) {
-			a.wants(gap, inside, want)
+		inside, _, _ := strings.Cut(a.wall.Gaps[i].Inside, ",") // what comes behind it changes, or is the wall's alone
+		a.wants(gap, strings.TrimSuffix(inside, " bits"), says[0]+says[1])
+	}
+}
+
+// states compares those of the other bricks as far as what the probe can ask
+// decides them: whose root it has, and that nothing is there at all.
+func (a *agreement) states(given map[string]string) {
+	var own unix.Stat_t
+	_ = unix.Stat("/", &own) // then it is nobody's
+	same := a.seen.RootFile == [2]uint64{own.Dev, own.Ino}
+	a.wants("root: shared", a.brick("root", nil).State == "shared", same)
+	a.wants("masks: shared", a.brick("masks", nil).State == "shared", same && a.brick("mnt", nil).State == "shared")
+	for brick, none := range map[string]bool{"nnp": !a.seen.NoNewPrivs, "seccomp": a.seen.Mode == 0, "lsm": a.seen.Label == ""} {
+		if none {
+			a.wants(brick+": state", a.brick(brick, nil).State, "missing")
 		}
-		a.rows++
+	}
+	for limit := range given {
+		brick, _, _ := strings.Cut(limit, ".")
+		a.wants(brick+": state", a.brick(brick, nil).State, "walled")
 	}
 }

@@ -97,18 +97,22 @@ podman() { exec podman %s --tmpdir /run/libpod --runtime runc "$@"; }
 					t.Parallel()
 				}
 				name := fmt.Sprintf("%s-%d-%s", filepath.Base(scratch), i, runtime)
-				wallAgrees(t, name, prologue+script, append(slices.Clone(env), "NAME="+name, "RUNTIME="+runtime))
+				wallAgrees(t, name, prologue, script, append(slices.Clone(env), "NAME="+name, "RUNTIME="+runtime))
 			})
 		}
 	}
 }
 
-// wallAgrees has a script run a probe, and compares.
-func wallAgrees(t *testing.T, name, script string, env []string) {
+// wallAgrees has a script run a probe, behind a prologue, and compares.
+func wallAgrees(t *testing.T, name, prologue, script string, env []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd := exec.CommandContext(ctx, "sh", "-c", prologue+script)
 	cmd.Env = append(os.Environ(), env...)
+	manager, _, _ := strings.Cut(script, " run --rm --name $NAME ")
+	if manager == script {
+		manager = ""
+	}
 	var says bytes.Buffer
 	cmd.Stderr = &says
 	out, err := cmd.StdoutPipe()
@@ -124,6 +128,12 @@ func wallAgrees(t *testing.T, name, script string, env []string) {
 	defer func() {
 		if pid > 0 {
 			_ = unix.Kill(pid, unix.SIGKILL)
+		} else if manager != "" { // a container that is not to be found is its manager's to end
+			forget := exec.Command("sh", "-c", prologue+manager+" rm --force $NAME")
+			forget.Env = cmd.Env
+			if out, err := forget.CombinedOutput(); err != nil {
+				t.Logf("%s rm: %v\n%s", manager, err, out) // it was never there
+			}
 		}
 		_ = cmd.Wait() // it tells that the probe was killed
 	}()
@@ -164,6 +174,10 @@ func lies(t *testing.T, around looked, inside seen) {
 		{"seccomp", `"mount",`, ``, "seccomp: mount: wall says , the probe saw refused"},
 		{"seccomp", `"clone",`, ``, "seccomp: clone: wall says , the probe saw depends"},
 		{"seccomp", `"x32":false`, `"x32":true`, "seccomp: foreign x32: wall says true, the probe saw false"},
+		{"root", `"State":"walled"`, `"State":"shared"`, "root: shared: wall says true, the probe saw false"},
+		{"masks", `"State":"walled"`, `"State":"shared"`, "masks: shared: wall says true, the probe saw false"},
+		{"memory", `"State":"walled"`, `"State":"missing"`, "memory: state: wall says missing, the probe saw walled"},
+		{"sysctls", `"vm.swappiness = `, `"`, "sysctls: wall says " + inside.Values["/proc/sys/vm/swappiness"] + ", the probe saw vm.swappiness = " + inside.Values["/proc/sys/vm/swappiness"]},
 		{"boot", inside.Values["/proc/sys/kernel/random/boot_id"], "another", "boot: wall says another, the probe saw " + inside.Values["/proc/sys/kernel/random/boot_id"]},
 	} {
 		w := around

@@ -49,6 +49,9 @@ func files() map[string]Opened {
 			case err != nil: // it may not be read, or has just gone
 			case filepath.Dir(path) == "/proc" && strings.Trim(d.Name(), "0123456789") == "":
 				return fs.SkipDir
+			case path == "/sys/kernel/debug", path == "/sys/kernel/tracing": // opening some of theirs does something
+				all[path] = open(path)
+				return fs.SkipDir
 			case isCgroup && d.IsDir() && strings.Contains(below, "/"):
 				return fs.SkipDir
 			case d.Type()&fs.ModeSymlink == 0:
@@ -56,6 +59,9 @@ func files() map[string]Opened {
 			}
 			return nil
 		})
+	}
+	for _, path := range []string{"/sys/kernel/debug/sched/debug", "/sys/kernel/tracing/trace"} { // the wall tells of these
+		all[path] = open(path)
 	}
 	return all
 }
@@ -117,7 +123,11 @@ func (s *Seen) root() error {
 	if err := unix.Statfs("/", &system); err != nil {
 		return err
 	}
-	s.Root = system.Type
+	var stat unix.Stat_t
+	if err := unix.Stat("/", &stat); err != nil {
+		return err
+	}
+	s.Root, s.RootFile = system.Type, [2]uint64{stat.Dev, stat.Ino}
 	s.ReadOnly = system.Flags&unix.ST_RDONLY != 0 || errors.Is(unix.Access("/", unix.W_OK), unix.EROFS)
 	return nil
 }

@@ -30,7 +30,8 @@ type Seen struct {
 	Mode       int                 `json:"mode"` // of seccomp(2)
 	Label      string              `json:"label"`
 	Mounts     int                 `json:"mounts"`
-	Root       int64               `json:"root"` // as statfs(2) has its file system
+	Root       int64               `json:"root"`      // as statfs(2) has its file system
+	RootFile   [2]uint64           `json:"root_file"` // its device and inode
 	ReadOnly   bool                `json:"read_only"`
 	Files      map[string]Opened   `json:"files"` // of /proc and /sys
 	Devices    map[string]Device   `json:"devices"`
