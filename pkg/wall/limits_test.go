@@ -34,7 +34,7 @@ func TestLimits(t *testing.T) {
 		Pids:   &specs.LinuxPids{Limit: new(int64(2))},
 	})
 	// A shell that can't fork ends: the one that waits is not that shell.
-	pid, _ := child(t, enter+"(while sleep 0.01 & do :; done) 2>&-\ni=0; while [ $i -lt 100000 ]; do i=$((i+1)); done", nil)
+	pid, _ := child(t, enter+"(while sleep 0.01 & do :; done) 2>&-\ni=0; while [ $i -lt 20000 ]; do i=$((i+1)); done", nil)
 	is := func(n *uint64, want uint64) bool { return n != nil && *n == want }
 	for name, right := range map[string]func(f limitFacts, b wall.Brick) bool{
 		"memory": func(f limitFacts, b wall.Brick) bool {

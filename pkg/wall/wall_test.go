@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -256,7 +257,17 @@ func TestNamespaces(t *testing.T) {
 		}
 	})
 	t.Run("time", func(t *testing.T) {
-		w := wallOf(t, begin(t, "", nil, "unshare", "--time", "--boottime", "7200", program(t)).pid)
+		// Its child: on older kernels who makes the namespace can't have threads.
+		parent := begin(t, "", nil, "unshare", "--fork", "--time", "--boottime", "7200", program(t)).pid
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", parent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(children)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := wallOf(t, pid)
 		if w.check(t, "time"); w.brick("time").Inside != "monotonic 0 s, boot 7200 s" {
 			t.Errorf("got %+v", w.brick("time"))
 		}

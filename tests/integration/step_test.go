@@ -145,7 +145,7 @@ func TestStepOfImage(t *testing.T) {
 		{"unshare(CLONE_NEWCGROUP)", `ns/cgroup: \d+ -> \d+`},
 		{`mount("overlay"`, `mounts: \+ /.*/rootfs \(overlay rw\)`},
 		{"move_mount($/proc", `mounts: \+ /.*/rootfs/proc \(proc rw\)`},
-		{"pivot_root(", `root: / of \w+ -> / of overlay`},
+		{"pivot_root(", `root: \S+ of \w+ -> / of overlay`},
 		{"pivot_root(", `cwd: /.*/rootfs -> /`},
 		{"pivot_root(", `mounts: /.*/rootfs/proc \(proc rw\) -> /proc \(proc rw\)`},
 		{"umount2(", `mounts: - / \(\w+ r[wo]\)`},
