@@ -81,8 +81,11 @@ func (a *Limits) tighten(c *counters, own bool) {
 	if a.CPUs == "" {
 		a.CPUs = strings.TrimSpace(c.text("cpuset.cpus.effective") + c.text("cpuset.effective_cpus"))
 	}
-	if c.v2 && c.dir == a.Pids.Dir {
-		a.Pids.Hits = c.table("pids.events")["max"] // counted where the limit stands
+	if own || c.v2 && c.dir == a.Pids.Dir { // version 2 counts where the limit stands since Linux 6.11; else it is where the fork was
+		a.Pids.Hits = max(a.Pids.Hits, c.table("pids.events")["max"])
+	}
+	if c.v2 && c.dir == a.Memory.Dir {
+		a.Memory.Hits = c.table("memory.events")["oom_kill"]
 	}
 	if !own {
 		return
@@ -90,14 +93,12 @@ func (a *Limits) tighten(c *counters, own bool) {
 	switch {
 	case !c.v2:
 		a.Memory.Hits += c.table("memory.oom_control")["oom_kill"]
-		a.Pids.Hits += c.table("pids.events")["max"] // counted where the fork was
 		for _, kind := range [...][2]string{{"read_bps", "rbps"}, {"write_bps", "wbps"}, {"read_iops", "riops"}, {"write_iops", "wiops"}} {
 			for line := range strings.Lines(c.text("blkio.throttle." + kind[0] + "_device")) { // it doesn't bind cgroups below
 				a.throttle(c, strings.Replace(line, " ", " "+kind[1]+"=", 1))
 			}
 		}
 	case c.text("cgroup.type") != "": // the root's pressure is the host's
-		a.Memory.Hits += c.table("memory.events")["oom_kill"]
 		for _, controller := range [...]string{"memory", "cpu", "io"} {
 			if text := c.text(controller + ".pressure"); text != "" {
 				a.Pressure[controller] = text
