@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,8 +151,12 @@ func (a *Limits) throttle(c *counters, line string) {
 type Guards struct {
 	Listed   bool     // there is version 1's controller
 	List     string   // its devices.list: "c 1:3 rwm"
+	Hidden   bool     // List is AllDevices, below the root: there may be exceptions to that, and the kernel shows none
 	Programs [][]byte // version 2's, of the cgroup and those above: all must let an access through
 }
+
+// AllDevices is the devices.list of a cgroup of version 1 that allows them all, or all but some.
+const AllDevices = "a *:* rwm\n"
 
 // DeviceGuards reads them. The error wraps ErrPath if a cgroup of the process
 // can't be seen from here, and EPERM without the capabilities that bpf(2) wants.
@@ -168,6 +173,8 @@ func DeviceGuards(pid int) (g Guards, err error) {
 		default:
 			g.Listed = true
 			g.List, err = read(h.Mount + h.Self + "/devices.list")
+			_, root := os.Lstat(h.Mount + h.Self + "/release_agent") // the root alone has it
+			g.Hidden = g.List == AllDevices && root != nil
 		}
 	}
 	return g, err

@@ -25,10 +25,14 @@ type process struct {
 	status  map[string]string                // /proc/PID/status: proc_pid_status(5)
 	host    map[string]string                // that of who looks
 	filters func() ([]seccomp.Filter, error) // read once: it stops the process for a moment
+	tables  func() ([]table, error)          // what the filters do
+	limits  func() (limits, error)
+	nodes   func() (*visit, error)
 }
 
 func look(pid int) (*process, error) {
 	p := &process{pid: pid, filters: sync.OnceValues(func() ([]seccomp.Filter, error) { return ReadFilters(pid) })}
+	p.tables, p.limits, p.nodes = sync.OnceValues(p.explore), sync.OnceValues(p.around), sync.OnceValues(p.visit)
 	var err error
 	if p.status, err = status(strconv.Itoa(pid)); err != nil {
 		return nil, err
