@@ -137,6 +137,25 @@ func TestAroundUnlimited(t *testing.T) {
 	})
 }
 
+// TestHiddenGuards has a cgroup of version 1 allow all devices, which may hide
+// what it refuses.
+func TestHiddenGuards(t *testing.T) {
+	onEach(t, func(t *testing.T, l Layout) {
+		g, run := create(t, l, nil)
+		p := g.place("devices")
+		if p == nil {
+			t.Skip("version 2 shows its programs")
+		}
+		if err := os.WriteFile(p.Dir+"/devices.deny", []byte("c 1:11 r"), 0); err != nil {
+			t.Fatal(err)
+		}
+		c := start(t, g, run)
+		if got, err := DeviceGuards(c.cmd.Process.Pid); err != nil || got.List != AllDevices || !got.Hidden {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
 // TestDeviceGuards reads back what guards a cgroup and the one above it.
 func TestDeviceGuards(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
