@@ -22,8 +22,8 @@ type process struct {
 	pid     int
 	inside  []int // its number in each PID namespace, the innermost last
 	command string
-	status  map[string]string                // /proc/PID/status: proc_pid_status(5)
-	host    map[string]string                // that of who looks
+	status  map[string]string // /proc/PID/status: proc_pid_status(5)
+	host    map[string]string // that of who looks
 
 	// What several bricks and gaps want is read once.
 	identity func() (identity, error)
