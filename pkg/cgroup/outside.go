@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,8 +82,11 @@ func (a *Limits) tighten(c *counters, own bool) {
 	if a.CPUs == "" {
 		a.CPUs = strings.TrimSpace(c.text("cpuset.cpus.effective") + c.text("cpuset.effective_cpus"))
 	}
-	if c.v2 && c.dir == a.Pids.Dir {
-		a.Pids.Hits = c.table("pids.events")["max"] // counted where the limit stands
+	if own || c.v2 && c.dir == a.Pids.Dir { // version 2 counts where the limit stands since Linux 6.11; else it is where the fork was
+		a.Pids.Hits = max(a.Pids.Hits, c.table("pids.events")["max"])
+	}
+	if c.v2 && c.dir == a.Memory.Dir {
+		a.Memory.Hits = c.table("memory.events")["oom_kill"]
 	}
 	if !own {
 		return
@@ -90,14 +94,12 @@ func (a *Limits) tighten(c *counters, own bool) {
 	switch {
 	case !c.v2:
 		a.Memory.Hits += c.table("memory.oom_control")["oom_kill"]
-		a.Pids.Hits += c.table("pids.events")["max"] // counted where the fork was
 		for _, kind := range [...][2]string{{"read_bps", "rbps"}, {"write_bps", "wbps"}, {"read_iops", "riops"}, {"write_iops", "wiops"}} {
 			for line := range strings.Lines(c.text("blkio.throttle." + kind[0] + "_device")) { // it doesn't bind cgroups below
 				a.throttle(c, strings.Replace(line, " ", " "+kind[1]+"=", 1))
 			}
 		}
 	case c.text("cgroup.type") != "": // the root's pressure is the host's
-		a.Memory.Hits += c.table("memory.events")["oom_kill"]
 		for _, controller := range [...]string{"memory", "cpu", "io"} {
 			if text := c.text(controller + ".pressure"); text != "" {
 				a.Pressure[controller] = text
@@ -149,8 +151,12 @@ func (a *Limits) throttle(c *counters, line string) {
 type Guards struct {
 	Listed   bool     // there is version 1's controller
 	List     string   // its devices.list: "c 1:3 rwm"
+	Hidden   bool     // List is AllDevices, below the root: there may be exceptions to that, and the kernel shows none
 	Programs [][]byte // version 2's, of the cgroup and those above: all must let an access through
 }
+
+// AllDevices is the devices.list of a cgroup of version 1 that allows them all, or all but some.
+const AllDevices = "a *:* rwm\n"
 
 // DeviceGuards reads them. The error wraps ErrPath if a cgroup of the process
 // can't be seen from here, and EPERM without the capabilities that bpf(2) wants.
@@ -167,6 +173,8 @@ func DeviceGuards(pid int) (g Guards, err error) {
 		default:
 			g.Listed = true
 			g.List, err = read(h.Mount + h.Self + "/devices.list")
+			_, root := os.Lstat(h.Mount + h.Self + "/release_agent") // the root alone has it
+			g.Hidden = g.List == AllDevices && root != nil
 		}
 	}
 	return g, err

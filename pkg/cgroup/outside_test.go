@@ -96,6 +96,34 @@ func createBelow(t *testing.T, l Layout, outer Group, r *specs.LinuxResources, t
 	return g, carryOut(t, b)
 }
 
+// TestAroundEvents has version 2 count refused forks at the limit, or where the
+// fork was, as Linux did before 6.11; the dead are counted at their limit.
+func TestAroundEvents(t *testing.T) {
+	outer := t.TempDir()
+	inner := outer + "/inner"
+	if err := os.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, forks := range [][2]string{{"max 0\n", "max 3\n"}, {"max 3\n", "max 0\n"}} {
+		for dir, files := range map[string]map[string]string{
+			inner: {"cgroup.type": "domain\n", "pids.max": "max\n", "pids.events": forks[0], "memory.max": "max\n", "memory.events": "oom_kill 1\n"},
+			outer: {"cgroup.type": "domain\n", "pids.max": "9\n", "pids.events": forks[1], "memory.max": "4096\n", "memory.events": "oom_kill 2\n"},
+		} {
+			for name, text := range files {
+				if err := os.WriteFile(dir+"/"+name, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		a := Limits{Memory: Limit{Max: Unlimited}, Pids: Limit{Max: Unlimited}, Pressure: make(map[string]string)}
+		a.tighten(&counters{v2: true, dir: inner}, true)
+		c := counters{v2: true, dir: outer}
+		if a.tighten(&c, false); c.err != nil || a.Pids.Dir != outer || a.Pids.Hits != 3 || a.Memory.Dir != outer || a.Memory.Hits != 2 {
+			t.Errorf("%+v, %v", a, c.err)
+		}
+	}
+}
+
 // TestAroundUnlimited looks at a cgroup that sets nothing.
 func TestAroundUnlimited(t *testing.T) {
 	onEach(t, func(t *testing.T, l Layout) {
@@ -104,6 +132,25 @@ func TestAroundUnlimited(t *testing.T) {
 		got, err := Around(c.cmd.Process.Pid)
 		own := func(dir string) bool { return strings.HasSuffix(dir, g.Path) }
 		if err != nil || own(got.Memory.Dir) && got.Memory.Max != Unlimited || own(got.Pids.Dir) && got.Pids.Max != Unlimited || own(got.CPU.Dir) || len(got.IO) > 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+// TestHiddenGuards has a cgroup of version 1 allow all devices, which may hide
+// what it refuses.
+func TestHiddenGuards(t *testing.T) {
+	onEach(t, func(t *testing.T, l Layout) {
+		g, run := create(t, l, nil)
+		p := g.place("devices")
+		if p == nil {
+			t.Skip("version 2 shows its programs")
+		}
+		if err := os.WriteFile(p.Dir+"/devices.deny", []byte("c 1:11 r"), 0); err != nil {
+			t.Fatal(err)
+		}
+		c := start(t, g, run)
+		if got, err := DeviceGuards(c.cmd.Process.Pid); err != nil || got.List != AllDevices || !got.Hidden {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})

@@ -3,7 +3,8 @@
 // Code has English only. What is printed for people is translated where it is
 // printed, by a catalog: files of paragraphs, each an English sentence and the
 // same in Korean. A %s in both stands for what differs, which is translated
-// too if the catalog has it. Commands, keys, JSON and error codes stay English.
+// too if the catalog has it and it is more than one word: one is a name. Commands,
+// keys, JSON and error codes stay English.
 package lang
 
 import (
@@ -89,7 +90,10 @@ func Translate(english string) (string, bool) {
 	}
 	args := make([]any, len(fill))
 	for i, f := range fill {
-		args[i], _ = Translate(f)
+		args[i] = f
+		if strings.Contains(f, " ") { // one word is a name or a value, even where the catalog has it
+			args[i], _ = Translate(f)
+		}
 	}
 	return fmt.Sprintf(best.korean, args...), true
 }

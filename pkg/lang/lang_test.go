@@ -12,6 +12,7 @@ func TestTranslate(t *testing.T) {
 		"wait":                "기다린다",
 		"mount it at /proc":   "/proc에 마운트한다",
 		"share its host name": "호스트 이름을(를) 함께 쓴다", // what fills a %s is translated too
+		"Process 7 of the host is process 1 inside: on":                               "호스트(host)의 프로세스(process) 7번은 안에서 1번이다: on", // but one word is a name
 		"the same files that the host has at /a, and no mount made inside comes back": "호스트의 /a에 있는 것과 같은 파일들. 안에서 만든 마운트는 밖으로 나오지 않는다",
 		"WITHOUT the brick net: it has the host's name":                               "벽돌(brick) net 없음(WITHOUT): 호스트의 이름을 가진다",
 	} {

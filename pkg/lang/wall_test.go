@@ -69,12 +69,8 @@ func mute(n ast.Node) bool {
 		name = n.Name.Name
 	case *ast.ValueSpec:
 		name = n.Names[0].Name
-	case *ast.CompositeLit:
-		if kind, ok := n.Type.(*ast.Ident); ok && strings.HasSuffix(kind.Name, "Error") {
-			return true
-		}
 	case *ast.Field:
 		return n.Tag != nil
 	}
-	return slices.Contains([]string{"Call", "dangerous", "Error", "Errorf", "Fields", "Fprintf", "Hint", "New", "NewReplacer", "Sscanf"}, name)
+	return slices.Contains([]string{"Call", "dangerous", "Error", "Errorf", "Fields", "Fprintf", "New", "NewReplacer", "Sscanf"}, name)
 }

@@ -86,17 +86,23 @@ func calls(p *process) (Brick, error) {
 	if facts.Mode != 0 {
 		b.State = Walled
 	}
-	if err := facts.explore(p); err != nil {
+	if facts.Mode != 0 && p.status["Seccomp"] == p.host["Seccomp"] && p.status["Seccomp_filters"] == p.host["Seccomp_filters"] {
+		b.State = Shared // filters are inherited
+	}
+	if err := facts.tell(p); err != nil {
 		b.Inside, b.Facts = fmt.Sprintf("%d filters", facts.Filters), facts
 		b.Means = "what they let pass can't be read: " + err.Error()
 		return b, nil
 	}
 	b.Facts = facts
+	if len(facts.Calls.Depends)+len(facts.Calls.Refused) == 0 {
+		b.State = Missing
+	}
 	all := len(facts.Calls.Pass) + len(facts.Calls.Depends) + len(facts.Calls.Refused)
 	b.Inside = fmt.Sprintf("%d of %d system calls pass, %d more by their arguments",
 		len(facts.Calls.Pass), all, len(facts.Calls.Depends))
 	switch {
-	case facts.Mode == unix.SECCOMP_MODE_DISABLED:
+	case b.State == Missing:
 		b.Means = "every system call reaches the kernel, and every error in one of them is within reach"
 	case facts.Mode == unix.SECCOMP_MODE_STRICT:
 		b.Means = "it may read, write and end; any other call kills it"
@@ -108,20 +114,57 @@ func calls(p *process) (Brick, error) {
 	return b, nil
 }
 
-// explore fills in what passes.
-func (f *seccompFacts) explore(p *process) error {
-	strict := []string{"exit", "read", "rt_sigreturn", "write"} // seccomp(2), SECCOMP_SET_MODE_STRICT
+// A table is one way to number system calls, and what the filters do with its calls.
+type table struct {
+	abi   string // as a fact; the first is the kernel's own
+	calls []seccomp.Outcome
+}
+
+// explore finds out what the filters do in all tables of the machine.
+func (p *process) explore() (list []table, err error) {
 	filters, err := p.filters()
+	if err != nil {
+		return nil, err
+	}
+	explore := func(abi string, outcomes func() ([]seccomp.Outcome, error)) {
+		if err == nil {
+			t := table{abi: abi}
+			t.calls, err = outcomes()
+			list = append(list, t)
+		}
+	}
+	small := map[seccomp.Arch]seccomp.Arch{seccomp.X86_64: seccomp.I386, seccomp.AArch64: seccomp.ARM}
+	for _, arch := range [...]seccomp.Arch{seccomp.Native(), small[seccomp.Native()]} {
+		explore(arch.String(), func() ([]seccomp.Outcome, error) { return seccomp.Outcomes(filters, arch) })
+	}
+	if seccomp.Native() == seccomp.X86_64 {
+		explore("x32", func() ([]seccomp.Outcome, error) { return seccomp.OutcomesX32(filters) })
+	}
+	return list, err
+}
+
+// passes says whether the process's filters let one of some calls pass, in any
+// table. Strict mode lets none pass that is asked for.
+func (p *process) passes(calls ...string) (bool, error) {
+	if p.seccompMode() == unix.SECCOMP_MODE_STRICT {
+		return false, nil
+	}
+	tables, err := p.tables()
+	return slices.ContainsFunc(tables, func(t table) bool {
+		return slices.ContainsFunc(t.calls, func(o seccomp.Outcome) bool { return o.MayPass() && slices.Contains(calls, o.Name) })
+	}), err
+}
+
+// tell fills in what passes.
+func (f *seccompFacts) tell(p *process) error {
+	strict := []string{"exit", "read", "rt_sigreturn", "write"} // seccomp(2), SECCOMP_SET_MODE_STRICT
+	tables, err := p.tables()
 	if err != nil {
 		return err
 	}
 	f.Dangerous, f.Foreign = []string{}, make(map[string]bool)
-	all, err := seccomp.Outcomes(filters, seccomp.Native())
-	if err != nil {
-		return err
-	}
 	f.Calls = &seccompCalls{Pass: []string{}, Depends: []string{}, Refused: []string{}}
-	for _, o := range all {
+	for _, o := range tables[0].calls {
 		switch refused := f.Mode == unix.SECCOMP_MODE_STRICT && !slices.Contains(strict, o.Name); {
 		case refused || !o.MayPass():
 			f.Calls.Refused = append(f.Calls.Refused, o.Name)
@@ -134,15 +177,8 @@ func (f *seccompFacts) explore(p *process) error {
 			}
 		}
 	}
-	if seccomp.Native() != seccomp.X86_64 {
-		return nil
+	for _, t := range tables[1:] {
+		f.Foreign[t.abi] = slices.ContainsFunc(t.calls, seccomp.Outcome.MayPass) && (t.abi != "x32" || f.Mode != unix.SECCOMP_MODE_STRICT)
 	}
-	passes := func(all []seccomp.Outcome) bool { return slices.ContainsFunc(all, seccomp.Outcome.MayPass) }
-	i386, err := seccomp.Outcomes(filters, seccomp.I386)
-	if err != nil {
-		return err
-	}
-	x32, err := seccomp.OutcomesX32(filters)
-	f.Foreign["i386"], f.Foreign["x32"] = passes(i386), passes(x32) && f.Mode != unix.SECCOMP_MODE_STRICT
-	return err
+	return nil
 }

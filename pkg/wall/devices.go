@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
-	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
@@ -34,20 +33,13 @@ type deviceFacts struct {
 
 func devices(p *process) (Brick, error) {
 	b := Brick{Name: "devices", State: Missing, Host: "every device", Call: `bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE), write("devices.allow")`}
-	rules, err := cgroup.DeviceGuards(p.pid)
-	own := guard{rules, err}
-	rules, err = cgroup.DeviceGuards(os.Getpid())
-	host := guard{rules, err}
-	who, err := p.identity()
+	v, err := p.nodes()
 	if err != nil {
 		return b, err
 	}
-	v := visit{who: who, guard: own, nodes: []node{}}
-	if err := v.dev(p.path("root")); err != nil {
-		return b, err
-	}
-	slices.SortFunc(v.nodes, func(a, b node) int { return strings.Compare(a.Path, b.Path) })
-	facts := deviceFacts{v.nodes, p.mknod(&who, own)}
+	rules, err := cgroup.DeviceGuards(os.Getpid())
+	own, host := v.guard, guard{rules, err}
+	facts := deviceFacts{v.nodes, p.mknod(&v.who, own)}
 	b.Facts = facts
 	opened, perhaps := 0, 0
 	for _, n := range facts.Nodes {
@@ -76,6 +68,8 @@ func devices(p *process) (Brick, error) {
 		b.State, b.Means = Shared, "its cgroup guards devices by the rules that hold for who looks"
 	case own.stands():
 		b.State, b.Means = Walled, "the kernel asks the cgroup's rules at each open, whoever has made the node"
+	case own.Hidden:
+		b.State, b.Means = Unknown, "no rule that can be seen guards devices: version 1 of cgroups shows none where all but some are allowed"
 	case is(facts.Mknod, false) && v.different:
 		b.State, b.Means = Walled, "no rule guards devices; but it has these nodes only, and may make none"
 	default:
@@ -93,20 +87,13 @@ func (p *process) mknod(who *identity, g guard) *bool {
 		return new(false)
 	}
 	allowed := g.allows(unix.S_IFCHR, unix.BPF_DEVCG_ACC_MKNOD, 1, 3)
-	filters, err := p.filters()
-	if err != nil {
-		if is(allowed, true) {
-			return nil
-		}
-		return allowed
+	switch passes, err := p.passes("mknod", "mknodat"); {
+	case err != nil && !is(allowed, false):
+		return nil
+	case err == nil && !passes:
+		return new(false)
 	}
-	for _, name := range [...]string{"mknod", "mknodat"} {
-		nr, exists := seccomp.Number(name, seccomp.Native())
-		if o, err := seccomp.Explore(filters, nr, seccomp.Native()); exists && err == nil && o.MayPass() {
-			return allowed
-		}
-	}
-	return new(false)
+	return allowed
 }
 
 // A guard is what the process's cgroups say about devices, or why that is not
@@ -116,11 +103,7 @@ type guard struct {
 	err error
 }
 
-// everything is what version 1 shows for a cgroup that allows all devices. It
-// shows no exception to that.
-const everything = "a *:* rwm\n"
-
-func (g guard) stands() bool { return len(g.Programs) > 0 || g.List != everything && g.Listed }
+func (g guard) stands() bool { return len(g.Programs) > 0 || g.List != cgroup.AllDevices && g.Listed }
 
 func (g guard) equal(o guard) bool {
 	return g.List == o.List && slices.EqualFunc(g.Programs, o.Programs, bytes.Equal)
@@ -140,6 +123,9 @@ func (g guard) allows(format, access, major, minor uint32) *bool {
 		kind = unix.BPF_DEVCG_DEV_CHAR
 	}
 	answer := new(true)
+	if g.Hidden {
+		answer = nil
+	}
 	for _, code := range g.Programs {
 		switch yes, known := deviceProgram(code).allows(kind, access, major, minor); {
 		case !known:
@@ -173,17 +159,27 @@ func listed(list string, format, access, major, minor uint32) bool {
 type visit struct {
 	who       identity
 	guard     guard
-	root      string // "/proc/PID/root"
-	fd        int    // the same, open
-	different bool   // its /dev is not that of who looks
+	fd        int  // its root, open
+	different bool // its /dev is not that of who looks
 	nodes     []node
 }
 
 // deep is how far below /dev nodes are looked for: /dev/bus/usb/001/001.
 const deep = 4
 
+func (p *process) visit() (*visit, error) {
+	who, err := p.identity()
+	if err != nil {
+		return nil, err
+	}
+	v := visit{who: who, nodes: []node{}}
+	v.guard.Guards, v.guard.err = cgroup.DeviceGuards(p.pid)
+	err = v.dev(p.path("root"))
+	slices.SortFunc(v.nodes, func(a, b node) int { return strings.Compare(a.Path, b.Path) })
+	return &v, err
+}
+
 func (v *visit) dev(root string) (err error) {
-	v.root = root
 	v.fd, err = sys.Number("open", func() (int, error) { return unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return fmt.Errorf("%s: %w", root, err)
@@ -276,8 +272,25 @@ func (v *visit) acl(path string, st *unix.Stat_t) bool {
 	if int(st.Uid) == v.who.fsuid || v.who.over(st, unix.CAP_DAC_OVERRIDE) {
 		return false
 	}
-	_, err := unix.Lgetxattr(v.root+path, "system.posix_acl_access", nil)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := sys.Number("openat2", func() (int, error) { return unix.Openat2(v.fd, path, &how) })
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was written
+	_, err = unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "system.posix_acl_access", nil)
 	return err == nil
+}
+
+// log tells whether a node that the process may read is the kernel's log.
+func (v *visit) log() *bool {
+	answer := new(false)
+	for _, n := range v.nodes {
+		if n.Type == "c" && n.Major == 1 && n.Minor == 11 && !is(n.Read, false) && !is(answer, true) {
+			answer = n.Read
+		}
+	}
+	return answer
 }
 
 // driver is what a few drivers ask for when they are opened, which others do

@@ -103,7 +103,14 @@ func checkDevices(t *testing.T, pid int, says []string) (b wall.Brick) {
 	t.Helper()
 	var facts deviceFacts
 	b = brick(t, pid, "devices", &facts)
+	rules, err := cgroup.DeviceGuards(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
 	check := func(what string, told *bool) {
+		if told == nil && rules.Hidden { // the test itself is below the root
+			return
+		}
 		if told == nil || *told != slices.Contains(says, what) {
 			t.Errorf("%s: the shell did %q", what, says)
 		}

@@ -27,10 +27,17 @@ func clockGap(p *process) (Gap, error) {
 		Means: "there is one CLOCK_REALTIME: a time namespace moves only the monotonic and the boot clock",
 	}
 	who, err := p.identity()
-	if who.capable(unix.CAP_SYS_TIME) {
+	if err != nil || !who.capable(unix.CAP_SYS_TIME) {
+		return g, err
+	}
+	passes, err := p.passes("adjtimex", "clock_adjtime", "clock_adjtime64", "clock_settime", "clock_settime64", "settimeofday", "stime")
+	switch {
+	case err != nil:
+		g.Means = g.unread(err).Means
+	case passes:
 		g.Means = "there is one CLOCK_REALTIME, in no namespace, and this process may set it for the whole machine"
 	}
-	return g, err
+	return g, nil
 }
 
 func memoryGap(p *process) (Gap, error) {
@@ -111,7 +118,7 @@ func (p *process) bootOffset() (time.Duration, error) {
 // files is the root of the first user namespace: no capability is asked for.
 func sysctlsGap(p *process) (Gap, error) {
 	const name = "/proc/sys/vm/swappiness"
-	g, err := p.shown(Gap{Name: "sysctls", Means: "no namespace holds vm.*, fs.* and most of kernel.*: what the host sets holds in here, too; this process can't set them"},
+	g, err := p.shown(Gap{Name: "sysctls", Means: "no namespace holds vm.*, fs.* and most of kernel.*: what the host sets holds in here, too; this process can't set them in its /proc/sys"},
 		name, "", func(text string) string { return "vm.swappiness = " + strings.TrimSpace(text) })
 	if err != nil || g.State != Shared {
 		return g, err

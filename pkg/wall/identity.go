@@ -22,7 +22,7 @@ type identity struct {
 // firstUser is the inode of the first user namespace: PROC_USER_INIT_INO.
 const firstUser = "user:[4026531837]"
 
-func (p *process) identity() (who identity, err error) {
+func (p *process) credentials() (who identity, err error) {
 	uids, err := numbers(p.status["Uid"])
 	if err != nil {
 		return who, err

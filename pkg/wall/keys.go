@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
@@ -27,17 +26,24 @@ func logGap(p *process) (Gap, error) {
 		g.Means = "there is one kernel log, but this process has no CAP_SYSLOG of the host's, which kernel.dmesg_restrict asks for"
 		return g, nil
 	}
-	refused, err := p.refused("syslog")
+	passes, err := p.passes("syslog")
 	if err != nil {
 		return g.unread(err), nil
 	}
-	device, err := p.file("/dev/kmsg")
+	devices, err := p.nodes()
 	if err != nil {
 		return g, err
 	}
 	file, err := p.file("/proc/kmsg")
-	if refused && !device.exists && !file.Read {
-		g.Means = "there is one kernel log, but the process's filters refuse syslog(2), and it has no file of the log"
+	node := devices.log()
+	switch {
+	case passes || file.Read || is(node, true):
+	case node == nil:
+		g.State, g.Inside = Unknown, "unknown"
+		g.Means = "there is one kernel log, and whether its cgroup lets it open /dev/kmsg can't be told"
+		return g, err
+	default:
+		g.Means = "there is one kernel log, but the process's filters refuse syslog(2), and it can read no file of the log"
 		return g, err
 	}
 	g.State, g.Inside = Shared, "readable"
@@ -65,16 +71,16 @@ func keysGap(p *process) (Gap, error) {
 			g.Host = words[3] + " keys of uid " + uid // so many of so many
 		}
 	}
-	refused, err := p.refused("keyctl")
+	passes, err := p.passes("keyctl")
 	if err != nil {
 		return g.unread(err), nil
 	}
 	list, err := p.file("/proc/keys")
 	switch {
-	case refused && !list.Read:
+	case !passes && !list.Read:
 		g.Means = "keyrings are in no namespace but the user namespace; the process's filters refuse keyctl(2), and it can't read /proc/keys"
 		return g, err
-	case refused:
+	case !passes:
 		g.Inside = "names of keys"
 		g.Means = "keyrings are in no namespace but the user namespace; the process's filters refuse keyctl(2), but /proc/keys names what its uid may see"
 	case who.initial:
@@ -93,32 +99,4 @@ func (g Gap) unread(err error) Gap {
 	g.State, g.Inside = Unknown, "unknown"
 	g.Means = "whether the process's filters refuse the call for it can't be told: " + err.Error()
 	return g
-}
-
-// refused reports whether the process's filters let no call of that name pass,
-// in the kernel's own table or in that for 32-bit programs. Strict mode lets
-// none pass that is asked for here.
-func (p *process) refused(call string) (bool, error) {
-	if p.status["Seccomp"] == "1" {
-		return true, nil
-	}
-	filters, err := p.filters()
-	if err != nil {
-		return false, err
-	}
-	tables := [...]seccomp.Arch{seccomp.X86_64, seccomp.I386}
-	if seccomp.Native() == seccomp.AArch64 {
-		tables = [...]seccomp.Arch{seccomp.AArch64, seccomp.ARM}
-	}
-	for _, arch := range tables {
-		nr, ok := seccomp.Number(call, arch)
-		if !ok {
-			continue
-		}
-		outcome, err := seccomp.Explore(filters, nr, arch)
-		if err != nil || outcome.MayPass() {
-			return false, err
-		}
-	}
-	return true, nil
 }

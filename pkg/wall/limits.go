@@ -26,17 +26,19 @@ type pressure struct {
 func pressureOf(l cgroup.Limits, controller string) (p *pressure, text string) {
 	p = new(pressure)
 	if _, err := fmt.Sscanf(l.Pressure[controller], "some avg10=%f avg60=%f avg300=%f", &p.Avg10, &p.Avg60, &p.Avg300); err != nil {
-		return nil, "pressure is counted for the host alone"
+		return nil, "no pressure is counted for it"
 	}
 	return p, fmt.Sprintf("pressure %.2f", p.Avg10)
 }
 
 // limits are those around the process and those around who looks.
-func (p *process) limits() (own, host cgroup.Limits, err error) {
-	if own, err = cgroup.Around(p.pid); err == nil {
-		host, err = cgroup.Around(os.Getpid())
+type limits struct{ own, host cgroup.Limits }
+
+func (p *process) around() (l limits, err error) {
+	if l.own, err = cgroup.Around(p.pid); err == nil {
+		l.host, err = cgroup.Around(os.Getpid())
 	}
-	return own, host, err
+	return l, err
 }
 
 // unseen changes the brick of a controller whose cgroups can't be seen.
@@ -83,7 +85,7 @@ type memoryFacts struct {
 
 func memory(p *process) (Brick, error) {
 	b := Brick{Name: "memory", Call: `write("memory.max")`}
-	own, host, err := p.limits()
+	l, err := p.limits()
 	if err != nil {
 		return b, err
 	}
@@ -91,19 +93,19 @@ func memory(p *process) (Brick, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return b, os.NewSyscallError("sysinfo", err)
 	}
-	l := own.Memory
-	pressure, waited := pressureOf(own, "memory")
-	b.State = state(l.Max != cgroup.Unlimited, l.Dir, host.Memory.Dir)
+	m := l.own.Memory
+	pressure, waited := pressureOf(l.own, "memory")
+	b.State = state(m.Max != cgroup.Unlimited, m.Dir, l.host.Memory.Dir)
 	b.Host = "all of " + size(uint64(info.Totalram)*uint64(info.Unit))
-	b.Facts = memoryFacts{factsOf(l), l.Hits, pressure}
+	b.Facts = memoryFacts{factsOf(m), m.Hits, pressure}
 	if b.State == Missing {
 		b.Inside = "no limit; " + waited
 		b.Means = "it can take all memory, and then the kernel kills whom it likes on the whole host"
 	} else {
-		b.Inside = fmt.Sprintf("at most %s, %s in use, %d killed; %s", size(l.Max), size(l.Used), l.Hits, waited)
+		b.Inside = fmt.Sprintf("at most %s, %s in use, %d killed; %s", size(m.Max), size(m.Used), m.Hits, waited)
 		b.Means = "when it needs more, the kernel kills a process in this cgroup and none outside"
 	}
-	unseen(&b, own, "memory")
+	unseen(&b, l.own, "memory")
 	return b, nil
 }
 
@@ -127,29 +129,29 @@ type cpuFacts struct {
 
 func cpu(p *process) (Brick, error) {
 	b := Brick{Name: "cpu", Call: `write("cpu.max")`}
-	own, host, err := p.limits()
+	l, err := p.limits()
 	if err != nil {
 		return b, err
 	}
-	q := own.CPU
-	pressure, waited := pressureOf(own, "cpu")
-	facts := cpuFacts{Throttled: q.Throttled, Periods: q.Periods, CPUs: own.CPUs, Pressure: pressure}
-	b.State = state(q.Dir != "", q.Dir, host.CPU.Dir)
-	b.Host = "processors " + host.CPUs
+	q := l.own.CPU
+	pressure, waited := pressureOf(l.own, "cpu")
+	facts := cpuFacts{Throttled: q.Throttled, Periods: q.Periods, CPUs: l.own.CPUs, Pressure: pressure}
+	b.State = state(q.Dir != "", q.Dir, l.host.CPU.Dir)
+	b.Host = "processors " + l.host.CPUs
 	if b.State == Missing {
-		b.Inside = fmt.Sprintf("no quota, processors %s; %s", own.CPUs, waited)
+		b.Inside = fmt.Sprintf("no quota, processors %s; %s", l.own.CPUs, waited)
 		b.Means = "when others are idle it can use every one of these processors all the time"
 	} else {
 		facts.Quota, facts.Period = &q.Quota, &q.Period
 		b.Inside = fmt.Sprintf("at most %.2f of processors %s, throttled in %d of %d periods; %s",
-			float64(q.Quota)/float64(q.Period), own.CPUs, q.Throttled, q.Periods, waited)
+			float64(q.Quota)/float64(q.Period), l.own.CPUs, q.Throttled, q.Periods, waited)
 		b.Means = "in each period it runs at full speed until its time is used up, and then not at all"
 	}
-	if own.CPUs != host.CPUs {
+	if l.own.CPUs != l.host.CPUs {
 		b.State = Walled
 	}
 	b.Facts = facts
-	unseen(&b, own, "cpu", "cpuset")
+	unseen(&b, l.own, "cpu", "cpuset")
 	return b, nil
 }
 
@@ -160,7 +162,7 @@ type pidsFacts struct {
 
 func pids(p *process) (Brick, error) {
 	b := Brick{Name: "pids", Call: `write("pids.max")`}
-	own, host, err := p.limits()
+	l, err := p.limits()
 	if err != nil {
 		return b, err
 	}
@@ -168,18 +170,18 @@ func pids(p *process) (Brick, error) {
 	if err != nil {
 		return b, err
 	}
-	l := own.Pids
-	b.State = state(l.Max != cgroup.Unlimited, l.Dir, host.Pids.Dir)
+	n := l.own.Pids
+	b.State = state(n.Max != cgroup.Unlimited, n.Dir, l.host.Pids.Dir)
 	b.Host = strings.TrimSpace(string(all)) + " numbers for all"
-	b.Facts = pidsFacts{factsOf(l), l.Hits}
+	b.Facts = pidsFacts{factsOf(n), n.Hits}
 	if b.State == Missing {
 		b.Inside = "no limit"
 		b.Means = "a fork bomb in there takes the numbers and the memory of the whole host"
 	} else {
-		b.Inside = fmt.Sprintf("at most %d, %d there, %d forks refused", l.Max, l.Used, l.Hits)
+		b.Inside = fmt.Sprintf("at most %d, %d there, %d forks refused", n.Max, n.Used, n.Hits)
 		b.Means = "one process or thread more than this, and fork fails in there; the host does not notice"
 	}
-	unseen(&b, own, "pids")
+	unseen(&b, l.own, "pids")
 	return b, nil
 }
 
@@ -196,18 +198,18 @@ type ioLimit struct {
 
 func disks(p *process) (Brick, error) {
 	b := Brick{Name: "io", State: Missing, Host: "no limit", Call: `write("io.max")`}
-	own, host, err := p.limits()
+	l, err := p.limits()
 	if err != nil {
 		return b, err
 	}
-	pressure, waited := pressureOf(own, "io")
+	pressure, waited := pressureOf(l.own, "io")
 	facts := ioFacts{Limits: []ioLimit{}, Pressure: pressure}
 	var list []string
-	for _, t := range own.IO {
+	for _, t := range l.own.IO {
 		facts.Limits = append(facts.Limits, ioLimit{t.Device, t.Kind, t.Max})
 		list = append(list, fmt.Sprintf("%s %s=%d", t.Device, t.Kind, t.Max))
 		switch {
-		case !slices.Contains(host.IO, t):
+		case !slices.Contains(l.host.IO, t):
 			b.State = Walled
 		case b.State == Missing:
 			b.State = Shared
@@ -219,8 +221,8 @@ func disks(p *process) (Brick, error) {
 		b.Means = "it can use a disk as fast as the disk is, and others wait"
 	} else {
 		b.Inside = fmt.Sprintf("at most %s; %s", strings.Join(list, ", "), waited)
-		b.Means = "it can't use these disks faster, whatever it does"
+		b.Means = "its reads and direct writes on these disks are no faster; writes that the kernel puts off may be"
 	}
-	unseen(&b, own, "io", "blkio")
+	unseen(&b, l.own, "io", "blkio")
 	return b, nil
 }

@@ -38,7 +38,7 @@ func (c capSet) names() []string {
 }
 
 // beyond are the capabilities that reach beyond the wall, each by itself, if
-// the user namespace is the initial one.
+// the user namespace is the initial one; reaching knows of the other namespaces.
 const beyond capSet = 1<<unix.CAP_SYS_ADMIN | // mounts, namespaces of others, and much more
 	1<<unix.CAP_SYS_MODULE | // code in the kernel
 	1<<unix.CAP_SYS_RAWIO | // the memory and ports of devices
@@ -49,7 +49,28 @@ const beyond capSet = 1<<unix.CAP_SYS_ADMIN | // mounts, namespaces of others, a
 	1<<unix.CAP_NET_ADMIN | // addresses, routes and firewall of its network
 	1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON | // programs in the kernel, and what it does
 	1<<unix.CAP_SYSLOG | // the one log, addresses in the kernel
+	1<<unix.CAP_AUDIT_WRITE | 1<<unix.CAP_AUDIT_CONTROL | // the one audit log, and its rules
+	1<<unix.CAP_SYS_RESOURCE | 1<<unix.CAP_SYS_NICE | // more than its share of disks, memory and processors
 	1<<unix.CAP_MAC_ADMIN | 1<<unix.CAP_MAC_OVERRIDE // the rules of a security module
+
+// reaching are those of a set that reach beyond the process's wall. What is in a
+// namespace of its own is inside: its network, the processes that it can name.
+func (p *process) reaching(set capSet) (capSet, error) {
+	set &= beyond
+	for kind, held := range map[string]capSet{
+		"net": 1 << unix.CAP_NET_ADMIN,
+		"pid": 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_AUDIT_CONTROL, // audit_control is for the first PID namespace
+	} {
+		state, err := p.namespace(kind)
+		if err != nil {
+			return 0, err
+		}
+		if state == Walled {
+			set &^= held
+		}
+	}
+	return set, nil
+}
 
 type capFacts struct {
 	Effective   []string `json:"effective"`
@@ -69,10 +90,14 @@ func caps(p *process) (Brick, error) {
 	}
 	permitted, bounding := parseCaps(p.status, "CapPrm"), parseCaps(p.status, "CapBnd")
 	hosts, hostsBounding := parseCaps(p.host, "CapPrm"), parseCaps(p.host, "CapBnd")
+	dangerous, err := p.reaching(permitted)
+	if err != nil {
+		return b, err
+	}
 	facts := capFacts{
 		Effective: parseCaps(p.status, "CapEff").names(), Permitted: permitted.names(),
 		Inheritable: parseCaps(p.status, "CapInh").names(), Bounding: bounding.names(),
-		Ambient: parseCaps(p.status, "CapAmb").names(), Dangerous: (permitted & beyond).names(), OnlyInside: !who.initial,
+		Ambient: parseCaps(p.status, "CapAmb").names(), Dangerous: dangerous.names(), OnlyInside: !who.initial,
 	}
 	b.Facts = facts
 	b.Inside = fmt.Sprintf("has %d, can get %d", len(facts.Permitted), len(facts.Bounding))
@@ -85,7 +110,7 @@ func caps(p *process) (Brick, error) {
 		b.Means = "they count for what belongs to its user namespace, and for nothing of the host's"
 	case len(facts.Dangerous) > 0:
 		b.Means = "with these it reaches beyond its wall: " + strings.Join(facts.Dangerous, ", ")
-	case bounding == 0:
+	case bounding|permitted == 0:
 		b.Means = "root in there is a user like others, and no program makes it more"
 	case permitted == 0 && p.status["NoNewPrivs"] == "0":
 		b.Means = "it is a user like others; a set-user-ID program can give it those that it can get"
@@ -106,6 +131,9 @@ func nnp(p *process) (Brick, error) {
 	}
 	if p.status["NoNewPrivs"] == "1" {
 		b.State = Walled
+		if p.host["NoNewPrivs"] == "1" {
+			b.State = Shared
+		}
 		b.Means = "no program that it executes has more rights than it has now, and this can't be undone"
 	}
 	return b, nil

@@ -105,6 +105,13 @@ func TestCaps(t *testing.T) {
 	if b.State != wall.Walled || b.Means != "with these it reaches beyond its wall: CAP_SYS_TIME" {
 		t.Errorf("a user with two: %s, %s", b.State, b.Means)
 	}
+	pid, _ = child(t, "", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWPID})
+	outside := slices.DeleteFunc(slices.Clone(own.Dangerous), func(c string) bool {
+		return c == "CAP_NET_ADMIN" || c == "CAP_SYS_PTRACE" || c == "CAP_AUDIT_CONTROL"
+	})
+	if brick(t, pid, "caps", &some); len(outside) != len(own.Dangerous)-3 || !slices.Equal(some.Dangerous, outside) {
+		t.Errorf("root with a network and processes of its own: %v, want %v", some.Dangerous, outside)
+	}
 	pid, _ = child(t, "", &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1}},

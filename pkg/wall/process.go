@@ -22,13 +22,21 @@ type process struct {
 	pid     int
 	inside  []int // its number in each PID namespace, the innermost last
 	command string
-	status  map[string]string                // /proc/PID/status: proc_pid_status(5)
-	host    map[string]string                // that of who looks
-	filters func() ([]seccomp.Filter, error) // read once: it stops the process for a moment
+	status  map[string]string // /proc/PID/status: proc_pid_status(5)
+	host    map[string]string // that of who looks
+
+	// What several bricks and gaps want is read once.
+	identity func() (identity, error)
+	filters  func() ([]seccomp.Filter, error) // it stops the process for a moment
+	tables   func() ([]table, error)
+	limits   func() (limits, error)
+	nodes    func() (*visit, error)
 }
 
 func look(pid int) (*process, error) {
 	p := &process{pid: pid, filters: sync.OnceValues(func() ([]seccomp.Filter, error) { return ReadFilters(pid) })}
+	p.identity, p.tables = sync.OnceValues(p.credentials), sync.OnceValues(p.explore)
+	p.limits, p.nodes = sync.OnceValues(p.around), sync.OnceValues(p.visit)
 	var err error
 	if p.status, err = status(strconv.Itoa(pid)); err != nil {
 		return nil, err
@@ -48,7 +56,9 @@ func look(pid int) (*process, error) {
 
 // looker is the process that looks, as one that is looked at.
 func (p *process) looker() *process {
-	return &process{pid: os.Getpid(), status: p.host, host: p.host}
+	who := &process{pid: os.Getpid(), status: p.host, host: p.host}
+	who.identity = who.credentials
+	return who
 }
 
 // status reads the fields of a process's status.

@@ -52,7 +52,9 @@ func (p deviceProgram) allows(kind, access, major, minor uint32) (yes, known boo
 				return uint32(registers[0]) != 0, true
 			}
 			var jump bool
-			if jump, ok = compare(code&0xf0, a, b); jump {
+			if jump, ok = compare(code&0xf0, a, b); code == unix.BPF_JMP32|unix.BPF_JA {
+				ok = false // gotol: it jumps by the immediate
+			} else if jump {
 				at += 8 * offset
 			}
 		default:

@@ -90,6 +90,7 @@ func TestDeviceProgramUnknown(t *testing.T) {
 		"reads behind":      {load, 0x10, 12, 0},
 		"writes":            {unix.BPF_STX | unix.BPF_W | unix.BPF_MEM, 0x1a, -8, 0},
 		"divides signed":    {unix.BPF_ALU64 | unix.BPF_DIV, 2, 1, 3},
+		"jumps far":         {unix.BPF_JMP32 | unix.BPF_JA, 0, 0, 1},
 		"leaves its code":   {unix.BPF_JMP | unix.BPF_JA, 0, 9, 0},
 		"isn't shown (JIT)": {},
 	} {
