@@ -38,7 +38,7 @@ func (p *process) shown(g Gap, name, tells string, value func(text string) strin
 		}
 	}
 	if tells == "" {
-		g.State, g.Means = Walled, "another file covers "+name+", or none is there, and nothing else tells"
+		g.State, g.Means = Walled, "another file covers "+name+", or none is there, and only another mount of procfs would tell"
 	} else {
 		g.Means = "another file covers " + name + ", or none is there, but the kernel still tells it by " + tells
 	}
