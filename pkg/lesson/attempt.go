@@ -31,9 +31,11 @@ type Attempt struct {
 	Hints int    `json:"hints"`           // so many have been given
 }
 
+const nonce = 8 // bytes
+
 // NewAttempt makes up a nonce; nothing is made yet.
 func NewAttempt() *Attempt {
-	b := make([]byte, 8)
+	b := make([]byte, nonce)
 	_, _ = rand.Read(b) // it never fails, crypto/rand
 	a := &Attempt{Nonce: hex.EncodeToString(b)}
 	a.Dir = filepath.Join(os.TempDir(), a.Name())
@@ -49,6 +51,19 @@ func (a *Attempt) Name() string { return "minictr-lesson-" + a.Nonce[:6] }
 func (a *Attempt) Begin(self string) error {
 	return errors.Join(os.Mkdir(a.Dir, 0o711), os.Mkdir(a.scratch(), 0o755), os.Mkdir(a.bin(), 0o755),
 		os.Symlink(self, filepath.Join(a.bin(), "minictr")))
+}
+
+// Ours says whether the directory is there, and this user's. Others can make one
+// of its name where everybody may, once it is gone: no script runs in theirs.
+func (a *Attempt) Ours() bool {
+	var dir unix.Stat_t
+	return a.Sound() && unix.Lstat(a.Dir, &dir) == nil && dir.Mode&unix.S_IFMT == unix.S_IFDIR && int(dir.Uid) == os.Geteuid()
+}
+
+// Sound says whether an attempt that was read is one that NewAttempt has made.
+func (a *Attempt) Sound() bool {
+	b, err := hex.DecodeString(a.Nonce)
+	return err == nil && len(b) == nonce && filepath.Base(a.Dir) == a.Name()
 }
 
 func (a *Attempt) scratch() string { return filepath.Join(a.Dir, "dir") }
@@ -168,9 +183,9 @@ func (a *Attempt) kill(pid int) (killed bool, err error) {
 }
 
 // Clean runs the script that takes away what others have made outside of the
-// directory; not a second time, when the directory is gone.
+// directory; not a second time, when the directory is gone or another's.
 func (a *Attempt) Clean(ctx context.Context, script string, env []string) error {
-	if _, err := os.Stat(a.scratch()); script == "" || err != nil {
+	if _, err := os.Stat(a.scratch()); script == "" || err != nil || !a.Ours() {
 		return nil
 	}
 	var out bytes.Buffer
@@ -181,4 +196,9 @@ func (a *Attempt) Clean(ctx context.Context, script string, env []string) error 
 }
 
 // End removes the directory.
-func (a *Attempt) End() error { return sys.RemoveAll(a.Dir) }
+func (a *Attempt) End() error {
+	if !a.Ours() {
+		return nil
+	}
+	return sys.RemoveAll(a.Dir)
+}

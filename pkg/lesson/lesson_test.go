@@ -141,6 +141,40 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// TestOthers is that nothing runs in a directory that is not there, a link or
+// another user's, and that it is left alone.
+func TestOthers(t *testing.T) {
+	for name, take := range map[string]func(a *Attempt) error{
+		"gone": func(a *Attempt) error { return os.Rename(a.Dir, a.Dir+"-old") },
+		"a link": func(a *Attempt) error {
+			return errors.Join(os.Rename(a.Dir, a.Dir+"-old"), os.Symlink(a.Dir+"-old", a.Dir))
+		},
+		"theirs": func(a *Attempt) error { return os.Lchown(a.Dir, 12345, 12345) },
+		"short":  func(a *Attempt) error { a.Nonce = "12345"; return nil },
+		"odd":    func(a *Attempt) error { a.Nonce = "123456"; return nil },
+		"moved":  func(a *Attempt) error { a.Dir = filepath.Dir(a.Dir); return nil },
+	} {
+		if name == "theirs" && os.Geteuid() != 0 {
+			continue // it needs root
+		}
+		a := newAttempt(t)
+		if !a.Ours() {
+			t.Fatalf("%s is not ours", a.Dir)
+		}
+		if err := take(a); err != nil {
+			t.Fatal(err)
+		}
+		ran := filepath.Join(t.TempDir(), "ran")
+		err := errors.Join(a.Clean(t.Context(), "touch "+ran, nil), a.End())
+		if _, e := os.Stat(ran); err != nil || e == nil || a.Ours() {
+			t.Errorf("%s: %v, %v", name, err, e)
+		}
+		if _, err := os.Lstat(a.Dir); (err != nil) != (name == "gone") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestLeftBehind is that what a script leaves, and what is cut short, is found
 // and ended, even in a session of its own; and nothing else.
 func TestLeftBehind(t *testing.T) {
