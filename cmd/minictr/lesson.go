@@ -234,7 +234,9 @@ func (t *teacher) clean() error {
 	if a == nil {
 		return nil
 	}
-	err := errors.Join(a.Kill(), a.Clean(t.call, t.l.Clean, t.env()), t.removeContainers(), a.End())
+	ctx, stop := t.l.Patience(t.call)
+	defer stop()
+	err := errors.Join(a.Kill(), a.Clean(ctx, t.l.Clean, t.env()), t.removeContainers(), a.End())
 	if err == nil {
 		err = t.forget()
 	}
@@ -367,6 +369,8 @@ func (t *teacher) experiment(ctx context.Context, name, script string, wanted []
 	}
 	fmt.Fprintln(t.stdout)
 	var said bytes.Buffer
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	if err := t.open.Run(ctx, script, t.env(), io.MultiWriter(t.stdout, &said)); err != nil {
 		return fmt.Errorf("the experiment failed: %w: minictr doctor says what this host lacks", err)
 	}
@@ -378,6 +382,8 @@ func (t *teacher) experiment(ctx context.Context, name, script string, wanted []
 
 // ask makes what the question is about, and asks it.
 func (t *teacher) ask(ctx context.Context) error {
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	if err := t.open.Ask(ctx, t.l.Setup, t.env()); err != nil {
 		return err
 	}
@@ -416,6 +422,8 @@ func (t *teacher) check(ctx context.Context, answer string) error {
 	if err := t.asked(); err != nil {
 		return err
 	}
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	right, err := t.open.Right(ctx, t.l.Answer, t.env(), answer)
 	if err != nil {
 		return fmt.Errorf("%w: minictr lesson %s asks anew", err, t.l.Number())

@@ -96,7 +96,7 @@ func (a *Attempt) Run(ctx context.Context, script string, env []string, out io.W
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what it has left in the background
-	return errors.Join(cmd.Run(), ctx.Err())
+	return errors.Join(cmd.Run(), context.Cause(ctx))
 }
 
 // Ask runs the script that makes what the question is about. What it prints
@@ -157,17 +157,17 @@ func (a *Attempt) Kill() error {
 	return nil
 }
 
-// kill kills a process if it is ours, and waits for its end: it still holds its
-// locks when it has lost its memory, and with that its mark. The descriptor
-// holds the process, so that no other can have its number.
+// kill kills a process if it is ours, by user and mark, and waits for its end:
+// it still holds its locks when it has lost its memory, and with that its mark.
+// The descriptor holds the process, so that no other can have its number.
 func (a *Attempt) kill(pid int) (killed bool, err error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return false, nil // it has just ended
 	}
 	defer func() { err = errors.Join(err, sys.Close(fd)) }()
-	env, err := sys.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !strings.Contains("\x00"+string(env), "\x00"+a.mark()+"\x00") {
+	env, err := environ(pid)
+	if err != nil || !strings.Contains("\x00"+env, "\x00"+a.mark()+"\x00") {
 		return false, nil // it has ended, or is another user's
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -180,6 +180,23 @@ func (a *Attempt) kill(pid int) (killed bool, err error) {
 		err = unix.ETIMEDOUT
 	}
 	return true, err
+}
+
+// environ is what a process of this user has got, as far as one reads of a
+// stranger.
+func environ(pid int) (string, error) {
+	const most = 256 << 10
+	dir := fmt.Sprintf("/proc/%d", pid)
+	var owner unix.Stat_t
+	if err := unix.Stat(dir, &owner); err != nil || int(owner.Uid) != os.Geteuid() {
+		return "", errors.Join(err, unix.EPERM)
+	}
+	f, err := os.Open(dir + "/environ")
+	if err != nil {
+		return "", err
+	}
+	env, err := io.ReadAll(io.LimitReader(f, most))
+	return string(env), errors.Join(err, f.Close())
 }
 
 // Clean runs the script that takes away what others have made outside of the

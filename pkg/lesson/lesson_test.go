@@ -204,6 +204,49 @@ func TestLeftBehind(t *testing.T) {
 	}
 }
 
+// TestStranger is that a process of another user is nobody's to kill, whatever
+// its environment says.
+func TestStranger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	a := newAttempt(t)
+	cmd := exec.Command("chroot", "--userspec=12345:12345", "/", "sh", "-c", "echo; exec sleep 100")
+	cmd.Env = []string{a.mark()}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1)) // it is theirs
+	}
+	if err = errors.Join(err, a.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(running(t), a.mark()) {
+		t.Error("it was killed")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // it was killed
+}
+
+// TestPatience is that a script without an end is told of, where a machine or a
+// daemon has to come up later than elsewhere.
+func TestPatience(t *testing.T) {
+	for needs, want := range map[string]time.Duration{"root": time.Minute, "root vm": 3 * time.Minute, "root dockerd": 3 * time.Minute} {
+		ctx, stop := (&Lesson{Needs: strings.Fields(needs)}).Patience(t.Context())
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) > want || time.Until(end) < want-10*time.Second {
+			t.Errorf("%s: until %v", needs, end)
+		}
+		stop()
+	}
+	ctx, stop := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("it did not end"))
+	defer stop()
+	if err := newAttempt(t).Run(ctx, "while :; do :; done", nil, new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "it did not end") {
+		t.Error(err)
+	}
+}
+
 // running is the environment of all processes.
 func running(t *testing.T) string {
 	t.Helper()
