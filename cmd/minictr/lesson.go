@@ -292,7 +292,7 @@ func (t *teacher) teach(ctx context.Context) error {
 			t.text(lesson.Predict, 0)
 			return t.pause(ctx)
 		},
-		func(ctx context.Context) error { return t.experiment(ctx, "Run", t.l.Run, t.l.See) },
+		func(ctx context.Context) error { return t.experiment(ctx, t.l.Run, t.l.See) },
 		func(ctx context.Context) error {
 			t.heading("Explain")
 			t.text(lesson.Explain, 0)
@@ -301,7 +301,7 @@ func (t *teacher) teach(ctx context.Context) error {
 		func(ctx context.Context) error {
 			t.heading("Break it")
 			t.text(lesson.Breaks, 0)
-			return t.experiment(ctx, "Run", t.l.Break, t.l.Broken)
+			return t.experiment(ctx, t.l.Break, t.l.Broken)
 		},
 		t.ask,
 	} {
@@ -359,8 +359,8 @@ func (t *teacher) key(ctx context.Context) (string, error) {
 
 // experiment shows a script, runs it, and looks whether it printed what the
 // lesson is about to explain.
-func (t *teacher) experiment(ctx context.Context, name, script string, wanted []*regexp.Regexp) error {
-	t.heading("%s", name)
+func (t *teacher) experiment(ctx context.Context, script string, wanted []*regexp.Regexp) error {
+	t.heading("Run")
 	for line := range strings.Lines(t.open.Fill(script)) {
 		fmt.Fprint(t.stdout, "    "+line)
 	}
