@@ -85,6 +85,11 @@ func TestAll(t *testing.T) {
 		if ask := strings.Join(l.Text(lang.Both, Ask, 0), " "); !strings.Contains(ask, "$NAME") && !strings.Contains(ask, "$DIR") && !strings.Contains(ask, "$ABOUT") {
 			t.Errorf("%s: the question is about nothing of this attempt", l.Name)
 		}
+		for _, own := range []string{"NONCE", "$(pick ", "await ", "$(pid "} {
+			if strings.Contains(l.Run+l.Break, own) {
+				t.Errorf("%s: nobody can type %q", l.Name, own)
+			}
+		}
 	}
 	if _, err := Find("4711"); err == nil {
 		t.Error("there is a lesson 4711")
