@@ -30,15 +30,19 @@ func lessonCommand(f *pflag.FlagSet) action {
 	asJSON := f.Bool("json", false, "list them as JSON")
 	yes := f.BoolP("yes", "y", false, "wait for no Enter (by itself, if this is no terminal)")
 	answer := f.String("check", "", "give the `ANSWER` to the question that the lesson has asked")
-	hint := f.Bool("hint", false, "give the next hint")
-	clean := f.Bool("clean", false, "give up: take away what the question is about")
+	f.Bool("hint", false, "give the next hint")
+	f.Bool("clean", false, "give up: take away what the question is about")
 	language := languageFlag(f)
 	return func(c *call) error {
 		progress, err := lesson.Local()
 		if err != nil {
 			return err
 		}
-		if len(c.args) == 0 {
+		wish, err := c.wish()
+		if err != nil {
+			return err
+		}
+		if len(c.args) == 0 && wish == "" {
 			return c.lessons(progress, language.Language, *asJSON)
 		}
 		if err := c.exactly(1, "NUMBER"); err != nil {
@@ -54,12 +58,12 @@ func lessonCommand(f *pflag.FlagSet) action {
 		if err := t.resume(); err != nil {
 			return err
 		}
-		switch {
-		case *clean:
+		switch wish {
+		case "clean":
 			return t.clean()
-		case *hint:
+		case "hint":
 			return t.hint()
-		case f.Changed("check"):
+		case "check":
 			return t.check(ctx, *answer)
 		}
 		if !*yes && term.IsTerminal(0) && term.IsTerminal(1) {
@@ -75,6 +79,22 @@ func lessonCommand(f *pflag.FlagSet) action {
 		}
 		return errors.Join(err, left)
 	}
+}
+
+// wish is the flag that asks for something else than the lesson: one at a time.
+func (c *call) wish() (wish string, err error) {
+	for _, name := range []string{"check", "hint", "clean"} {
+		if c.flags.Changed(name) && wish != "" {
+			return "", fmt.Errorf("--%s and --%s are asked for at once: minictr lesson takes one", wish, name)
+		}
+		if c.flags.Changed(name) {
+			wish = name
+		}
+	}
+	if lists := c.flags.Changed("list") || c.flags.Changed("json"); lists && (len(c.args) > 0 || wish != "") {
+		return "", errors.New("--list and --json are about all lessons: they go with no NUMBER, and by themselves")
+	}
+	return wish, nil
 }
 
 // lines reads lines until the file's end.
@@ -171,12 +191,35 @@ func (t *teacher) resume() error {
 	if err == nil {
 		t.open = records.Of(t.l).Open
 	}
+	if t.open != nil && !t.open.Sound() {
+		t.open = nil
+	}
 	return err
 }
 
-// keep remembers how far the attempt is.
+// keep remembers how far the attempt is, unless another terminal has begun one.
 func (t *teacher) keep() error {
-	return t.progress.Update(t.l, func(r *lesson.Record) { r.Open = t.open })
+	other := false
+	err := t.progress.Update(t.l, func(r *lesson.Record) {
+		if other = r.Open != nil && r.Open.Sound() && r.Open.Nonce != t.open.Nonce; !other {
+			r.Open = t.open
+		}
+	})
+	if err == nil && other {
+		err = fmt.Errorf("lesson %s was begun in another terminal: go on there, or begin it anew here", t.l.Number())
+	}
+	return err
+}
+
+// forget is that the attempt is over; one of another terminal goes on.
+func (t *teacher) forget() error {
+	nonce := t.open.Nonce
+	t.open = nil
+	return t.progress.Update(t.l, func(r *lesson.Record) {
+		if r.Open != nil && r.Open.Nonce == nonce {
+			r.Open = nil
+		}
+	})
 }
 
 // env are the variables by which the scripts' minictr has our containers.
@@ -191,10 +234,11 @@ func (t *teacher) clean() error {
 	if a == nil {
 		return nil
 	}
-	err := errors.Join(a.Kill(), a.Clean(t.call, t.l.Clean, t.env()), t.removeContainers(), a.End())
+	ctx, stop := t.l.Patience(t.call)
+	defer stop()
+	err := errors.Join(a.Kill(), a.Clean(ctx, t.l.Clean, t.env()), t.removeContainers(), a.End())
 	if err == nil {
-		t.open = nil
-		err = t.keep()
+		err = t.forget()
 	}
 	return err
 }
@@ -248,7 +292,7 @@ func (t *teacher) teach(ctx context.Context) error {
 			t.text(lesson.Predict, 0)
 			return t.pause(ctx)
 		},
-		func(ctx context.Context) error { return t.experiment(ctx, "Run", t.l.Run, t.l.See) },
+		func(ctx context.Context) error { return t.experiment(ctx, t.l.Run, t.l.See) },
 		func(ctx context.Context) error {
 			t.heading("Explain")
 			t.text(lesson.Explain, 0)
@@ -257,7 +301,7 @@ func (t *teacher) teach(ctx context.Context) error {
 		func(ctx context.Context) error {
 			t.heading("Break it")
 			t.text(lesson.Breaks, 0)
-			return t.experiment(ctx, "Run", t.l.Break, t.l.Broken)
+			return t.experiment(ctx, t.l.Break, t.l.Broken)
 		},
 		t.ask,
 	} {
@@ -315,8 +359,8 @@ func (t *teacher) key(ctx context.Context) (string, error) {
 
 // experiment shows a script, runs it, and looks whether it printed what the
 // lesson is about to explain.
-func (t *teacher) experiment(ctx context.Context, name, script string, wanted []*regexp.Regexp) error {
-	t.heading("%s", name)
+func (t *teacher) experiment(ctx context.Context, script string, wanted []*regexp.Regexp) error {
+	t.heading("Run")
 	for line := range strings.Lines(t.open.Fill(script)) {
 		fmt.Fprint(t.stdout, "    "+line)
 	}
@@ -325,6 +369,8 @@ func (t *teacher) experiment(ctx context.Context, name, script string, wanted []
 	}
 	fmt.Fprintln(t.stdout)
 	var said bytes.Buffer
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	if err := t.open.Run(ctx, script, t.env(), io.MultiWriter(t.stdout, &said)); err != nil {
 		return fmt.Errorf("the experiment failed: %w: minictr doctor says what this host lacks", err)
 	}
@@ -336,6 +382,8 @@ func (t *teacher) experiment(ctx context.Context, name, script string, wanted []
 
 // ask makes what the question is about, and asks it.
 func (t *teacher) ask(ctx context.Context) error {
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	if err := t.open.Ask(ctx, t.l.Setup, t.env()); err != nil {
 		return err
 	}
@@ -351,7 +399,7 @@ func (t *teacher) ask(ctx context.Context) error {
 
 // asked refuses what only makes sense while a question waits.
 func (t *teacher) asked() error {
-	if t.open == nil || !t.open.Asked {
+	if t.open == nil || !t.open.Asked || !t.open.Ours() {
 		return fmt.Errorf("lesson %s has asked nothing: minictr lesson %[1]s does", t.l.Number())
 	}
 	return nil
@@ -374,6 +422,8 @@ func (t *teacher) check(ctx context.Context, answer string) error {
 	if err := t.asked(); err != nil {
 		return err
 	}
+	ctx, stop := t.l.Patience(ctx)
+	defer stop()
 	right, err := t.open.Right(ctx, t.l.Answer, t.env(), answer)
 	if err != nil {
 		return fmt.Errorf("%w: minictr lesson %s asks anew", err, t.l.Number())

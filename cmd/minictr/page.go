@@ -100,11 +100,15 @@ func (p page) ofStep(code string) bool {
 	p.part("What it is made of:", b.made())
 	p.part("What it means that one of them fails so:", errno+"\t"+meaning)
 	p.part("Likely causes, and what to do:", b.causes(errno)...)
-	p.part("What to try next:",
+	next := []string{
 		"minictr plan -vv IMAGE\tfind the step by its number: why it is made, and what asks for it",
-		"minictr plan --step IMAGE\tsee each step before it being done, and what it changes",
+		"minictr plan --step IMAGE\tdo the steps before it one by one, and see what each changes",
 		"minictr doctor\twhat this host lacks",
-		"minictr explain "+wallCode(name, "EPERM")+"\tthe same brick, when the kernel does not allow it")
+	}
+	if refused := wallCode(name, "EPERM"); refused != code {
+		next = append(next, "minictr explain "+refused+"\tthe same brick, when the kernel does not allow it")
+	}
+	p.part("What to try next:", next...)
 	return true
 }
 
@@ -147,7 +151,7 @@ func meaningOf(name string) (string, bool) {
 	}
 	for e := unix.Errno(1); e < 256; e++ {
 		if unix.ErrnoName(e) == name {
-			return e.Error(), true
+			return "in the words of errno(3): " + e.Error(), true
 		}
 	}
 	number, ok := strings.CutPrefix(name, "errno")

@@ -152,6 +152,9 @@ func TestExplainSpeaksKorean(t *testing.T) {
 			text.WriteString(strings.Replace(pageOf(wallCode(b.name, m.name), lang.Korean), "   "+b.made()+"\n", "", 1))
 		}
 	}
+	for e := range errnos {
+		text.WriteString(strings.Replace(pageOf(wallCode("root", plan.ErrnoName(e)), lang.Korean), "   "+brickOf("root").made()+"\n", "", 1))
+	}
 	seen := make(map[string]bool)
 	for line := range strings.Lines(text.String()) {
 		line = strings.TrimSuffix(line, "\n")
@@ -171,6 +174,15 @@ func TestExplainSpeaksKorean(t *testing.T) {
 	step := &forkexec.StepError{Section: &plan.Section{Brick: "x"}, Step: new(plan.Step), Err: unix.EDOM}
 	if _, hint, _, _ := explain(step); !hangul(lang.Korean.Line(hint)) {
 		t.Errorf("no Korean: %q", hint)
+	}
+}
+
+// TestNextIsAnother is that no page sends its reader to itself.
+func TestNextIsAnother(t *testing.T) {
+	for errno, want := range map[string]bool{"EPERM": false, "EINVAL": true} {
+		if page := pageOf("WALL-ROOT-"+errno, lang.English); strings.Contains(page, "minictr explain WALL-ROOT-EPERM") != want {
+			t.Errorf("%s:\n%s", errno, page)
+		}
 	}
 }
 

@@ -16,6 +16,15 @@ type Stop struct {
 	Errno  unix.Errno // more than 511 where a signal has interrupted the call
 }
 
+// Listen leaves a traced process as a signal has stopped it, and waits for what
+// comes next, such as SIGCONT: ptrace(2), PTRACE_LISTEN.
+func Listen(pid int) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_LISTEN, uintptr(pid), 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("PTRACE_LISTEN: %w", errno)
+	}
+	return nil
+}
+
 // StopOf tells of a process that the calling thread traces: ptrace(2),
 // PTRACE_GET_SYSCALL_INFO.
 func StopOf(pid int) (Stop, error) {

@@ -31,9 +31,11 @@ type Attempt struct {
 	Hints int    `json:"hints"`           // so many have been given
 }
 
+const nonce = 8 // bytes
+
 // NewAttempt makes up a nonce; nothing is made yet.
 func NewAttempt() *Attempt {
-	b := make([]byte, 8)
+	b := make([]byte, nonce)
 	_, _ = rand.Read(b) // it never fails, crypto/rand
 	a := &Attempt{Nonce: hex.EncodeToString(b)}
 	a.Dir = filepath.Join(os.TempDir(), a.Name())
@@ -49,6 +51,19 @@ func (a *Attempt) Name() string { return "minictr-lesson-" + a.Nonce[:6] }
 func (a *Attempt) Begin(self string) error {
 	return errors.Join(os.Mkdir(a.Dir, 0o711), os.Mkdir(a.scratch(), 0o755), os.Mkdir(a.bin(), 0o755),
 		os.Symlink(self, filepath.Join(a.bin(), "minictr")))
+}
+
+// Ours says whether the directory is there, and this user's. Others can make one
+// of its name where everybody may, once it is gone: no script runs in theirs.
+func (a *Attempt) Ours() bool {
+	var dir unix.Stat_t
+	return a.Sound() && unix.Lstat(a.Dir, &dir) == nil && dir.Mode&unix.S_IFMT == unix.S_IFDIR && int(dir.Uid) == os.Geteuid()
+}
+
+// Sound says whether an attempt that was read is one that NewAttempt has made.
+func (a *Attempt) Sound() bool {
+	b, err := hex.DecodeString(a.Nonce)
+	return err == nil && len(b) == nonce && filepath.Base(a.Dir) == a.Name()
 }
 
 func (a *Attempt) scratch() string { return filepath.Join(a.Dir, "dir") }
@@ -81,7 +96,7 @@ func (a *Attempt) Run(ctx context.Context, script string, env []string, out io.W
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second // for what it has left in the background
-	return errors.Join(cmd.Run(), ctx.Err())
+	return errors.Join(cmd.Run(), context.Cause(ctx))
 }
 
 // Ask runs the script that makes what the question is about. What it prints
@@ -142,17 +157,17 @@ func (a *Attempt) Kill() error {
 	return nil
 }
 
-// kill kills a process if it is ours, and waits for its end: it still holds its
-// locks when it has lost its memory, and with that its mark. The descriptor
-// holds the process, so that no other can have its number.
+// kill kills a process if it is ours, by user and mark, and waits for its end:
+// it still holds its locks when it has lost its memory, and with that its mark.
+// The descriptor holds the process, so that no other can have its number.
 func (a *Attempt) kill(pid int) (killed bool, err error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return false, nil // it has just ended
 	}
 	defer func() { err = errors.Join(err, sys.Close(fd)) }()
-	env, err := sys.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !strings.Contains("\x00"+string(env), "\x00"+a.mark()+"\x00") {
+	env, err := environ(pid)
+	if err != nil || !strings.Contains("\x00"+env, "\x00"+a.mark()+"\x00") {
 		return false, nil // it has ended, or is another user's
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -167,10 +182,27 @@ func (a *Attempt) kill(pid int) (killed bool, err error) {
 	return true, err
 }
 
+// environ is what a process of this user has got, as far as one reads of a
+// stranger.
+func environ(pid int) (string, error) {
+	const most = 256 << 10
+	dir := fmt.Sprintf("/proc/%d", pid)
+	var owner unix.Stat_t
+	if err := unix.Stat(dir, &owner); err != nil || int(owner.Uid) != os.Geteuid() {
+		return "", errors.Join(err, unix.EPERM)
+	}
+	f, err := os.Open(dir + "/environ")
+	if err != nil {
+		return "", err
+	}
+	env, err := io.ReadAll(io.LimitReader(f, most))
+	return string(env), errors.Join(err, f.Close())
+}
+
 // Clean runs the script that takes away what others have made outside of the
-// directory; not a second time, when the directory is gone.
+// directory; not a second time, when the directory is gone or another's.
 func (a *Attempt) Clean(ctx context.Context, script string, env []string) error {
-	if _, err := os.Stat(a.scratch()); script == "" || err != nil {
+	if _, err := os.Stat(a.scratch()); script == "" || err != nil || !a.Ours() {
 		return nil
 	}
 	var out bytes.Buffer
@@ -181,4 +213,9 @@ func (a *Attempt) Clean(ctx context.Context, script string, env []string) error 
 }
 
 // End removes the directory.
-func (a *Attempt) End() error { return sys.RemoveAll(a.Dir) }
+func (a *Attempt) End() error {
+	if !a.Ours() {
+		return nil
+	}
+	return sys.RemoveAll(a.Dir)
+}

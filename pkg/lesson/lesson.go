@@ -10,6 +10,7 @@
 package lesson
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
@@ -101,6 +103,15 @@ func (l *Lesson) Number() string {
 	}
 	number, _, _ := strings.Cut(l.Name, "-")
 	return strings.TrimLeft(number, "0")
+}
+
+// Patience ends a script that does not end by itself, with a cause that says so.
+func (l *Lesson) Patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	most := time.Minute
+	if slices.Contains(l.Needs, "vm") || slices.Contains(l.Needs, "dockerd") {
+		most = 3 * time.Minute
+	}
+	return context.WithTimeoutCause(ctx, most, fmt.Errorf("it did not end within %v", most))
 }
 
 // Text is a text in a language, in both one after the other. Of hints there are

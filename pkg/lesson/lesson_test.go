@@ -85,6 +85,11 @@ func TestAll(t *testing.T) {
 		if ask := strings.Join(l.Text(lang.Both, Ask, 0), " "); !strings.Contains(ask, "$NAME") && !strings.Contains(ask, "$DIR") && !strings.Contains(ask, "$ABOUT") {
 			t.Errorf("%s: the question is about nothing of this attempt", l.Name)
 		}
+		for _, own := range []string{"NONCE", "$(pick ", "await ", "$(pid "} {
+			if strings.Contains(l.Run+l.Break, own) {
+				t.Errorf("%s: nobody can type %q", l.Name, own)
+			}
+		}
 	}
 	if _, err := Find("4711"); err == nil {
 		t.Error("there is a lesson 4711")
@@ -141,6 +146,40 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// TestOthers is that nothing runs in a directory that is not there, a link or
+// another user's, and that it is left alone.
+func TestOthers(t *testing.T) {
+	for name, take := range map[string]func(a *Attempt) error{
+		"gone": func(a *Attempt) error { return os.Rename(a.Dir, a.Dir+"-old") },
+		"a link": func(a *Attempt) error {
+			return errors.Join(os.Rename(a.Dir, a.Dir+"-old"), os.Symlink(a.Dir+"-old", a.Dir))
+		},
+		"theirs": func(a *Attempt) error { return os.Lchown(a.Dir, 12345, 12345) },
+		"short":  func(a *Attempt) error { a.Nonce = "12345"; return nil },
+		"odd":    func(a *Attempt) error { a.Nonce = "123456"; return nil },
+		"moved":  func(a *Attempt) error { a.Dir = filepath.Dir(a.Dir); return nil },
+	} {
+		if name == "theirs" && os.Geteuid() != 0 {
+			continue // it needs root
+		}
+		a := newAttempt(t)
+		if !a.Ours() {
+			t.Fatalf("%s is not ours", a.Dir)
+		}
+		if err := take(a); err != nil {
+			t.Fatal(err)
+		}
+		ran := filepath.Join(t.TempDir(), "ran")
+		err := errors.Join(a.Clean(t.Context(), "touch "+ran, nil), a.End())
+		if _, e := os.Stat(ran); err != nil || e == nil || a.Ours() {
+			t.Errorf("%s: %v, %v", name, err, e)
+		}
+		if _, err := os.Lstat(a.Dir); (err != nil) != (name == "gone") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestLeftBehind is that what a script leaves, and what is cut short, is found
 // and ended, even in a session of its own; and nothing else.
 func TestLeftBehind(t *testing.T) {
@@ -167,6 +206,49 @@ func TestLeftBehind(t *testing.T) {
 	}
 	if strings.Contains(running(t), other.mark()) {
 		t.Errorf("%s still runs", other.Name())
+	}
+}
+
+// TestStranger is that a process of another user is nobody's to kill, whatever
+// its environment says.
+func TestStranger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	a := newAttempt(t)
+	cmd := exec.Command("chroot", "--userspec=12345:12345", "/", "sh", "-c", "echo; exec sleep 100")
+	cmd.Env = []string{a.mark()}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1)) // it is theirs
+	}
+	if err = errors.Join(err, a.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(running(t), a.mark()) {
+		t.Error("it was killed")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // it was killed
+}
+
+// TestPatience is that a script without an end is told of, where a machine or a
+// daemon has to come up later than elsewhere.
+func TestPatience(t *testing.T) {
+	for needs, want := range map[string]time.Duration{"root": time.Minute, "root vm": 3 * time.Minute, "root dockerd": 3 * time.Minute} {
+		ctx, stop := (&Lesson{Needs: strings.Fields(needs)}).Patience(t.Context())
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) > want || time.Until(end) < want-10*time.Second {
+			t.Errorf("%s: until %v", needs, end)
+		}
+		stop()
+	}
+	ctx, stop := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("it did not end"))
+	defer stop()
+	if err := newAttempt(t).Run(ctx, "while :; do :; done", nil, new(bytes.Buffer)); err == nil || !strings.Contains(err.Error(), "it did not end") {
+		t.Error(err)
 	}
 }
 

@@ -42,7 +42,7 @@ func Bricks() []Brick {
 			withoutNamespace(specs.UserNamespace)(s)
 			s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
 		}},
-		{"cgroup", "nothing limits what it takes of memory, CPU and processes, or guards devices", withoutCgroup},
+		{"cgroup", "nothing of its own limits what it takes of memory, CPU and processes, or guards devices", withoutCgroup},
 		{"seccomp", "it may try every system call of the kernel", func(s *specs.Spec) { s.Linux.Seccomp = nil }},
 		{"masks", "it sees, and can partly write, what the kernel shows to all in /proc and /sys", func(s *specs.Spec) {
 			s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil

@@ -38,7 +38,10 @@ func factsOf(pid string) (f facts) {
 	}
 	for name := range strings.FieldsSeq(links) {
 		if target, err := os.Readlink(dir + name); err == nil {
-			add(name, target[strings.IndexByte(target, '[')+1:len(strings.TrimSuffix(target, "]"))])
+			if strings.HasPrefix(name, "ns/") { // pid:[4026531836]
+				_, target, _ = strings.Cut(strings.TrimSuffix(target, "]"), "[")
+			}
+			add(name, target)
 		}
 	}
 	f.mountinfo(dir, add)

@@ -12,9 +12,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -200,10 +203,20 @@ func (s *Stepper) after(at place, pid int, result string) {
 	now := factsOf(fmt.Sprint(pid))
 	word := s.language.Line(changed)
 	for _, change := range s.facts.changes(now) {
-		fmt.Fprintf(s.out, "      %s %s\n", word, change)
+		fmt.Fprintf(s.out, "      %s %s\n", word, printable(change))
 		word = lang.Pad("", lang.Width(word))
 	}
 	s.facts = now
+}
+
+// printable shows what a terminal would obey: programs name themselves, and
+// images their directories.
+func printable(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
 }
 
 // kill ends the container's process. The lock is held.

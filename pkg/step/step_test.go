@@ -1,6 +1,8 @@
 package step
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +52,26 @@ func TestFacts(t *testing.T) {
 	}
 	if len(f.mounts) == 0 || len(factsOf("none").mounts) > 0 {
 		t.Errorf("mounts: %q", f.mounts)
+	}
+}
+
+// TestOddNames is that a path is told whole, and that a terminal obeys none.
+func TestOddNames(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b\x1b]0;c\x9b")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if f := factsOf("self"); !slices.Contains(f.list, fact{"cwd", dir}) {
+		t.Errorf("%q is not among %q", dir, f.list)
+	}
+	var out strings.Builder
+	s := &Stepper{out: &out, language: lang.English}
+	s.after(place{}, os.Getpid(), done)
+	s.facts.list = []fact{{"cwd", "/"}}
+	s.after(place{}, os.Getpid(), done)
+	if want := `changed: cwd: / -> ` + filepath.Dir(dir) + `/a[b\x1b]0;c\x9b`; !strings.Contains(out.String(), want) {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
 

@@ -105,22 +105,31 @@ const dumped = 3
 // trace follows the process until it is the program, a step has failed, or
 // something else has ended it.
 func (t *tracer) trace() error {
-	deliver := 0
+	deliver, stopped := 0, false
 	for !t.done {
-		if err := unix.PtraceSyscall(t.pid, deliver); err != nil {
+		var err error
+		if stopped {
+			err = forkexec.Listen(t.pid)
+		} else {
+			err = unix.PtraceSyscall(t.pid, deliver)
+		}
+		if err != nil {
 			return gone(err)
 		}
 		ws, alive, err := stop(t.pid)
 		if err != nil || !alive {
 			return err
 		}
-		switch deliver = 0; {
+		deliver, stopped = 0, false
+		switch {
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
 			err = t.call()
 		case ws.TrapCause() == unix.PTRACE_EVENT_CLONE:
 			var pid uint
 			pid, err = unix.PtraceGetEventMsg(t.pid)
 			t.second = int(pid)
+		case uint32(ws)>>16 == unix.PTRACE_EVENT_STOP: // with SIGTRAP it goes on
+			stopped = ws.StopSignal() != unix.SIGTRAP
 		case ws.TrapCause() <= 0:
 			deliver = int(ws.StopSignal())
 		}

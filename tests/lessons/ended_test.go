@@ -123,6 +123,38 @@ func TestOwnLesson(t *testing.T) {
 	}
 }
 
+// TestTakenOver is that no script runs in a directory that is another user's by
+// now, and that the lesson lets go of it.
+func TestTakenOver(t *testing.T) {
+	s := newStudent(t)
+	file := s.file(t, "echo $NONCE", "touch $DIR/../../ran; echo $NONCE", "[ !", "touch $DIR/../../ran; [ !")
+	if said, status := s.lesson(t, file); status != 0 {
+		t.Fatalf("exit status %d\n%s", status, said)
+	}
+	dirs, err := filepath.Glob(s.dir + "/tmp/minictr-lesson-*")
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("%q, %v", dirs, err)
+	}
+	if err := os.Lchown(dirs[0], 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+	}{{[]string{"--check", "x"}, 125}, {[]string{"--hint"}, 125}, {[]string{"--clean"}, 0}} {
+		if said, status := s.lesson(t, append([]string{file}, c.args...)...); status != c.status {
+			t.Errorf("%s: exit status %d\n%s", c.args, status, said)
+		}
+	}
+	if left, err := os.ReadDir(s.dir + "/tmp"); err != nil || len(left) != 1 {
+		t.Errorf("left is %v, %v", left, err)
+	}
+	if err := os.RemoveAll(dirs[0]); err != nil {
+		t.Fatal(err)
+	}
+	s.nothingLeft(t, "")
+}
+
 // TestListing has the columns of both languages straight.
 func TestListing(t *testing.T) {
 	s := newStudent(t)

@@ -121,6 +121,30 @@ CGO_ENABLED=0 go build ./cmd/minictr
 	}
 }
 
+// TestUnderContainerd is that the page configures containerd as the test does
+// that runs under it.
+func TestUnderContainerd(t *testing.T) {
+	text, err := os.ReadFile("../../docs/course.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proved, err := os.ReadFile("../peers/containerd_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, snippet, _ := strings.Cut(string(text), "```toml\nversion")
+	snippet, _, _ = strings.Cut("version"+snippet, "```")
+	if !strings.Contains(snippet, "BinaryName") {
+		t.Fatalf("the page has no such file: %q", snippet)
+	}
+	for line := range strings.Lines(snippet) {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), "/") // of a path
+		if !strings.Contains(line, "SystemdCgroup") && !strings.Contains(strings.ReplaceAll(string(proved), "%[2]s", ""), line) {
+			t.Errorf("%s is not proved", line)
+		}
+	}
+}
+
 // The Korean page has the same rows, with the same commands, tests and links.
 func TestKoreanCourse(t *testing.T) {
 	same(t, "docs/course.md", "docs/course.ko.md")
