@@ -136,9 +136,9 @@ func stop(pid int) error {
 
 // A childChange is the siginfo_t that waitid(2) writes, on 64-bit machines.
 type childChange struct {
-	signo, errno, code, _ int32
-	pid, uid, status      int32
-	_                     [25]int32
+	signo, _, code, _ int32
+	_, _, status      int32
+	_                 [25]int32
 }
 
 // cldTrapped is CLD_TRAPPED of sigaction(2): a traced process has stopped.
