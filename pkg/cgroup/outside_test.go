@@ -144,7 +144,7 @@ func TestHiddenGuards(t *testing.T) {
 		g, run := create(t, l, nil)
 		p := g.place("devices")
 		if p == nil {
-			t.Skip("version 2 shows its programs")
+			return // version 2 shows its programs
 		}
 		if err := os.WriteFile(p.Dir+"/devices.deny", []byte("c 1:11 r"), 0); err != nil {
 			t.Fatal(err)
