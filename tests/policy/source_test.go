@@ -37,7 +37,7 @@ var budgets = []struct {
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
 	{"the core", 11650, patterns(core)},
-	{"the whole", 31400, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the whole", 31500, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.
