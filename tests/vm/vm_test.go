@@ -151,7 +151,8 @@ func TestCgroups(t *testing.T) {
 // TestPanic is that a kernel's panic is the guest's alone, and is told as such,
 // with the last that the kernel said.
 func TestPanic(t *testing.T) {
-	r := finish(t, command(t, booted("tiny", "sh", "-c", "echo before; echo c > /proc/sysrq-trigger; sleep 1000")...))
+	// A serial line holds the last bytes for a moment, and dies with the kernel.
+	r := finish(t, command(t, booted("tiny", "sh", "-c", "echo before; sleep 1; echo c > /proc/sysrq-trigger; sleep 1000")...))
 	if r.status != 125 || r.stdout != "before\n" || !strings.Contains(r.stderr, "Call Trace:") ||
 		!strings.HasSuffix(r.stderr, "minictr: vm: the guest's kernel panicked: sysrq triggered crash: the host's kernel is another one, and goes on [VM-PANIC]\n") {
 		t.Errorf("%v", r)
