@@ -1,7 +1,6 @@
 package wall_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -190,13 +189,7 @@ set +e
 // TestDevicesUnread looks as a user, who may not ask bpf(2): what a node's
 // permission doesn't refuse is not known then.
 func TestDevicesUnread(t *testing.T) {
-	if os.Getuid() == 0 {
-		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestDevicesUnread$", "-test.v")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		cmd.Dir = "/"
-		if output, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("PASS")) {
-			t.Errorf("as nobody: %v\n%s", err, output)
-		}
+	if asNobody(t) {
 		return
 	}
 	l, err := cgroup.Detect()

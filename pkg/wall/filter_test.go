@@ -226,19 +226,40 @@ func TestReadFiltersOfEnding(t *testing.T) {
 	}
 }
 
-func TestReadFiltersOfTraced(t *testing.T) {
-	needRoot(t)
-	p := start(t, echo, refuse(t, "acct", unix.EXDEV))
+// trace has a thread of ours trace a process until the test ends.
+func trace(t *testing.T, pid int) {
+	t.Helper()
 	traced, enough := make(chan error), make(chan bool)
 	go func() {
 		runtime.LockOSThread() // the tracer ends with its thread
-		traced <- unix.PtraceSeize(p.PID)
+		traced <- unix.PtraceSeize(pid)
 		<-enough
 	}()
-	defer close(enough)
+	t.Cleanup(func() { close(enough) })
 	if err := <-traced; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// asNobody says whether root has had nobody run the test, once more.
+func asNobody(t *testing.T) bool {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return false
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Dir = "/"
+	if output, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("PASS")) {
+		t.Errorf("as nobody: %v\n%s", err, output)
+	}
+	return true
+}
+
+func TestReadFiltersOfTraced(t *testing.T) {
+	needRoot(t)
+	p := start(t, echo, refuse(t, "acct", unix.EXDEV))
+	trace(t, p.PID)
 	var e *wall.FilterError
 	if _, err := wall.ReadFilters(p.PID); !errors.As(err, &e) || !errors.Is(err, unix.EPERM) || !strings.Contains(e.Hint, "TracerPid") {
 		t.Errorf("%v", err)
@@ -247,13 +268,7 @@ func TestReadFiltersOfTraced(t *testing.T) {
 
 // A user may trace a process of his own, but may not read its filters.
 func TestReadFiltersDenied(t *testing.T) {
-	if os.Getuid() == 0 {
-		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestReadFiltersDenied$", "-test.v")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		cmd.Dir = "/"
-		if output, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("PASS")) {
-			t.Errorf("as nobody: %v\n%s", err, output)
-		}
+	if asNobody(t) {
 		return
 	}
 	p := start(t, echo, refuse(t, "acct", unix.EXDEV))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -186,16 +185,7 @@ func TestSeccomp(t *testing.T) {
 func TestSeccompUnread(t *testing.T) {
 	needRoot(t)
 	p := start(t, echo, refuse(t, "bpf", unix.EPERM))
-	traced, enough := make(chan error), make(chan bool)
-	go func() {
-		runtime.LockOSThread() // the tracer ends with its thread
-		traced <- unix.PtraceSeize(p.PID)
-		<-enough
-	}()
-	defer close(enough)
-	if err := <-traced; err != nil {
-		t.Fatal(err)
-	}
+	trace(t, p.PID)
 	var facts seccompFacts
 	b := brick(t, p.PID, "seccomp", &facts)
 	if b.State != wall.Walled || facts.Mode != 2 || facts.Filters != 1 || facts.Calls != nil || facts.Dangerous != nil {
