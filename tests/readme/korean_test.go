@@ -9,7 +9,7 @@ import (
 )
 
 // same holds two languages of a page together: what is not prose, which is
-// commands, links and the kinds of headings, is the same in the same order.
+// commands, links and the kinds of headings, is the same.
 func same(t *testing.T, english, korean string) {
 	t.Helper()
 	parts := regexp.MustCompile("(?ms)^```.*?^```$|^#+ |\\]\\([^)]+\\)|`(minictr|make|go|docker|podman)\\s[^`]+`")
