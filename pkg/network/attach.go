@@ -197,7 +197,7 @@ func (a *Attachment) routes() *step {
 				return fmt.Errorf("SIOCGIFINDEX %s: %w", inside, err)
 			}
 			m := make([]byte, unix.SizeofRtMsg)
-			m[0], m[4], m[5], m[7] = family(g), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
+			m[0], m[4], m[5], m[7] = familyOf(g), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
 			m = netlink.Attribute(netlink.Attribute(m, unix.RTA_GATEWAY, g.AsSlice()), unix.RTA_OIF, netlink.Number(index))
 			return netlink.Do(r.Fd[namespace.Inner], fmt.Sprintf("RTM_NEWROUTE via %s", g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m)
 		}, "sendto(%s, {RTM_NEWROUTE, default, RTA_GATEWAY=%s, RTA_OIF=%q})", namespace.Inner, g, inside)
@@ -217,7 +217,7 @@ func (s *step) give(socket plan.Reg, name string, p netip.Prefix) {
 		if err != nil {
 			return fmt.Errorf("SIOCGIFINDEX %s: %w", name, err)
 		}
-		m := []byte{family(p.Addr()), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE} // struct ifaddrmsg
+		m := []byte{familyOf(p.Addr()), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE} // struct ifaddrmsg
 		if p.Addr().Is6() {
 			m[2] = unix.IFA_F_NODAD
 		}
@@ -230,13 +230,6 @@ func (s *step) give(socket plan.Reg, name string, p netip.Prefix) {
 func (s *step) sysctl(name, value string) {
 	name = "/proc/sys/net/" + name
 	s.add(func(*plan.Run) error { return write(name, 0, value) }, "write(%q, %q)", name, value)
-}
-
-func family(a netip.Addr) byte {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }
 
 // address is a MAC address that was found to be one.

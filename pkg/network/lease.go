@@ -242,34 +242,32 @@ func (m *Manager) leave(id string) error {
 		}
 	}
 	for i, l := range mine {
-		if err := m.end(l, where[i], others[where[i]] == 0, len(others) == 0); err != nil {
+		if err := m.end(l, where[i], others[where[i]] == 0); err != nil {
 			return fmt.Errorf("leave network %s: %w", where[i], err)
 		}
 	}
 	return nil
 }
 
-// end ends a lease. Last says that it is the network's last one, and lastOfAll
-// that no other network has any.
-func (m *Manager) end(l lease, network string, last, lastOfAll bool) (err error) {
+// end ends a lease, which may be the network's last one.
+func (m *Manager) end(l lease, network string, last bool) (err error) {
 	n, err := m.read(network)
 	if err != nil {
 		return err
 	}
-	a, _ := l.read() // what is not written yet was not used either
 	socket, err := netlink.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(socket)) }()
-	if err := unpublish(l.id, l.addresses, a.Ports); err != nil {
+	if err := unpublish(l.id, l.addresses); err != nil {
 		return err
 	}
 	if err := remove(socket, outer(l.id)); err != nil {
 		return err
 	}
 	if last {
-		if err := errors.Join(n.close(lastOfAll), remove(socket, n.Bridge)); err != nil {
+		if err := errors.Join(n.close(), remove(socket, n.Bridge)); err != nil {
 			return err
 		}
 	}
