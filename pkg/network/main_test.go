@@ -75,6 +75,7 @@ func act(words []string) error {
 			fmt.Println(a.Addresses)
 		}
 	case "live": // joins containers and leaves, until it is killed
+		fmt.Println("it begins")
 		for i := 0; ; i = (i + 1) % 3 {
 			ns, err := newNamespace()
 			if err != nil {
