@@ -28,7 +28,7 @@ type Options struct {
 	Args       []string // in place of the image's Cmd
 	Entrypoint []string // in place of the image's; nil is the image's
 	Env        []string // NAME=VALUE, or NAME to take it from Lookup
-	Lookup     func(name string) (string, bool)
+	Lookup     func(name string) (string, bool) `json:"-"`
 	Workdir    string
 	User       string   // USER[:GROUP]
 	Volumes    []string // HOST:CONTAINER[:OPTIONS]
