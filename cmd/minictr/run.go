@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,7 +15,7 @@ func runCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
 	ociFlags, detach := bundleFlags(f, "")
-	f.Bool("rm", false, "remove the container when it ends (always so, in the foreground)")
+	f.Bool("rm", false, "remove the container when it ends (in the foreground always, unless --rm=false)")
 	return func(c *call) error {
 		e, err := c.engine()
 		if err != nil {
@@ -32,11 +31,13 @@ func runCommand(f *pflag.FlagSet) action {
 			}
 			return c.runBundle(ociFlags, *detach)
 		}
-		if *detach {
-			return errors.New("--detach of an image is not supported yet: run it in the foreground, or a bundle with --bundle")
-		}
 		if err := c.complete(&o); err != nil {
 			return err
+		}
+		o.Detach = *detach
+		o.Remove, _ = f.GetBool("rm")
+		if kept := f.Changed("rm") && !o.Remove; o.Detach || kept || o.Restart != "" {
+			return c.detached(e, o)
 		}
 		status, err := e.Run(c, o, nil)
 		return ended(status, err)
@@ -47,7 +48,7 @@ func runCommand(f *pflag.FlagSet) action {
 // not the short form of --volume. What follows the image is not ours.
 func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.SetInterspersed(false)
-	f.BoolP("interactive", "i", false, "keep standard input open (always so)")
+	f.BoolVarP(&o.Interactive, "interactive", "i", false, "keep standard input open (always so, in the foreground)")
 	f.BoolVarP(&o.Terminal, "tty", "t", false, "give it a terminal (by itself, if this is one)")
 	f.StringVar(&o.Name, "name", "", "call the container `NAME`")
 	f.VarP((*list)(&o.Env), "env", "e", "set `NAME=VALUE` in its environment")
@@ -64,6 +65,11 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.String(entrypoint, "", "run `PROGRAM` in place of the image's")
 	f.StringVar(&o.Network, "network", "none", "none: only itself; host: the host's `MODE`")
 	f.BoolVar(&o.Privileges, "new-privileges", false, "let setuid programs give privileges (no_new_privs off)")
+	f.StringVar(&o.CIDFile, "cidfile", "", "write the container's ID to `FILE`")
+	f.StringVar(&o.Restart, "restart", "", "start it again when it has ended, by this `POLICY`: no, on-failure[:N], always, unless-stopped")
+	f.StringVar(&o.StopSignal, "stop-signal", "", "ask it to end with this `SIGNAL`")
+	f.IntVar(&o.StopTimeout, "stop-timeout", 0, "kill it `SECONDS` after that")
+	f.Var((*list)(&o.LogOpts), "log-opt", "keep its output as `NAME=VALUE` says: max-size, max-file")
 	f.Var((*list)(&o.Without), "without", "leave out a `BRICK` of the wall, to see what leaks")
 }
 

@@ -25,9 +25,9 @@ import (
 type Options struct {
 	Name       string
 	Image      string
-	Args       []string // in place of the image's Cmd
-	Entrypoint []string // in place of the image's; nil is the image's
-	Env        []string // NAME=VALUE, or NAME to take it from Lookup
+	Args       []string                         // in place of the image's Cmd
+	Entrypoint []string                         // in place of the image's; nil is the image's
+	Env        []string                         // NAME=VALUE, or NAME to take it from Lookup
 	Lookup     func(name string) (string, bool) `json:"-"`
 	Workdir    string
 	User       string   // USER[:GROUP]
@@ -43,6 +43,16 @@ type Options struct {
 	Privileges bool   // setuid programs may give privileges
 	Terminal   bool
 	Without    []string // bricks to leave out
+
+	Detach      bool
+	Remove      bool // it is removed when it ends
+	Interactive bool // standard input stays open
+	CIDFile     string
+	Restart     string   // see ParseRestart
+	LogDriver   string   // "json-file" or "none"
+	LogOpts     []string // see ParseLog
+	StopSignal  string   // "" is the image's, or TERM
+	StopTimeout int      // seconds; 0 is the default, -1 for ever
 }
 
 // A Template is what a spec needs to know of an image.

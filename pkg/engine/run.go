@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
@@ -59,7 +58,13 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, c.Delete()) }()
+	defer func() { err = errors.Join(err, c.Delete(), e.freeName(o.Name, id)) }()
+	if err := os.MkdirAll(filepath.Dir(c.Bundle), 0o711); err != nil {
+		return 0, err
+	}
+	if err := os.Mkdir(c.Bundle, 0o755); err != nil {
+		return 0, err
+	}
 	if err := bundle(c.Bundle, img, s); err != nil {
 		return 0, err
 	}
@@ -84,28 +89,21 @@ func (e *Engine) claim(img *image.Image, config container.Config) (c *container.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	return e.Runtime.New(config)
-}
-
-// bundle writes the files of a container: its config.json, a link to the
-// image's layers, the layer that it writes to, and the place for all.
-func bundle(dir string, img *image.Image, s *specs.Spec) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
-		return err
+	if config.Name == "" {
+		return e.Runtime.New(config)
 	}
-	for _, d := range []string{"", "rootfs", "upper", "work"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			return err
-		}
-	}
-	layers, _, err := img.Lower()
+	open, err := e.guard()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.Symlink(filepath.Join(layers, "l"), filepath.Join(dir, "l")); err != nil {
-		return err
+	defer func() { err = errors.Join(err, open()) }()
+	if err := e.takeName(config.Name, config.ID); err != nil {
+		return nil, err
 	}
-	return spec.Write(dir, s)
+	if c, err = e.Runtime.New(config); err != nil {
+		return nil, errors.Join(err, e.freeName(config.Name, config.ID))
+	}
+	return c, nil
 }
 
 // Signals are those that a container in the foreground gets from us, for the
@@ -160,7 +158,7 @@ func Foreground(terminal bool, signals *Signals, start func(container.Options) (
 	var o container.Options
 	var tty *terminalRelay
 	if terminal {
-		if tty, err = newTerminal(); err != nil {
+		if tty, err = newTerminal(true); err != nil {
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, tty.close()) }()
