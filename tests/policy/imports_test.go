@@ -57,6 +57,9 @@ var policy = []struct{ from, to string }{
 	// The wall around any process.
 	{"pkg/wall", "pkg/lang pkg/plan pkg/cgroup pkg/seccomp pkg/sys"},
 
+	// What containers wrote.
+	{"pkg/logfile", "pkg/sys"},
+
 	// The everyday commands, and what people type.
 	{"pkg/engine", "pkg/lang pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
 	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
