@@ -42,6 +42,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.MountIDs(b, s)
 	namespace.Open(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
+	namespace.CopyFiles(b, s)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
 	process.Label(b, s)

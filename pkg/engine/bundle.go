@@ -28,12 +28,12 @@ func (e *Engine) Unpack(ctx context.Context, name, dir string, devices bool) err
 // device nodes are guarded by the container's device cgroup. The directory can
 // be entered by its owner alone: there may be set-user-ID programs in it.
 func (e *Engine) Bundle(ctx context.Context, o Options, dir string) error {
-	img, err := e.Image(ctx, o.Image, true)
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return err
 	}
 	template := Template{Config: spec.Image(img.Config.Config), Read: img.ReadFile}
-	s, bricks, err := Spec(NewID(), template, o)
+	s, bricks, err := Spec(NewID(), template, e.known(o))
 	if err != nil {
 		return err
 	}

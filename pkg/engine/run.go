@@ -34,7 +34,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err := e.Sweep(); err != nil {
 		return 0, err
 	}
-	img, err := e.Image(ctx, o.Image, true)
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return 0, err
 	}
@@ -44,7 +44,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	s, bricks, err := Spec(id, template, o)
+	s, bricks, err := Spec(id, template, e.known(o))
 	if err != nil {
 		return 0, err
 	}
@@ -66,6 +66,9 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		return 0, err
 	}
 	if err := bundle(c.Bundle, img, s); err != nil {
+		return 0, err
+	}
+	if err := o.noteID(id); err != nil {
 		return 0, err
 	}
 	if s, err = spec.Load(c.Bundle); err != nil {
