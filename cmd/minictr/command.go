@@ -168,7 +168,11 @@ func (c *call) find(words []string) (cmd command, rest []string, err error) {
 			return cmd, rest, nil
 		}
 	}
-	return command{}, nil, fmt.Errorf("unknown command %q: minictr help lists them", name)
+	var known []string
+	for _, cmd := range c.table() {
+		known = append(known, cmd.name)
+	}
+	return command{}, nil, fmt.Errorf("unknown command %q: %sminictr help lists them", name, didYouMean(name, known))
 }
 
 // seconds are the words that may follow the first.
@@ -283,7 +287,7 @@ func dispatch(c *call, args []string) error {
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
 		return c.printHelp()
 	case err != nil:
-		return flagError(err, "")
+		return flagError(err, f, "")
 	}
 	c.rootGiven = f.Changed("root")
 	c.environment(f)
@@ -311,7 +315,7 @@ func (c *call) run(cmd command, args []string) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return cmd.printHelp(c.stdout)
 	case err != nil:
-		return flagError(err, " "+cmd.name)
+		return flagError(err, c.flags, " "+cmd.name)
 	}
 	c.args = c.flags.Args()
 	return do(c)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/image"
 )
 
@@ -54,7 +55,7 @@ func (p *progress) report(now image.Progress) {
 	switch {
 	case whole:
 		p.done[now.Layer] = true
-		p.print("layer %s: done, %s\n", now.Layer.Short(), size(now.Total))
+		p.print("layer %s: done, %s\n", now.Layer.Short(), format.Size(now.Total))
 		if i >= 0 {
 			p.layer = slices.Delete(p.layer, i, i+1)
 		}
@@ -96,7 +97,7 @@ func (p *progress) text(width, height int) string {
 	var text strings.Builder
 	for _, l := range p.layer[:min(len(p.layer), height-1)] {
 		line := fmt.Sprintf("layer %s: ", l.Layer.Short())
-		end := fmt.Sprintf("%s of %s", size(l.Done), size(l.Total))
+		end := fmt.Sprintf("%s of %s", format.Size(l.Done), format.Size(l.Total))
 		if room := min(width-1-len(line)-len("[] ")-len(end), 38); room >= 5 {
 			full := int(int64(room) * l.Done / max(l.Total, 1))
 			line += "[" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "] "

@@ -32,27 +32,29 @@ func (l *List) Print(w io.Writer, rows []Row) error {
 	template, isTable := strings.CutPrefix(l.Format, "table")
 	template = strings.TrimSpace(template)
 	switch {
-	case l.Format == "json":
-		for _, row := range rows {
-			if err := JSON(w, whole(row), "", false); err != nil {
-				return err
-			}
-		}
-		return nil
-	case isTable && template == "", l.Format == "":
+	case l.Format != "" && !isTable:
+		return Print(w, l.Format, rows)
+	case template == "":
 		return l.plain(w, rows)
-	case !strings.Contains(template, "{{"):
-		return fmt.Errorf("--format: %q is neither json, table nor a template like {{.%s}}", l.Format, l.Table[0])
 	}
-	t, err := Parse(template)
+	t, err := actions(template)
 	if err != nil {
 		return err
 	}
-	if isTable {
-		return l.table(w, rows, t)
+	return l.table(w, rows, t)
+}
+
+// Print prints values, a line for each, as a --format says: json, or a template.
+func Print[T any](w io.Writer, format string, values []T) error {
+	if format == "json" {
+		format = "{{json .}}"
 	}
-	for _, row := range rows {
-		line, err := t.Execute(row)
+	t, err := actions(format)
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		line, err := t.Execute(v)
 		if err == nil {
 			_, err = fmt.Fprintln(w, line)
 		}
@@ -61,6 +63,14 @@ func (l *List) Print(w io.Writer, rows []Row) error {
 		}
 	}
 	return nil
+}
+
+// actions parses a template that has some: a word alone is a mistake.
+func actions(text string) (*Template, error) {
+	if !strings.Contains(text, "{{") {
+		return nil, fmt.Errorf("--format: %q is neither json nor a template like {{.ID}}", text)
+	}
+	return Parse(text)
 }
 
 // plain prints a table without a template.
@@ -74,7 +84,11 @@ func (l *List) plain(w io.Writer, rows []Row) error {
 			}
 		}
 		for n, row := range rows {
-			lines[n+1] = append(lines[n+1], text(row[name]))
+			value, err := field(row, name, nil)
+			if err != nil {
+				return err
+			}
+			lines[n+1] = append(lines[n+1], text(value))
 		}
 	}
 	if l.Columns > 0 {

@@ -35,7 +35,7 @@ func TestList(t *testing.T) {
 		{`{{.Names}}\t{{.Size}}`, 0, "하나\t5B\ntwo\t7B\n"},
 		{`table {{.Names}}\t{{upper .ID}}\t{{.Size}}`, 9, "NAMES     CONTAINER ID   SIZE\n하나      0123456789AB   5B\ntwo       BA9876543210   7B\n"},
 		{`table {{.Names}}`, 0, "NAMES\n하나\ntwo\n"},
-		{"yaml", 0, `--format: "yaml" is neither json, table nor a template like {{.ID}}`},
+		{"yaml", 0, `--format: "yaml" is neither json nor a template like {{.ID}}`},
 		{"{{.Nosuch}}", 0, "--format: there is no field .Nosuch; there are .Command .ID .Names .Size"},
 		{"table {{.Nosuch}}", 0, "--format: there is no field .Nosuch; there are .Command .ID .Names .Size"},
 	} {
