@@ -99,36 +99,6 @@ type rootFS struct {
 	Layers []image.Digest
 }
 
-func inspectCommand(f *pflag.FlagSet) action {
-	as := f.StringP("format", "f", "", "print each in this `FORMAT`: json, on one line, or a template like {{.Id}}")
-	return func(c *call) error {
-		images, _, _, err := c.images(c.args)
-		if err != nil {
-			return err
-		}
-		var list []any
-		for _, img := range images {
-			d, err := documentOf(img)
-			if err != nil {
-				return err
-			}
-			if err := d.refer(img); err != nil {
-				fmt.Fprintf(c.stderr, "minictr: warning: %s\n", printable(err.Error()))
-			}
-			list = append(list, d)
-		}
-		if *as == "" {
-			return writeJSON(c.stdout, list)
-		}
-		for i := range list {
-			if list[i], err = format.Document(list[i]); err != nil {
-				return err
-			}
-		}
-		return format.Print(c.stdout, *as, list)
-	}
-}
-
 func documentOf(img *image.Image) (*imageDocument, error) {
 	text, err := img.Document()
 	if err != nil {

@@ -30,9 +30,12 @@ func (c *call) progress(quiet, plain bool) (report func(image.Progress), stop fu
 		return nil, func() error { return nil }
 	}
 	p := &progress{call: c, done: map[image.Digest]bool{}}
-	p.drawn = c.stderr == os.Stderr && term.IsTerminal(2) && !plain && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	p.drawn = c.stderr == os.Stderr && term.IsTerminal(2) && !plain && drawable()
 	return p.report, p.stop
 }
+
+// drawable says whether control sequences are welcome on a terminal.
+func drawable() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" }
 
 type progress struct {
 	*call

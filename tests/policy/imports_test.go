@@ -70,7 +70,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/logfile", "pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
 	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
 }
 
