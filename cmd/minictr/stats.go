@@ -93,8 +93,15 @@ func (c *call) usages(e *engine.Engine, all bool) (list []sample, err error) {
 
 func statsFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "CONTAINER ID"}, {Name: "Container", Title: "CONTAINER"}, {Name: "Name", Title: "NAME", Long: true}, {Name: "CPUPerc", Title: "CPU %"},
-		{Name: "MemUsage", Title: "MEM USAGE / LIMIT", Long: true}, {Name: "MemPerc", Title: "MEM %"}, {Name: "NetIO", Title: "NET I/O", Long: true}, {Name: "BlockIO", Title: "BLOCK I/O", Long: true}, {Name: "PIDs", Title: "PIDS"},
+		{Name: "ID", Title: "CONTAINER ID"},
+		{Name: "Container", Title: "CONTAINER"},
+		{Name: "Name", Title: "NAME", Long: true},
+		{Name: "CPUPerc", Title: "CPU %"},
+		{Name: "MemUsage", Title: "MEM USAGE / LIMIT", Long: true},
+		{Name: "MemPerc", Title: "MEM %"},
+		{Name: "NetIO", Title: "NET I/O", Long: true},
+		{Name: "BlockIO", Title: "BLOCK I/O", Long: true},
+		{Name: "PIDs", Title: "PIDS"},
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"math"
 	"net"
 	"path"
@@ -51,8 +52,11 @@ type StateInspection struct {
 // set are 0.
 type HostConfig struct {
 	Binds          []string
+	LogConfig      LogConfig
 	NetworkMode    string
+	RestartPolicy  RestartPolicy
 	AutoRemove     bool
+	Privileged     bool
 	CapAdd         []string
 	CapDrop        []string
 	CgroupParent   string
@@ -71,6 +75,18 @@ type HostConfig struct {
 	CpuQuota                              int64
 	CpusetCpus, CpusetMems                string
 	PidsLimit                             int64
+}
+
+// A LogConfig says where a container's output is kept.
+type LogConfig struct {
+	Type   string
+	Config map[string]string
+}
+
+// A RestartPolicy says when a container that has ended is started again.
+type RestartPolicy struct {
+	Name              string
+	MaximumRetryCount int
 }
 
 // A ConfigInspection is what a container runs.
@@ -197,9 +213,9 @@ func (e *Engine) imageOf(c *Container) *image.Image {
 func (c *Container) hostConfig(s *specs.Spec) HostConfig {
 	o := c.Options
 	h := HostConfig{
-		Binds: o.Volumes, NetworkMode: c.networkOf(s), AutoRemove: c.lone != nil && !c.lone.Detached, CapAdd: o.CapAdd, CapDrop: o.CapDrop,
-		CgroupParent: path.Dir(s.Linux.CgroupsPath), Sysctls: s.Linux.Sysctl,
-		PidMode: modeOf(s, specs.PIDNamespace), IpcMode: modeOf(s, specs.IPCNamespace), UTSMode: modeOf(s, specs.UTSNamespace),
+		Binds: o.Volumes, LogConfig: logConfig(o), NetworkMode: c.networkOf(s), RestartPolicy: RestartPolicy{cmp.Or(c.Restart.Policy, "no"), c.Restart.Retries},
+		AutoRemove: o.Remove || c.lone != nil && !c.lone.Detached, Privileged: o.Privileged, CapAdd: o.CapAdd, CapDrop: o.CapDrop, CgroupParent: path.Dir(s.Linux.CgroupsPath), Sysctls: s.Linux.Sysctl,
+		PidMode: cmp.Or(o.PID, modeOf(s, specs.PIDNamespace)), IpcMode: cmp.Or(o.IPC, modeOf(s, specs.IPCNamespace), "private"), UTSMode: cmp.Or(o.UTS, modeOf(s, specs.UTSNamespace)),
 	}
 	if s.Root != nil {
 		h.ReadonlyRootfs = s.Root.Readonly
@@ -214,6 +230,15 @@ func (c *Container) hostConfig(s *specs.Spec) HostConfig {
 	}
 	h.setLimits(s.Linux.Resources, o.CPUs != "")
 	return h
+}
+
+func logConfig(o Options) LogConfig {
+	c := LogConfig{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}}
+	for _, option := range o.LogOpts {
+		name, text, _ := strings.Cut(option, "=")
+		c.Config[name] = text
+	}
+	return c
 }
 
 // modeOf is whose namespace a container has: "" is its own.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -159,8 +160,8 @@ func (c *Container) Details() (d Details, err error) {
 // networkOf is whose network a container is on: what was asked for or, without
 // a record, what config.json says.
 func (c *Container) networkOf(s *specs.Spec) string {
-	if c.Options.Network != "" {
-		return c.Options.Network
+	if asked := cmp.Or(c.Options.On(), c.Options.Network); asked != "" {
+		return asked
 	}
 	for _, n := range s.Linux.Namespaces {
 		if n.Type == specs.NetworkNamespace {
