@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,12 +57,14 @@ func psCommand(f *pflag.FlagSet) action {
 			}
 			return broken
 		}
+		ports, err := publishedBy(e, views)
+		broken = errors.Join(broken, err)
 		rows := make([]format.Row, len(views))
 		for i, v := range views {
-			var err error
 			if rows[i], err = p.row(v); err != nil {
 				return err
 			}
+			rows[i]["Ports"] = ports[v.ID]
 		}
 		return errors.Join(c.print(p.list, psFields(), p.table(), rows), broken)
 	}
@@ -136,7 +139,7 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 	now := time.Now()
 	row := format.Row{
 		"ID": v.ID, "Image": v.Options.Image, "Command": command, "CreatedAt": v.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), "RunningFor": format.Ago(v.Created, now),
-		"Status": v.Now.Words(now), "State": string(v.Now.Phase), "Names": v.Title(), "Ports": "", "Size": sizes(v),
+		"Status": v.Now.Words(now), "State": string(v.Now.Phase), "Names": v.Title(), "Size": sizes(v),
 	}
 	if *p.sizes {
 		row["Size"] = sizes(v)("")
@@ -162,6 +165,23 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 	row["Labels"], row["Mounts"], row["LocalVolumes"], row["Networks"] = strings.Join(labels, ","), strings.Join(mounts, ","), strconv.Itoa(volumes), d.Network
 	row["Label"] = format.Method(func(name string) any { return d.Labels[name] })
 	return row, nil
+}
+
+// publishedBy says which ports of containers are published where.
+func publishedBy(e *engine.Engine, views []engine.View) (map[string]string, error) {
+	ports := make(map[string]string)
+	if !slices.ContainsFunc(views, func(v engine.View) bool { return v.Options.On() != "" }) {
+		return ports, nil
+	}
+	attached, err := e.Attachments()
+	for id, a := range attached {
+		var list []string
+		for _, p := range a.Ports {
+			list = append(list, fmt.Sprintf("%s->%d/%s", netip.AddrPortFrom(p.HostIP, p.Host), p.Container, p.Proto))
+		}
+		ports[id] = strings.Join(list, ", ")
+	}
+	return ports, err
 }
 
 func (p *psFlags) short(text string, columns int) string {

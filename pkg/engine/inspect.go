@@ -156,11 +156,11 @@ func (e *Engine) Inspect(c *Container) (*Inspection, error) {
 	if len(c.Command) > 0 {
 		i.Path, i.Args = c.Command[0], c.Command[1:]
 	}
-	i.NetworkSettings = NetworkSettings{Ports: map[string][]PortBinding{}, Networks: map[string]Connected{i.HostConfig.NetworkMode: {}}}
+	i.NetworkSettings, err = e.settings(c, i.HostConfig.NetworkMode)
 	if v.Process != nil {
 		i.NetworkSettings.SandboxKey = path.Join("/proc", strconv.Itoa(v.PID()), "ns/net")
 	}
-	return i, nil
+	return i, err
 }
 
 // configOf is what a container runs, by its config.json; what that does not tell
