@@ -52,6 +52,9 @@ func commands() []command {
 		{"logs", "CONTAINER", "print what a container has written", false, logsCommand},
 		{"attach", "CONTAINER", "be at a container's terminal, or see its output", false, attachCommand},
 		{"rename", "CONTAINER NAME", "give a container another name", false, renameCommand},
+		{"stats", "[CONTAINER...]", "show what containers use: processor, memory, network, disk", false, statsCommand},
+		{"top", "CONTAINER [OPTIONS OF ps]", "list the processes of a container", false, topCommand},
+		{"port", "CONTAINER [PORT]", "list the ports of a container that the host publishes", false, portCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
 		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
@@ -63,7 +66,7 @@ func commands() []command {
 		{"commit", "CONTAINER NAME", "make an image of what a running container has changed", false, commitCommand},
 		{"export", "CONTAINER", "write the root of a running container as a tar", false, exportCommand},
 		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
-		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
+		{"inspect", "CONTAINER|IMAGE...", "print all that is known of containers and images, as JSON", false, inspectCommand},
 		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
 		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
@@ -168,7 +171,11 @@ func (c *call) find(words []string) (cmd command, rest []string, err error) {
 			return cmd, rest, nil
 		}
 	}
-	return command{}, nil, fmt.Errorf("unknown command %q: minictr help lists them", name)
+	var known []string
+	for _, cmd := range c.table() {
+		known = append(known, cmd.name)
+	}
+	return command{}, nil, fmt.Errorf("unknown command %q: %sminictr help lists them", name, didYouMean(name, known))
 }
 
 // seconds are the words that may follow the first.
@@ -283,7 +290,7 @@ func dispatch(c *call, args []string) error {
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
 		return c.printHelp()
 	case err != nil:
-		return flagError(err, "")
+		return flagError(err, f, "")
 	}
 	c.rootGiven = f.Changed("root")
 	c.environment(f)
@@ -311,7 +318,7 @@ func (c *call) run(cmd command, args []string) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return cmd.printHelp(c.stdout)
 	case err != nil:
-		return flagError(err, " "+cmd.name)
+		return flagError(err, c.flags, " "+cmd.name)
 	}
 	c.args = c.flags.Args()
 	return do(c)
