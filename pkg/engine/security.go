@@ -103,7 +103,7 @@ func (w *wall) secure(key, value string) (err error) {
 	case "seccomp":
 		if value == unconfined {
 			w.leave(spec.BrickOf("seccomp"))
-				return nil
+			return nil
 		}
 		w.Linux.Seccomp, err = profile(value, w.Process.Capabilities.Bounding)
 		return err
