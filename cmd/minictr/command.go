@@ -46,6 +46,13 @@ func commands() []command {
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
+		{"cp", "CONTAINER:SRC DST|- | SRC|- CONTAINER:DST", "copy files from a container, or into it; - is a tar stream", false, copyCommand},
+		{"diff", "CONTAINER", "list what a container has added (A), changed (C) and deleted (D) of its image's files", false, diffCommand},
+		{"volume create", "[NAME]", "make a directory that outlives containers", false, volumeCreateCommand},
+		{"volume ls", "", "list the volumes", false, volumeListCommand},
+		{"volume inspect", "VOLUME...", "print all that is known of volumes, as JSON", false, volumeInspectCommand},
+		{"volume rm", "VOLUME...", "remove volumes that no container uses", false, volumeRemoveCommand},
+		{"volume prune", "", "remove the volumes without a name, or all, that no container uses", false, volumePruneCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
 		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
 		{"login", "[HOST]", "sign in at a registry; docker.io if none is named", false, loginCommand},
@@ -53,8 +60,8 @@ func commands() []command {
 		{"load", "[FILE|DIR|-]", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
 		{"save", "IMAGE...", "write images into an archive, which docker, podman and skopeo take too", false, saveCommand},
 		{"import", "FILE|- NAME", "make an image of the archive of a root file system", false, importCommand},
-		{"commit", "CONTAINER NAME", "make an image of what a running container has changed", false, commitCommand},
-		{"export", "CONTAINER", "write the root of a running container as a tar", false, exportCommand},
+		{"commit", "CONTAINER NAME", "make an image of what a container has changed", false, commitCommand},
+		{"export", "CONTAINER", "write the root of a container as a tar", false, exportCommand},
 		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
 		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
 		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
@@ -127,6 +134,12 @@ func (c *call) find(words []string) (cmd command, rest []string, err error) {
 	name, rest := words[0], words[1:]
 	if name == "wall" && len(rest) > 0 && rest[0] == "diff" {
 		name, rest = "wall diff", rest[1:]
+	}
+	if name == "volume" && !c.runc {
+		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+			return command{}, nil, errors.New("volume needs a second word: create, inspect, ls, prune or rm")
+		}
+		name, rest = "volume "+rest[0], rest[1:]
 	}
 	if name == "image" && !c.runc {
 		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
