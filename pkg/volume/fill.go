@@ -43,28 +43,57 @@ func (s *Store) Fill(ctx context.Context, name string, layers []string, path str
 	if err != nil || len(entries) > 0 {
 		return err
 	}
-	if found, err := image.CopyDir(ctx, layers, path, from); err != nil || !found {
-		return err
+	err = image.MakeDir(from, func(partial string) error { return copyFull(ctx, layers, path, partial) })
+	if err == nil {
+		err = move(from, to)
 	}
-	return move(from, to)
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
 }
 
-// move moves all that is in a directory into another one, where what is there
-// already stays, and gives that the attributes.
+// What a directory full holds.
+const (
+	fullTree = "tree" // the files
+	fullRoot = "root" // an empty directory with the attributes of the tree: its own change as it is emptied
+)
+
+var errNothing = errors.New("the image has nothing there")
+
+// copyFull makes what a directory full holds.
+func copyFull(ctx context.Context, layers []string, path, dir string) error {
+	tree, root := filepath.Join(dir, fullTree), filepath.Join(dir, fullRoot)
+	found, err := image.CopyDir(ctx, layers, path, tree)
+	if err == nil && !found {
+		err = errNothing
+	}
+	if err == nil {
+		err = os.Mkdir(root, 0o700)
+	}
+	if err == nil {
+		err = image.CopyAttributes(tree, root)
+	}
+	return err
+}
+
+// move moves what a directory full holds to the volume's files, where what is
+// there already stays, and removes it. What is gone was moved before.
 func move(from, to string) error {
-	entries, err := os.ReadDir(from)
-	if err != nil {
+	tree := filepath.Join(from, fullTree)
+	entries, err := os.ReadDir(tree)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, e := range entries {
 		err := sys.Call("renameat2", func() error {
-			return unix.Renameat2(unix.AT_FDCWD, filepath.Join(from, e.Name()), unix.AT_FDCWD, filepath.Join(to, e.Name()), unix.RENAME_NOREPLACE)
+			return unix.Renameat2(unix.AT_FDCWD, filepath.Join(tree, e.Name()), unix.AT_FDCWD, filepath.Join(to, e.Name()), unix.RENAME_NOREPLACE)
 		})
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s: %w", e.Name(), err)
 		}
 	}
-	if err := image.CopyAttributes(from, to); err != nil {
+	if err := image.CopyAttributes(filepath.Join(from, fullRoot), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return sys.RemoveAll(from)

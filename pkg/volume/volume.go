@@ -161,12 +161,9 @@ func (s *Store) make(v *Volume) error {
 		return err
 	}
 	partial := s.dir("." + v.Name)
-	for _, dir := range []string{partial, filepath.Join(partial, files)} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	if err := os.Chmod(partial, 0o711); err != nil { //nolint:gosec // others pass through to what containers share with them
+	data := filepath.Join(partial, files)
+	err = errors.Join(os.Mkdir(partial, 0o711), os.Mkdir(data, 0o755), os.Chmod(data, 0o755)) // whatever the umask is
+	if err != nil {
 		return err
 	}
 	err = sys.Replace(filepath.Join(partial, note), partial, func(f *os.File) error {
