@@ -64,23 +64,6 @@ func processesCommand(f *pflag.FlagSet) action {
 	}
 }
 
-func rmCommand(f *pflag.FlagSet) action {
-	force := f.BoolP("force", "f", false, "kill them first, if they run")
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("rm needs a container: minictr ps lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
-		if err := e.Sweep(); err != nil {
-			return err
-		}
-		return c.each(func(name string) error { return e.Runtime.Delete(name, *force) })
-	}
-}
-
 func specCommand(f *pflag.FlagSet) action {
 	bundle := f.StringP("bundle", "b", ".", "write it in `DIR`")
 	rootless := f.Bool("rootless", false, "write one for a container of your own user, who is root in it")

@@ -95,7 +95,7 @@ func listCommand(f *pflag.FlagSet) action {
 // processes prints those of a container: their PIDs, or what ps(1) says of
 // them.
 func (c *call) processes(format string) error {
-	s, err := c.runtime().Load(c.args[0])
+	s, err := c.load(c.args[0])
 	if err != nil {
 		return err
 	}

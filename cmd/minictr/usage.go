@@ -26,6 +26,9 @@ func flagError(err error, command string) error {
 	switch {
 	case errors.As(err, &unknown):
 		text = "unknown flag " + dashed(unknown)
+		if why := absent(unknown.GetSpecifiedName()); why != "" {
+			return fmt.Errorf("--%s: %s", unknown.GetSpecifiedName(), why)
+		}
 	case errors.As(err, &bare):
 		text = "flag needs an argument: " + dashed(bare)
 	case errors.As(err, &invalid):

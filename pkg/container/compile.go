@@ -42,6 +42,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.MountIDs(b, s)
 	namespace.Open(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
+	namespace.CopyFiles(b, s)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
 	process.Label(b, s)
@@ -65,7 +66,8 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Network(b, s, h.Host)
+	namespace.Loopback(b, s)
+	namespace.TakeInterfaces(b, s, h.Host)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err

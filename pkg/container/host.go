@@ -138,13 +138,18 @@ func seLinux(s *specs.Spec) error {
 	return nil
 }
 
-// home is where the user is at home, by the container's own list of users. It
-// may be anybody's file: no link of it leads out, and a long one is not read.
+// home is where the user is at home, by the container's own list of users.
 func home(root string, s *specs.Spec) string {
 	if spec.HasHome(s) {
 		return ""
 	}
-	return spec.Home(func(name string) ([]byte, error) {
+	return spec.Home(reader(root), s.Process.User.UID)
+}
+
+// reader reads files of a container. They may be anybody's: no link leads out,
+// and neither a long one nor a device is read.
+func reader(root string) spec.FileReader {
+	return func(name string) ([]byte, error) {
 		path, err := locate(root, name, 0) // to open a device does something, whatever comes after it
 		if err != nil {
 			return nil, err
@@ -162,8 +167,11 @@ func home(root string, s *specs.Spec) string {
 		text := make([]byte, st.Size)
 		n, err := unix.Read(fd, text)
 		return text[:max(n, 0)], err
-	}, s.Process.User.UID)
+	}
 }
+
+// Reader reads files of a running container's root, such as its list of users.
+func (s *State) Reader() spec.FileReader { return reader(fmt.Sprintf("/proc/%d/root", s.PID)) }
 
 // maxPasswd is the longest list of users that is read, in bytes.
 const maxPasswd = 1 << 20

@@ -36,7 +36,8 @@ type State struct {
 	Phase   Phase  `json:"-"`
 	Created time.Time
 	Bundle  string
-	Owned   bool // the bundle is removed with the container
+	Owned   bool // the bundle is removed with the container,
+	Kept    bool `json:",omitempty"` // unless it is kept for the next start
 	// Detached says that the container outlives the process that makes it.
 	Detached bool
 	Hooks    bool // config.json asks for hooks

@@ -196,7 +196,7 @@ func (e *Engine) Prune(all bool) (removed []*image.Image, freed int64, err error
 		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	containers, err := e.Runtime.List()
+	containers, err := e.Containers()
 	if err != nil {
 		return nil, 0, err
 	}

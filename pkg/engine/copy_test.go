@@ -111,7 +111,7 @@ func TestStopped(t *testing.T) {
 	if err := e.Export("box", &archive); err != nil {
 		t.Error(err)
 	}
-	if names := namesOf(t, &archive); !slices.Contains(names, "etc/new") || slices.Contains(names, "etc/gone") || slices.Contains(names, "data/v/new") {
+	if names := entriesOf(t, &archive); !slices.Contains(names, "etc/new") || slices.Contains(names, "etc/gone") || slices.Contains(names, "data/v/new") {
 		t.Errorf("export: %q", names)
 	}
 	img, err := e.Commit(t.Context(), "box", "made", true, Making{})
@@ -137,7 +137,7 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-func namesOf(t *testing.T, r io.Reader) (names []string) {
+func entriesOf(t *testing.T, r io.Reader) (names []string) {
 	t.Helper()
 	for archive := tar.NewReader(r); ; {
 		hdr, err := archive.Next()

@@ -20,7 +20,7 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, bricks, err := Spec(anyID, img, o)
+	s, bricks, err := Spec(anyID, img, e.known(o))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -32,6 +32,10 @@ type Container struct {
 	Command []string // entrypoint and arguments
 	Created time.Time
 	Options Options // as they were asked for
+	Restart Restart
+	Log     Log
+	// StopSignal asks it to end.
+	StopSignal string
 
 	dir    string           // of its files
 	lock   int              // on dir; 0 if it is not ours
@@ -61,8 +65,9 @@ type Status struct {
 	Started   time.Time
 	Finished  time.Time
 	Restarts  int
-	Monitor   int // its PID
-	Input     int `json:",omitempty"` // the monitor's descriptor of a terminal's master or standard input
+	Monitor   int    // its PID
+	Boot      string // of the host, in which it was started
+	Input     int    `json:",omitempty"` // the monitor's descriptor of a terminal's master or standard input
 }
 
 // Files of a container's directory that are the engine's.
