@@ -34,6 +34,9 @@ func (e *Engine) known(o Options) Options {
 	if o.Join == nil {
 		o.Join = e.namespaceOf
 	}
+	if o.Volume == nil {
+		e.volumesFor(&o)
+	}
 	o.FindNetwork = func(name string) error {
 		if name == network.Default {
 			return nil

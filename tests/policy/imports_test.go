@@ -47,6 +47,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/overlay", ""},
 	{"pkg/image", "pkg/overlay pkg/sys"},
 	{"pkg/registry", "pkg/image"},
+	{"pkg/volume", "pkg/image pkg/sys"}, // an empty one begins with what an image has
 	{"rootfs/applet", ""},
 	{"rootfs/shell", "rootfs/applet"},
 	{"rootfs", "pkg/plan pkg/forkexec rootfs/applet rootfs/shell"},
@@ -70,8 +71,8 @@ var policy = []struct{ from, to string }{
 	{"pkg/logfile", "pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
+	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
 }
 
 // core names the packages that anything else may build upon.
