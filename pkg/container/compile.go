@@ -65,7 +65,8 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Network(b, s, h.Host)
+	namespace.Loopback(b, s)
+	namespace.TakeInterfaces(b, s, h.Host)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err

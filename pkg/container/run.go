@@ -85,6 +85,9 @@ type Options struct {
 	Paused bool
 	// OldKeys leaves the runtime's session keyring to the program.
 	OldKeys bool
+	// Network, if not nil, is what the container's own network namespace is
+	// joined to. The caller takes away what is left of that.
+	Network namespace.Network
 	// Edit, if not nil, changes the plan before it is carried out: tests make
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
@@ -170,6 +173,9 @@ func (c *Container) create(s *specs.Spec, host Host, o Options) error {
 // build compiles the plan and carries it out; the child is on its way then.
 func (c *Container) build(s *specs.Spec, host Host, o Options) error {
 	host.Dir, host.Relay, host.Units = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units
+	if host.Network = o.Network; o.Network != nil && !namespace.Has(s, specs.NetworkNamespace) {
+		return errors.New("/linux/namespaces: the host's own network can't be joined to another")
+	}
 	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
 	if err := host.mayBuild(); err != nil {
 		return err
