@@ -31,11 +31,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/namespace", "pkg/plan pkg/netlink pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
-	{"pkg/netlink", "pkg/sys"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
-
-	// What joins containers to each other and to the world.
-	{"pkg/network", "pkg/netlink pkg/sys"},
 
 	// Who else makes cgroups.
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
