@@ -20,11 +20,14 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, bricks, err := Spec(anyID, img, o)
+	s, bricks, err := Spec(anyID, img, e.known(o))
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s)
+	if err := e.showFiles(s, o.Connection); err != nil {
+		return nil, nil, err
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, etcFiles[:]...)
 	return p, bricks, err
 }
 

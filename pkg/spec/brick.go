@@ -20,7 +20,7 @@ const Unlimited = ours + "unlimited"
 type Brick struct {
 	Name  string
 	Leaks string // what the container sees or can do without it
-	leave func(*specs.Spec)
+	Leave func(*specs.Spec)
 }
 
 // String says that the brick is left out, and what leaks.
@@ -60,7 +60,7 @@ func Without(s *specs.Spec, names ...string) (left []Brick, err error) {
 	for _, b := range Bricks() {
 		known = append(known, b.Name)
 		if slices.Contains(names, b.Name) {
-			b.leave(s)
+			b.Leave(s)
 			left = append(left, b)
 		}
 	}
@@ -96,7 +96,7 @@ func withoutCgroup(s *specs.Spec) {
 		}
 	}
 	s.Linux.Resources = nil
-	annotate(s, Unlimited, "true")
+	Annotate(s, Unlimited, "true")
 }
 
 // withoutCaps gives back capabilities, but none of those whose effect nothing
