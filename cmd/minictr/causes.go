@@ -22,6 +22,7 @@ var causes = [...]struct {
 	{"clone3", unix.ENOSPC, "", "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
 	{"clone3", unix.EINVAL, "", "this kernel lacks a namespace: minictr doctor says which"},
 	{"clone3", unix.EAGAIN, "", "the limit of processes is reached: see ulimit -u and the pids cgroup"},
+	{"clone", unix.EAGAIN, "", "the limit of processes is reached: see ulimit -u and the pids cgroup"},
 	{"mkdir", unix.EACCES, "", "making a cgroup needs root: try sudo"},
 	{"mkdir", unix.EPERM, "", "making a cgroup needs root: try sudo"},
 	{"mkdir", unix.EROFS, "", "the cgroup file system is read-only here: is this a container itself?"},

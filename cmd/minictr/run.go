@@ -64,6 +64,7 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.String(entrypoint, "", "run `PROGRAM` in place of the image's")
 	f.StringVar(&o.Network, "network", "none", "none: only itself; host: the host's `MODE`")
 	f.BoolVar(&o.Privileges, "new-privileges", false, "let setuid programs give privileges (no_new_privs off)")
+	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
 	f.Var((*list)(&o.Without), "without", "leave out a `BRICK` of the wall, to see what leaks")
 }
 

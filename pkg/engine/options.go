@@ -42,6 +42,7 @@ type Options struct {
 	Network    string // "none" or "host"
 	Privileges bool   // setuid programs may give privileges
 	Terminal   bool
+	Init       bool     // process 1 is the parent of the program
 	Without    []string // bricks to leave out
 }
 
@@ -74,6 +75,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	s.Process.Terminal = o.Terminal
 	s.Process.NoNewPrivileges = !o.Privileges
 	s.Root.Readonly = o.ReadOnly
+	if o.Init {
+		spec.SetInit(s)
+	}
 	if o.Terminal {
 		spec.SetEnv(s, "TERM=xterm")
 	}
