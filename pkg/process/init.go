@@ -29,7 +29,7 @@ func part(b *plan.Builder, s *specs.Spec, h Host) (stays plan.Label, err error) 
 	if p := s.Process.Scheduler; p != nil && slices.Contains(p.Flags, specs.SchedFlagResetOnFork) {
 		return plan.Next, fmt.Errorf("/process/scheduler/flags: %s is for the program's children, and with %s the program is one", specs.SchedFlagResetOnFork, initAt)
 	}
-	b.Section(plan.Stub, "init", "process 1 makes a child, which becomes the program")
+	b.Section(plan.Stub, "init", "process 1 has a child that becomes the program")
 	b.At(initAt)
 	orphans := !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace && n.Path == "" })
 	if orphans {
@@ -58,7 +58,7 @@ func stay(b *plan.Builder, h Host, stays plan.Label, f seccomp.Filter) error {
 	if !h.Init {
 		return nil
 	}
-	b.Section(plan.Stub, "init", "process 1 waits for signals, until the child has ended")
+	b.Section(plan.Stub, "init", "process 1 reaps until that child has ended")
 	b.At(initAt)
 	b.Place(stays)
 	b.Do("it keeps nothing open that the program, or the runtime, waits to see closed", plan.CloseAll())
