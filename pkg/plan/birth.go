@@ -57,7 +57,9 @@ func allSignals() Arg { return Mem{Data: bytes.Repeat([]byte{0xff}, 8), Text: "~
 
 // Subreaper has orphans below this process become its children, as they do
 // those of process 1, PR_SET_CHILD_SUBREAPER of prctl(2).
-func Subreaper() Call { return prctl(named(unix.PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER"), n(1)) }
+func Subreaper() Call {
+	return prctl(named(unix.PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER"), n(1))
+}
 
 // ControllingInput has the terminal that is standard input control the
 // session, TIOCSCTTY of ioctl_tty(2).
