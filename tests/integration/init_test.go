@@ -128,8 +128,8 @@ func TestInitStatus(t *testing.T) {
 	}
 }
 
-// below are the children of a process, the dead ones that nobody has taken away too.
-func below(t *testing.T, pid int) []string {
+// childrenOf are the children of a process, the dead ones that nobody has taken away too.
+func childrenOf(t *testing.T, pid int) []string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
 	if err != nil {
@@ -141,7 +141,7 @@ func below(t *testing.T, pid int) []string {
 // zombies counts the dead among them.
 func zombies(t *testing.T, pid int) (n int) {
 	t.Helper()
-	for _, child := range below(t, pid) {
+	for _, child := range childrenOf(t, pid) {
 		stat, _ := os.ReadFile("/proc/" + child + "/stat")
 		if strings.Contains(string(stat), ") Z ") {
 			n++
@@ -183,7 +183,7 @@ func TestInit(t *testing.T) {
 				o.must("kill", o.id, "KILL")
 				return
 			}
-			eventually(t, "orphans are taken away", func() bool { return len(below(t, o.pid)) == 1 })
+			eventually(t, "orphans are taken away", func() bool { return len(childrenOf(t, o.pid)) == 1 })
 			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", o.pid)); err != nil || exe != "/memfd:stub (deleted)" {
 				t.Errorf("process 1 is %s, %v", exe, err)
 			}
@@ -198,10 +198,10 @@ func TestInit(t *testing.T) {
 				o.must("kill", o.id, sig)
 				o.prints(containing(strings.ToLower(sig)))
 			}
-			if r := o.call("exec", o.id, "sh", "-c", `orphan > /dev/null; exit 6`); r.status != 6 || len(below(t, o.pid)) != 2 {
+			if r := o.call("exec", o.id, "sh", "-c", `orphan > /dev/null; exit 6`); r.status != 6 || len(childrenOf(t, o.pid)) != 2 {
 				t.Error(r)
 			}
-			eventually(t, "that of another process is taken away", func() bool { return len(below(t, o.pid)) == 1 })
+			eventually(t, "that of another process is taken away", func() bool { return len(childrenOf(t, o.pid)) == 1 })
 			o.must("pause", o.id)
 			o.must("kill", o.id, "TERM")
 			o.must("resume", o.id)
@@ -223,7 +223,7 @@ func TestInitKilled(t *testing.T) {
 	c, dir := newOCI(t, "killed", s)
 	c.create(dir)
 	c.must("start", c.id)
-	child := below(t, c.pid)[0]
+	child := childrenOf(t, c.pid)[0]
 	if err := unix.Kill(c.pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
