@@ -116,3 +116,19 @@ func TestStaysAndReaps(t *testing.T) {
 		t.Errorf("status %#x, error %v", int(ws), err)
 	}
 }
+
+// TestProgramForks is that a program's clone is only a clone.
+func TestProgramForks(t *testing.T) {
+	exe, out := filepath.Join(t.TempDir(), "program"), filepath.Join(t.TempDir(), "out")
+	elf, err := forkexec.Program([]*plan.Step{{Call: plan.Fork()}, {Call: plan.WriteTo(1, "on\n")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(exe, elf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ws, err := run(t, parted("/bin/sh", "-c", exe+" > "+out+"; sleep 0.1"), nil)
+	if text, _ := os.ReadFile(out); err != nil || ws != 0 || string(text) != "on\non\n" {
+		t.Errorf("status %#x, error %v, output %q", int(ws), err, text)
+	}
+}

@@ -30,6 +30,8 @@ step:
 	CMPQ 0(BX), $56                // clone
 	JNE next
 	TESTQ AX, AX
+	JEQ next
+	TESTQ R9, R9                   // where the parent goes on
 	JNE init
 next:
 	ADDQ $64, BX
@@ -61,7 +63,7 @@ failed:
 	HLT
 init:
 	MOVQ AX, R13                   // the child
-	MOVQ 48(BX), BX
+	MOVQ R9, BX
 	MOVQ 0(BX), AX                 // close_range
 	MOVQ 8(BX), DI
 	MOVQ 16(BX), SI

@@ -26,7 +26,8 @@ step:
 	MOVD 0(R19), R1
 	CMP $220, R1                   // clone
 	BNE next
-	CBNZ R0, init
+	CBZ R0, next
+	CBNZ R5, init                  // where the parent goes on
 next:
 	ADD $64, R19
 	JMP step
@@ -57,7 +58,7 @@ failed:
 	UNDEF
 init:
 	MOVD R0, R21                   // the child
-	MOVD 48(R19), R19
+	MOVD R5, R19
 	MOVD 0(R19), R8                // close_range
 	LDP 8(R19), (R0, R1)
 	MOVD 24(R19), R2

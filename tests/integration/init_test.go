@@ -150,6 +150,18 @@ func zombies(t *testing.T, pid int) (n int) {
 	return n
 }
 
+// orphan leaves a child behind that ends a moment later: who has a child does not
+// wait, and who has none waits for what does not come.
+func orphan(t *testing.T) []byte {
+	word := func(v ...byte) plan.Mem { return plan.Mem{Data: append(v, make([]byte, 16-len(v))...)} }
+	none := plan.Num{}
+	wait := &plan.Step{Allow: []plan.Allow{{Errno: unix.EAGAIN}}, Call: plan.Call{
+		Name: "rt_sigtimedwait", Number: unix.SYS_RT_SIGTIMEDWAIT, Args: []plan.Arg{word(0, 0x20), none, word(1), plan.Num{Value: 8}},
+	}}
+	alarm := plan.Call{Name: "setitimer", Number: unix.SYS_SETITIMER, Args: []plan.Arg{none, plan.Mem{Data: append(make([]byte, 24), 1, 0, 0, 0, 0, 0, 0, 0)}, none}}
+	return tinyProgram(t, &plan.Step{Call: plan.BlockSignals()}, &plan.Step{Call: alarm}, &plan.Step{Call: plan.Fork()}, wait)
+}
+
 // TestInit makes orphans, with an init and without, sends the container
 // signals, enters it, has it stand still, and ends it.
 func TestInit(t *testing.T) {
@@ -175,6 +187,9 @@ func TestInit(t *testing.T) {
 			s := newSpec("init", "sh", "-c", script)
 			c.edit(s)
 			o, dir := newOCI(t, "init", s)
+			if err := os.WriteFile(dir+"/rootfs/bin/orphan", orphan(t), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			o.create(dir)
 			o.must("start", o.id)
 			o.prints(containing("up"))
@@ -250,7 +265,7 @@ func TestInitBehindFilter(t *testing.T) {
 					names = append(names, name)
 				}
 			}
-			s.Linux.Seccomp.Syscalls[i].Names = names
+			s.Linux.Seccomp.Syscalls[i].Names = append(names, "read")
 		}
 		s.Linux.Seccomp.Syscalls = append(s.Linux.Seccomp.Syscalls, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActErrno, ErrnoRet: &no})
 		r := h.minictr(t, "run", "--bundle", newBundle(t, s, "filtered"), "filtered")
