@@ -41,6 +41,10 @@ func psCommand(f *pflag.FlagSet) action {
 		if len(c.args) > 0 { // the OCI's
 			return c.processes(cmp.Or(strings.Join(p.filters, ""), *p.list.format))
 		}
+		wanted, err := parseFilters(p.filters)
+		if err != nil {
+			return err
+		}
 		e, err := c.engine()
 		if err != nil {
 			return err
@@ -48,7 +52,7 @@ func psCommand(f *pflag.FlagSet) action {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		views, broken := p.views(e)
+		views, broken := p.views(e, wanted)
 		if *p.quiet {
 			for _, v := range views {
 				if _, err := fmt.Fprintln(c.stdout, v.ID); err != nil {
@@ -72,11 +76,7 @@ func psCommand(f *pflag.FlagSet) action {
 
 // views are the containers that are to be listed, the newest first. One that
 // can't be read is no obstacle for the others.
-func (p *psFlags) views(e *engine.Engine) ([]engine.View, error) {
-	wanted, err := parseFilters(p.filters)
-	if err != nil {
-		return nil, err
-	}
+func (p *psFlags) views(e *engine.Engine, wanted filters) ([]engine.View, error) {
 	containers, broken := e.Containers()
 	all := *p.all || *p.latest || *p.last >= 0 || wanted.ofStopped()
 	var views []engine.View
@@ -84,7 +84,7 @@ func (p *psFlags) views(e *engine.Engine) ([]engine.View, error) {
 		v, err := c.View()
 		if err == nil && (all || live(v)) {
 			var matches bool
-			if matches, err = wanted.match(e, v); matches {
+			if matches, err = wanted.match(v); matches {
 				views = append(views, v)
 			}
 		}
