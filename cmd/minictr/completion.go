@@ -98,7 +98,7 @@ func (c *call) namesFor(cmd command, n int) (list []string) {
 				}
 			}
 		case "NETWORK":
-			networks, _ := e.Networks()
+			networks, _ := e.Networks().List()
 			for _, found := range networks {
 				list = append(list, found.Name)
 			}

@@ -2,19 +2,10 @@ package engine
 
 import (
 	"errors"
-	"path/filepath"
 	"strconv"
 
 	"github.com/minictr/minictr/pkg/network"
 )
-
-// networks are the engine's networks.
-func (e *Engine) networks() *network.Manager {
-	return &network.Manager{Root: filepath.Join(e.Root, "networks")}
-}
-
-// Networks lists the networks that there are.
-func (e *Engine) Networks() ([]network.Network, error) { return e.networks().List() }
 
 // Attachments are those of all containers that are on a network, by their IDs.
 func (e *Engine) Attachments() (map[string]network.Attachment, error) {
