@@ -34,6 +34,9 @@ func (e *Engine) known(o Options) Options {
 	if o.Join == nil {
 		o.Join = e.namespaceOf
 	}
+	if o.Volume == nil {
+		e.volumesFor(&o)
+	}
 	o.FindNetwork = func(name string) error {
 		if name == network.Default {
 			return nil
@@ -328,4 +331,19 @@ func (l *link) close() error {
 		return err
 	}
 	return errors.Join(err, l.engine.networks().Leave(l.id), l.engine.tellNames(l.attachment.Network))
+}
+
+// RemoveNetwork removes a network that no container is on, or is to be on when
+// it is started again.
+func (e *Engine) RemoveNetwork(name string) error {
+	list, err := e.Containers()
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.Options.On() == name {
+			return fmt.Errorf("network %s: %w: %s: minictr rm removes it", name, network.ErrInUse, c.Title())
+		}
+	}
+	return e.networks().Remove(name)
 }

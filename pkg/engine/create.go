@@ -35,6 +35,12 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 		return nil, err
 	}
 	id := NewID()
+	volumes := e.volumesFor(&o)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.removeAnonymous(volumes.anonymous))
+		}
+	}()
 	s, err := e.spec(id, template, o)
 	if err != nil {
 		return nil, err
@@ -60,7 +66,11 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 	if err := e.claimFiles(c); err != nil {
 		return nil, err
 	}
-	err = bundle(c.dir, img, s)
+	release, err := volumes.hold(ctx, img, s, o)
+	if err == nil {
+		defer func() { err = errors.Join(err, release()) }()
+		err = bundle(c.dir, img, s)
+	}
 	if err == nil {
 		err = c.writeStatus(Status{Phase: Created})
 	}

@@ -253,9 +253,14 @@ func (c *Container) Discard(volumes bool) error {
 	if _, err := c.engine.Runtime.SweepOne(c.ID); err != nil {
 		return err
 	}
+	var names []string
+	if volumes {
+		names, _ = c.volumes() // without its config.json it is known to use none
+	}
 	err := c.remove()
 	if err == nil {
 		c.engine.event(c, "destroy", nil)
+		err = c.engine.removeAnonymous(names)
 	}
 	return err
 }

@@ -43,6 +43,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
+	volumes := e.volumesFor(&o)
 	s, err := e.spec(id, template, o)
 	if err != nil {
 		return 0, err
@@ -58,14 +59,20 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, c.Delete(), e.freeName(o.Name, id)) }()
+	defer func() {
+		err = errors.Join(err, c.Delete(), e.freeName(o.Name, id), e.removeAnonymous(volumes.anonymous))
+	}()
 	if err := os.MkdirAll(filepath.Dir(c.Bundle), 0o711); err != nil {
 		return 0, err
 	}
 	if err := os.Mkdir(c.Bundle, 0o755); err != nil {
 		return 0, err
 	}
-	if err := bundle(c.Bundle, img, s); err != nil {
+	unlock, err := volumes.hold(ctx, img, s, o)
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(bundle(c.Bundle, img, s), unlock()); err != nil {
 		return 0, err
 	}
 	if err := o.noteID(id); err != nil {

@@ -31,11 +31,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/namespace", "pkg/plan pkg/netlink pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
-	{"pkg/netlink", "pkg/sys"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
-
-	// What joins containers to each other and to the world.
-	{"pkg/network", "pkg/netlink pkg/sys"},
 
 	// Who else makes cgroups.
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
@@ -47,6 +43,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/overlay", ""},
 	{"pkg/image", "pkg/overlay pkg/sys"},
 	{"pkg/registry", "pkg/image"},
+	{"pkg/volume", "pkg/image pkg/sys"}, // an empty one begins with what an image has
 	{"rootfs/applet", ""},
 	{"rootfs/shell", "rootfs/applet"},
 	{"rootfs", "pkg/plan pkg/forkexec rootfs/applet rootfs/shell"},
@@ -70,8 +67,8 @@ var policy = []struct{ from, to string }{
 	{"pkg/logfile", "pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
+	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
 }
 
 // core names the packages that anything else may build upon.
