@@ -102,6 +102,11 @@ func (c *call) namesFor(cmd command, n int) (list []string) {
 			for _, found := range networks {
 				list = append(list, found.Name)
 			}
+		case "VOLUME":
+			volumes, _ := e.Volumes().List()
+			for _, found := range volumes {
+				list = append(list, found.Name)
+			}
 		case "bash", "zsh", "fish":
 			list = append(list, word)
 		}

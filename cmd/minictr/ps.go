@@ -151,10 +151,7 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var labels, mounts []string
-	for _, name := range slices.Sorted(maps.Keys(d.Labels)) {
-		labels = append(labels, name+"="+d.Labels[name])
-	}
+	var mounts []string
 	volumes := 0
 	for _, m := range d.Mounts {
 		mounts = append(mounts, p.short(cmp.Or(m.Name, m.Source), 15))
@@ -162,7 +159,7 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 			volumes++
 		}
 	}
-	row["Labels"], row["Mounts"], row["LocalVolumes"], row["Networks"] = strings.Join(labels, ","), strings.Join(mounts, ","), strconv.Itoa(volumes), d.Network
+	row["Labels"], row["Mounts"], row["LocalVolumes"], row["Networks"] = labelText(d.Labels), strings.Join(mounts, ","), strconv.Itoa(volumes), d.Network
 	row["Label"] = format.Method(func(name string) any { return d.Labels[name] })
 	return row, nil
 }
@@ -182,6 +179,15 @@ func publishedBy(e *engine.Engine, views []engine.View) (map[string]string, erro
 		ports[id] = strings.Join(list, ", ")
 	}
 	return ports, err
+}
+
+// labelText lists labels as Docker does.
+func labelText(labels map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, name+"="+labels[name])
+	}
+	return strings.Join(list, ",")
 }
 
 func (p *psFlags) short(text string, columns int) string {
