@@ -49,13 +49,13 @@ func networkCreateCommand(f *pflag.FlagSet) action {
 // networkFields are those of a network in lists: Docker's, by its names.
 func networkFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "NETWORK ID"},
-		{Name: "Name", Title: "NAME"},
-		{Name: "Driver", Title: "DRIVER"},
-		{Name: "Scope", Title: "SCOPE"},
-		{Name: "Subnets", Title: "SUBNETS", Long: true},
-		{Name: "Internal", Title: "INTERNAL"},
-		{Name: "CreatedAt", Title: "CREATED AT"},
+		{Name: "ID", Heading: "NETWORK ID"},
+		{Name: "Name", Heading: "NAME"},
+		{Name: "Driver", Heading: "DRIVER"},
+		{Name: "Scope", Heading: "SCOPE"},
+		{Name: "Subnets", Heading: "SUBNETS", Long: true},
+		{Name: "Internal", Heading: "INTERNAL"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
 	}
 }
 

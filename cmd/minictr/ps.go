@@ -114,21 +114,21 @@ func (p *psFlags) table() []string {
 
 func psFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "CONTAINER ID"},
-		{Name: "Image", Title: "IMAGE", Long: true},
-		{Name: "Command", Title: "COMMAND", Long: true},
-		{Name: "RunningFor", Title: "CREATED", Long: true},
-		{Name: "CreatedAt", Title: "CREATED AT"},
-		{Name: "Status", Title: "STATUS", Long: true},
-		{Name: "State", Title: "STATE"},
-		{Name: "Ports", Title: "PORTS", Long: true},
-		{Name: "Names", Title: "NAMES"},
-		{Name: "Size", Title: "SIZE"},
-		{Name: "Labels", Title: "LABELS"},
-		{Name: "Label", Title: "LABEL"},
-		{Name: "Mounts", Title: "MOUNTS"},
-		{Name: "LocalVolumes", Title: "LOCAL VOLUMES"},
-		{Name: "Networks", Title: "NETWORKS"},
+		{Name: "ID", Heading: "CONTAINER ID"},
+		{Name: "Image", Heading: "IMAGE", Long: true},
+		{Name: "Command", Heading: "COMMAND", Long: true},
+		{Name: "RunningFor", Heading: "CREATED", Long: true},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
+		{Name: "Status", Heading: "STATUS", Long: true},
+		{Name: "State", Heading: "STATE"},
+		{Name: "Ports", Heading: "PORTS", Long: true},
+		{Name: "Names", Heading: "NAMES"},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Labels", Heading: "LABELS"},
+		{Name: "Label", Heading: "LABEL"},
+		{Name: "Mounts", Heading: "MOUNTS"},
+		{Name: "LocalVolumes", Heading: "LOCAL VOLUMES"},
+		{Name: "Networks", Heading: "NETWORKS"},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/volume"
 )
 
@@ -91,7 +92,7 @@ func volumeListCommand(f *pflag.FlagSet) action {
 
 func volumeFields() []format.Field {
 	return []format.Field{
-		{Name: "Driver", Title: "DRIVER"}, {Name: "Name", Title: "VOLUME NAME"}, {Name: "Mountpoint", Title: "MOUNTPOINT"}, {Name: "Scope", Title: "SCOPE"}, {Name: "Labels", Title: "LABELS"}, {Name: "Label", Title: "LABEL"},
+		{Name: "Driver", Heading: "DRIVER"}, {Name: "Name", Heading: "VOLUME NAME"}, {Name: "Mountpoint", Heading: "MOUNTPOINT"}, {Name: "Scope", Heading: "SCOPE"}, {Name: "Labels", Heading: "LABELS"}, {Name: "Label", Heading: "LABEL"},
 	}
 }
 
