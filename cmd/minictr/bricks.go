@@ -27,7 +27,7 @@ var bricks = [...]brick{
 	{"hostname", "setdomainname sethostname", []string{"a name of its own"}, ""},
 	{"idmap", "$ids/", []string{"say who the owners of files are in a mount"}, "/mounts"},
 	{"ids", "fchown setgroups setresgid setresuid", []string{"the user and groups it runs as"}, ""},
-	{"interfaces", "$ns/ close ioctl( read read( sendto( socket( write(", []string{"move network interfaces of the host inside", "wait for network interfaces of the host"}, ""},
+	{"interfaces", "$ns/ close ioctl( nft read read( sendto( socket( write( write(\"/proc/sys/net", []string{"join it to a network of containers", "move network interfaces of the host inside", "wait for network interfaces of the host"}, ""},
 	{"join", "$ns/ setns setns(", []string{"enter the container", "open the namespaces to be shared", "enter the namespaces that are shared"}, ""},
 	{"keeper", "close ppoll prctl", []string{"wait"}, ""},
 	{"label", "fcntl( open(", []string{"a way to say what SELinux shall take the program for"}, ""},

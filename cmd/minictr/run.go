@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -14,7 +13,7 @@ func runCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
 	ociFlags, detach := bundleFlags(f, "")
-	f.Bool("rm", false, "remove the container when it ends (always so, in the foreground)")
+	f.Bool("rm", false, "remove the container when it ends (in the foreground always, unless --rm=false)")
 	return func(c *call) error {
 		e, err := c.engine()
 		if err != nil {
@@ -30,11 +29,13 @@ func runCommand(f *pflag.FlagSet) action {
 			}
 			return c.runBundle(ociFlags, *detach)
 		}
-		if *detach {
-			return errors.New("--detach of an image is not supported yet: run it in the foreground, or a bundle with --bundle")
-		}
 		if err := c.complete(&o); err != nil {
 			return err
+		}
+		o.Detach = *detach
+		o.Remove, _ = f.GetBool("rm")
+		if kept := f.Changed("rm") && !o.Remove; o.Detach || kept || o.Restart != "no" {
+			return c.detached(e, o)
 		}
 		status, err := e.Run(c, o, nil)
 		return ended(status, err)

@@ -66,7 +66,8 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Network(b, s, h.Host)
+	namespace.Loopback(b, s)
+	namespace.TakeInterfaces(b, s, h.Host)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err
@@ -110,9 +111,10 @@ func release(b *plan.Builder) {
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
-// cgroup that it would be in. It changes nothing and needs no privilege.
-func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, nil)
+// cgroup that it would be in. It changes nothing and needs no privilege. Made are
+// files of the bundle that are yet to be made.
+func Plan(id, bundle string, s *specs.Spec, made ...string) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s, nil, made...)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

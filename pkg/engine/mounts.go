@@ -153,10 +153,14 @@ func truth(fields map[string]string, key string) (bool, error) {
 	return false, fmt.Errorf("%s=%s is neither true nor false", key, value)
 }
 
+// mountKeys are those of --mount.
+func mountKeys() []string {
+	return strings.Fields("type source target readonly bind-propagation bind-nonrecursive bind-recursive volume-nocopy tmpfs-size tmpfs-mode consistency")
+}
+
 // anyMount reads what --mount asks for.
 func anyMount(o Options, text string) (m specs.Mount, err error) {
-	f, err := fieldsOf(text, "type", "source", "target", "readonly", "bind-propagation", "bind-nonrecursive", "bind-recursive",
-		"volume-nocopy", "tmpfs-size", "tmpfs-mode", "consistency")
+	f, err := fieldsOf(text, mountKeys()...)
 	if err != nil {
 		return m, err
 	}

@@ -61,6 +61,10 @@ type Options struct {
 	PID, IPC, UTS, Cgroupns, Userns string
 	Connection
 
+	Detach      bool
+	Remove      bool // it is removed when it ends
+	Interactive bool // standard input stays open
+
 	Restart   string   // see ParseRestart
 	LogDriver string   // "json-file" or "none"
 	LogOpts   []string // see ParseLog
