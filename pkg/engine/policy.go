@@ -12,8 +12,8 @@ func checkRecord(_ *wall, o Options) error {
 	_, err := ParseRestart(o.Restart)
 	_, e := ParseLog(o.LogDriver, o.LogOpts)
 	switch {
-	case o.StopTimeout < -1:
-		e = errors.Join(e, fmt.Errorf("--stop-timeout: %d is neither a number of seconds nor -1, for ever", o.StopTimeout))
+	case o.StopTimeout != nil && *o.StopTimeout < -1:
+		e = errors.Join(e, fmt.Errorf("--stop-timeout: %d is neither a number of seconds nor -1, for ever", *o.StopTimeout))
 	case o.Pull != "" && o.Pull != "always" && o.Pull != "missing" && o.Pull != "never":
 		e = errors.Join(e, fmt.Errorf("--pull: %q is none of always, missing and never", o.Pull))
 	}
