@@ -83,6 +83,7 @@ func commands() []command {
 		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
 		{"container prune", "", "remove all containers that are not running", false, containerPruneCommand},
+		{"system prune", "", "remove containers, networks and images that nobody uses", false, systemPruneCommand},
 		{"image from", "DIR NAME", "make an image of a directory tree", false, imageFromCommand},
 		{"image prune", "", "remove images that have no name, or that no container uses", false, imagePruneCommand},
 		{"image tree", "IMAGE", "show what each layer of an image adds, replaces, removes and hides", false, imageTreeCommand},

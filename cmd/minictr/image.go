@@ -274,31 +274,19 @@ func (i interruptible) Write(p []byte) (int, error) {
 
 func imagePruneCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "also those with a name, if no container uses them")
-	force := f.BoolP("force", "f", false, "do not ask")
+	force := forceFlag(f)
 	return withEngine(0, func(c *call, e *engine.Engine) error {
-		if !*force {
-			what := "all images without a name"
-			if *all {
-				what = "all images that no container uses"
-			}
-			fmt.Fprintf(c.stderr, "minictr: this removes %s: go on? [y/N] ", what)
-			answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-			if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-				return errors.New("nothing is removed: --force does not ask")
-			}
+		what := "all images without a name"
+		if *all {
+			what = "all images that no container uses"
+		}
+		if err := c.sure(*force, what); err != nil {
+			return err
 		}
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		removed, freed, err := e.Prune(*all)
-		for _, img := range removed {
-			for _, name := range img.Names {
-				fmt.Fprintln(c.stdout, "untagged:", familiar(name))
-			}
-			fmt.Fprintln(c.stdout, "deleted:", img.ID)
-		}
-		fmt.Fprintln(c.stdout, "total reclaimed space:", format.Size(freed))
-		return err
+		return c.pruneImages(e, *all)
 	})
 }
 

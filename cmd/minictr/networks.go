@@ -206,22 +206,3 @@ func viewOf(n *network.Network, members []network.Attachment) networkView {
 	}
 	return v
 }
-
-func networkPruneCommand(f *pflag.FlagSet) action {
-	f.BoolP("force", "f", false, "accepted, and of no effect: nobody is asked")
-	return withEngine(0, func(c *call, e *engine.Engine) error {
-		if err := e.Sweep(); err != nil {
-			return err
-		}
-		all, failed := e.Networks().List()
-		for _, n := range all {
-			switch err := e.RemoveNetwork(n.Name); {
-			case err == nil && n.Name != network.Default:
-				fmt.Fprintln(c.stdout, n.Name)
-			case !errors.Is(err, network.ErrInUse):
-				failed = errors.Join(failed, err)
-			}
-		}
-		return failed
-	})
-}
