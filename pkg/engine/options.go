@@ -37,7 +37,7 @@ type Options struct {
 	Hostname    string
 	Domainname  string
 	StopSignal  string
-	StopTimeout int // seconds; 0 is the default, -1 for ever
+	StopTimeout *int // seconds; nil is the default, -1 for ever
 
 	ReadOnly bool
 	Volumes  []string // [HOST|NAME:]CONTAINER[:OPTIONS]
