@@ -272,4 +272,3 @@ func mapped(root *os.File, users, groups []idRow) tree {
 		},
 	}
 }
-
