@@ -52,6 +52,9 @@ func commands() []command {
 		{"logs", "CONTAINER", "print what a container has written", false, logsCommand},
 		{"attach", "CONTAINER", "be at a container's terminal, or see its output", false, attachCommand},
 		{"rename", "CONTAINER NAME", "give a container another name", false, renameCommand},
+		{"stats", "[CONTAINER...]", "show what containers use: processor, memory, network, disk", false, statsCommand},
+		{"top", "CONTAINER [OPTIONS OF ps]", "list the processes of a container", false, topCommand},
+		{"port", "CONTAINER [PORT]", "list the ports of a container that the host publishes", false, portCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
 		{"cp", "CONTAINER:SRC DST|- | SRC|- CONTAINER:DST", "copy files from a container, or into it; - is a tar stream", false, copyCommand},
 		{"diff", "CONTAINER", "list what a container has added (A), changed (C) and deleted (D) of its image's files", false, diffCommand},
@@ -60,6 +63,11 @@ func commands() []command {
 		{"volume inspect", "VOLUME...", "print all that is known of volumes, as JSON", false, volumeInspectCommand},
 		{"volume rm", "VOLUME...", "remove volumes that no container uses", false, volumeRemoveCommand},
 		{"volume prune", "", "remove the volumes without a name, or all, that no container uses", false, volumePruneCommand},
+		{"network create", "NETWORK", "make a network, on which containers find each other by name", false, networkCreateCommand},
+		{"network ls", "", "list the networks", false, networkListCommand},
+		{"network inspect", "NETWORK...", "print all that is known of networks, as JSON", false, networkInspectCommand},
+		{"network rm", "NETWORK...", "remove networks that no container is on", false, networkRemoveCommand},
+		{"network prune", "", "remove all networks that no container is on", false, networkPruneCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
 		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
 		{"login", "[HOST]", "sign in at a registry; docker.io if none is named", false, loginCommand},
@@ -70,11 +78,12 @@ func commands() []command {
 		{"commit", "CONTAINER NAME", "make an image of what a container has changed", false, commitCommand},
 		{"export", "CONTAINER", "write the root of a container as a tar", false, exportCommand},
 		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
-		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
+		{"inspect", "CONTAINER|IMAGE...", "print all that is known of containers and images, as JSON", false, inspectCommand},
 		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
 		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
 		{"container prune", "", "remove all containers that are not running", false, containerPruneCommand},
+		{"system prune", "", "remove containers, networks and images that nobody uses", false, systemPruneCommand},
 		{"image from", "DIR NAME", "make an image of a directory tree", false, imageFromCommand},
 		{"image prune", "", "remove images that have no name, or that no container uses", false, imagePruneCommand},
 		{"image tree", "IMAGE", "show what each layer of an image adds, replaces, removes and hides", false, imageTreeCommand},
@@ -175,7 +184,11 @@ func (c *call) find(words []string) (cmd command, rest []string, err error) {
 			return cmd, rest, nil
 		}
 	}
-	return command{}, nil, fmt.Errorf("unknown command %q: minictr help lists them", name)
+	var known []string
+	for _, cmd := range c.table() {
+		known = append(known, cmd.name)
+	}
+	return command{}, nil, fmt.Errorf("unknown command %q: %sminictr help lists them", name, didYouMean(name, known))
 }
 
 // seconds are the words that may follow the first.
@@ -290,7 +303,7 @@ func dispatch(c *call, args []string) error {
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
 		return c.printHelp()
 	case err != nil:
-		return flagError(err, "")
+		return flagError(err, f, "")
 	}
 	c.rootGiven = f.Changed("root")
 	c.environment(f)
@@ -318,7 +331,7 @@ func (c *call) run(cmd command, args []string) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return cmd.printHelp(c.stdout)
 	case err != nil:
-		return flagError(err, " "+cmd.name)
+		return flagError(err, c.flags, " "+cmd.name)
 	}
 	c.args = c.flags.Args()
 	return do(c)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 )
 
 func diffCommand(*pflag.FlagSet) action {
@@ -64,7 +65,7 @@ func copyCommand(f *pflag.FlagSet) action {
 			n, err = e.CopyTo(c, src, to, dst, o)
 		}
 		if err == nil && (c.flags.Changed("quiet") || term.IsTerminal(1)) && !*quiet {
-			fmt.Fprintf(c.stderr, "Successfully copied %s to %s\n", size(n), c.args[1])
+			fmt.Fprintf(c.stderr, "Successfully copied %s to %s\n", format.Size(n), c.args[1])
 		}
 		return err
 	})

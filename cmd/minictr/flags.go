@@ -24,6 +24,7 @@ const entrypoint = "entrypoint"
 // programFlags are those that mean something behind any wall.
 func programFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.BoolVarP(&o.Interactive, "interactive", "i", false, "keep standard input open (always so, in the foreground)")
+	f.VarP(new(list), "attach", "a", "accepted, and of no effect: all its `STREAMS` are ours in the foreground")
 	f.BoolVarP(&o.Terminal, "tty", "t", false, "give it a terminal (by itself, if this is one)")
 	f.VarP((*list)(&o.Env), "env", "e", "set `NAME=VALUE` in its environment")
 	f.Var((*list)(&o.EnvFiles), "env-file", "set the variables of the lines of `FILE`")

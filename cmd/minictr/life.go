@@ -76,24 +76,6 @@ func rmCommand(f *pflag.FlagSet) action {
 	}
 }
 
-func containerPruneCommand(f *pflag.FlagSet) action {
-	f.BoolP("force", "f", true, "do not ask (it never asks)")
-	return func(c *call) error {
-		if err := c.exactly(0, ""); err != nil {
-			return err
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
-		removed, err := e.PruneContainers()
-		for _, ctr := range removed {
-			fmt.Fprintln(c.stdout, ctr.ID)
-		}
-		return err
-	}
-}
-
 // stopFlags are those of stop and restart.
 func stopFlags(f *pflag.FlagSet) (wait func(*engine.Container) time.Duration) {
 	seconds := f.IntP("time", "t", defaultStop, "kill it after `SECONDS`")

@@ -201,28 +201,24 @@ func volumeInspectCommand(*pflag.FlagSet) action {
 
 func volumePruneCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "those with a name, too")
-	f.BoolP("force", "f", false, "accepted, and of no effect: nobody is asked")
+	force := forceFlag(f)
 	var filters []string
 	f.Var((*list)(&filters), "filter", "only those with `KEY=VALUE`: label or name")
 	return withEngine(0, func(c *call, e *engine.Engine) error {
-		if err := e.Sweep(); err != nil {
-			return err
-		}
 		keep, err := volumeFilter(filters, nil)
 		if err != nil {
 			return err
 		}
-		removed, freed, err := e.Volumes().Prune(e.VolumeUsers, func(v *volume.Volume) bool { return (*all || v.Anonymous) && keep(v) })
-		if len(removed) > 0 {
-			fmt.Fprintln(c.stdout, "Deleted Volumes:")
+		what := "all volumes without a name that no container uses"
+		if *all {
+			what = "all volumes that no container uses"
 		}
-		for _, v := range removed {
-			fmt.Fprintln(c.stdout, v.Name)
+		if err := c.sure(*force, what); err != nil {
+			return err
 		}
-		if len(removed) > 0 {
-			fmt.Fprintln(c.stdout)
+		if err := e.Sweep(); err != nil {
+			return err
 		}
-		fmt.Fprintf(c.stdout, "Total reclaimed space: %s\n", size(freed))
-		return err
+		return c.pruneVolumes(e, func(v *volume.Volume) bool { return (*all || v.Anonymous) && keep(v) })
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -19,15 +20,15 @@ import (
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
 // It changes nothing and needs no privilege. Units, if not nil, is who is to
-// make the cgroup.
-func Inspect(id, bundle string, s *specs.Spec, units Units) (h Host, err error) {
+// make the cgroup. Made are files of the bundle that are yet to be made.
+func Inspect(id, bundle string, s *specs.Spec, units Units, made ...string) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
 	if h.Rootfs, err = rootfs(h.Bundle, s); err != nil {
 		return h, err
 	}
-	if h.Files, err = sources(h.Bundle, s); err != nil {
+	if h.Files, err = sources(h.Bundle, s, made); err != nil {
 		return h, err
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
@@ -177,13 +178,17 @@ func (s *State) Reader() spec.FileReader { return reader(fmt.Sprintf("/proc/%d/r
 const maxPasswd = 1 << 20
 
 // sources tells which bind mounts are of files.
-func sources(bundle string, s *specs.Spec) (map[string]bool, error) {
+func sources(bundle string, s *specs.Spec, made []string) (map[string]bool, error) {
 	files := make(map[string]bool)
 	for i, m := range s.Mounts {
 		if !namespace.IsBind(m) {
 			continue
 		}
 		source := namespace.Source(m, bundle)
+		if slices.Contains(made, m.Source) {
+			files[source] = true
+			continue
+		}
 		var st unix.Stat_t
 		if err := unix.Stat(source, &st); err != nil {
 			return nil, fmt.Errorf("/mounts/%d/source: %s: %w", i, source, err)

@@ -26,7 +26,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 	if err := e.Sweep(); err != nil {
 		return nil, err
 	}
-	img, err := e.Image(ctx, o.Image, true)
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -41,12 +41,9 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 			err = errors.Join(err, e.removeAnonymous(volumes.anonymous))
 		}
 	}()
-	s, bricks, err := Spec(id, template, e.known(o))
+	s, err := e.spec(id, template, o)
 	if err != nil {
 		return nil, err
-	}
-	for _, b := range bricks {
-		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
 	}
 	c = &Container{
 		ID: id, Name: o.Name, ImageID: img.ID.String(), Command: s.Process.Args, Created: time.Now().UTC(), Options: o,
@@ -56,6 +53,9 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 		return nil, err
 	}
 	if c.Log, err = ParseLog(o.LogDriver, o.LogOpts); err != nil {
+		return nil, err
+	}
+	if c.Ports, err = published(o.Connection, img.Config.Config.ExposedPorts); err != nil {
 		return nil, err
 	}
 	unlock, err := img.Hold(o.Image)
@@ -82,6 +82,18 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 	}
 	e.event(c, "create", nil)
 	return c, nil
+}
+
+// spec compiles options to a config.json, and says what of the wall is left out.
+func (e *Engine) spec(id string, template Template, o Options) (*specs.Spec, error) {
+	s, bricks, err := Spec(id, template, e.known(o))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bricks {
+		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
+	}
+	return s, e.showFiles(s, o.Connection)
 }
 
 // claimFiles makes the directory of a container, which is locked, and takes its

@@ -130,14 +130,22 @@ func (m *monitor) once() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ctr.Delete()) }()
+	if err := e.rejoin(s, m.Options); err != nil {
+		return err
+	}
+	link, err := e.connect(m.ID, m.dir, s.Hostname, m.Options, m.Ports)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, link.close()) }()
 	streams, err := openStreams(s.Process.Terminal, m.Options.Interactive)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, streams.close()) }()
-	err = ctr.Start(s, streams.options())
+	err = ctr.Start(s, link.options(streams.options()))
 	if err == nil {
-		err = streams.started()
+		err = errors.Join(streams.started(), link.listen())
 	}
 	if err != nil {
 		return errors.Join(err, ctr.Abort())

@@ -26,8 +26,11 @@ func setMounts(w *wall, o Options) error {
 		texts []string
 		mount func(Options, string) (specs.Mount, error)
 	}{
-		{"--volume", o.Volumes, volumeMount}, {"--mount", o.Mounts, anyMount}, {"--tmpfs", o.Tmpfs, tmpfsMount},
-		{"--secret", o.Secrets, secretMount}, {"--config", o.Configs, configMount},
+		{"--volume", o.Volumes, volumeMount},
+		{"--mount", o.Mounts, anyMount},
+		{"--tmpfs", o.Tmpfs, tmpfsMount},
+		{"--secret", o.Secrets, secretMount},
+		{"--config", o.Configs, configMount},
 	} {
 		for _, text := range kind.texts {
 			m, err := kind.mount(o, text)

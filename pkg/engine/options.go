@@ -137,7 +137,7 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	if o.ReadOnly {
 		setImageVolumes(s, img.Config.Volumes)
 	}
-	if !w.unfiltered && s.Linux.Seccomp == nil {
+	if s.Linux.Seccomp == nil && !w.lacks("seccomp") {
 		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
 	}
 	names := slices.DeleteFunc(slices.Clone(o.Without), w.lacks)
@@ -151,8 +151,7 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 // A wall is a spec in the making, and what has been left out of it.
 type wall struct {
 	*specs.Spec
-	unfiltered bool // every system call may be tried
-	gone       []spec.Brick
+	gone []spec.Brick
 }
 
 // lacks says whether a brick is gone already.

@@ -24,7 +24,10 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s)
+	if err := e.showFiles(s, o.Connection); err != nil {
+		return nil, nil, err
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, etcFiles[:]...)
 	return p, bricks, err
 }
 

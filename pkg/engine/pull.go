@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -69,37 +67,4 @@ func (o Options) noteID(id string) error {
 	}
 	_, err = io.WriteString(f, id)
 	return errors.Join(err, f.Close())
-}
-
-// known completes options with what this engine knows of the names in them.
-func (e *Engine) known(o Options) Options {
-	if o.Join == nil {
-		o.Join = e.namespaceOf
-	}
-	if o.Volume == nil {
-		e.volumesFor(&o)
-	}
-	return o
-}
-
-// namespaceOf is the file of a running container's namespace.
-func (e *Engine) namespaceOf(kind, name string) (string, error) {
-	states, err := e.Runtime.List()
-	if err != nil {
-		return "", err
-	}
-	for _, s := range states {
-		if s.ID != name && s.Name != name {
-			continue
-		}
-		status, err := s.Status()
-		if err != nil {
-			return "", err
-		}
-		if status != specs.StateRunning && status != specs.StateCreated {
-			return "", fmt.Errorf("container %s is not running: it has no namespaces to share", name)
-		}
-		return fmt.Sprintf("/proc/%d/ns/%s", s.PID, strings.TrimSuffix(kind, "work")), nil
-	}
-	return "", fmt.Errorf("no such container: %s: minictr ps lists them", name)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/network"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/pkg/sys"
 )
@@ -36,6 +37,7 @@ type Container struct {
 	Log     Log
 	// StopSignal asks it to end.
 	StopSignal string
+	Ports      []network.Port // that it publishes
 
 	dir    string           // of its files
 	lock   int              // on dir; 0 if it is not ours

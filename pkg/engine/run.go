@@ -14,7 +14,6 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
-	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
@@ -45,12 +44,13 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		return 0, err
 	}
 	volumes := e.volumesFor(&o)
-	s, bricks, err := Spec(id, template, e.known(o))
+	s, err := e.spec(id, template, o)
 	if err != nil {
 		return 0, err
 	}
-	for _, b := range bricks {
-		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
+	ports, err := published(o.Connection, img.Config.Config.ExposedPorts)
+	if err != nil {
+		return 0, err
 	}
 	signals.Wait()
 	c, err := e.claim(img, container.Config{
@@ -81,9 +81,15 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if s, err = spec.Load(c.Bundle); err != nil {
 		return 0, err
 	}
-	status, err = Foreground(s.Process.Terminal, signals, func(o container.Options) (Process, error) {
-		o.Edit = edit
-		return c, c.Start(s, o)
+	link, err := e.connect(id, c.Bundle, s.Hostname, o, ports)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, link.close()) }()
+	status, err = Foreground(s.Process.Terminal, signals, func(tty container.Options) (Process, error) {
+		tty.Edit = edit
+		err := c.Start(s, link.options(tty))
+		return c, errors.Join(err, link.listen())
 	})
 	if err == nil && c.OOMKilled() {
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")

@@ -71,7 +71,6 @@ func setSecurity(w *wall, o Options) error {
 	w.Process.NoNewPrivileges = !o.Privileges
 	if o.Privileged {
 		w.leave(spec.Privileged()...)
-		w.unfiltered = true
 		for _, d := range devicesBelow("/dev") {
 			addNode(w.Spec, d)
 		}
@@ -104,7 +103,6 @@ func (w *wall) secure(key, value string) (err error) {
 	case "seccomp":
 		if value == unconfined {
 			w.leave(spec.BrickOf("seccomp"))
-			w.unfiltered = true
 			return nil
 		}
 		w.Linux.Seccomp, err = profile(value, w.Process.Capabilities.Bounding)

@@ -41,6 +41,28 @@ func (e *Engine) Sweep() error {
 			failed(err)
 		}
 	}
+	if err := e.disconnect(); err != nil {
+		failed(err)
+	}
+	return err
+}
+
+// disconnect takes away what is left of connections whose containers are gone.
+func (e *Engine) disconnect() error {
+	stale, err := e.networks().Stale(func(id string) bool {
+		return e.Runtime.Has(id) || (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+	})
+	for _, id := range stale {
+		err = errors.Join(err, e.networks().Leave(id))
+	}
+	if len(stale) == 0 {
+		return err
+	}
+	all, lost := e.networks().List()
+	err = errors.Join(err, lost)
+	for _, n := range all { // the others must not take a name for somebody else's address
+		err = errors.Join(err, e.tellNames(n.Name))
+	}
 	return err
 }
 

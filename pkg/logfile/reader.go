@@ -169,7 +169,7 @@ func (r *reader) watch(dir string) {
 		return
 	}
 	r.events = fd
-	_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO)
+	_, _ = unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_MOVED_TO)
 }
 
 // wait waits until something has happened, or might have.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // split prints a log, each stream for itself.
@@ -130,6 +132,26 @@ func TestTimes(t *testing.T) {
 	}
 	if out.String() != "2026-01-01T00:00:01.000005000Z ac\n2026-01-01T00:00:04.000000000Z d\n" || err.String() != "2026-01-01T00:00:02.000005000Z b\n" {
 		t.Errorf("got %q and %q", &out, &err)
+	}
+}
+
+// TestReadEnds has a program write a line for each that is read.
+func TestReadEnds(t *testing.T) {
+	for _, most := range []int64{0, 200} {
+		path := filepath.Join(t.TempDir(), "log")
+		w := create(t, path, Rotation{most, 1000})
+		write(t, w, stdout, strings.Repeat("a\n", 20))
+		n := 0
+		err := Read(t.Context(), path, Options{Tail: -1}, func(Record) error {
+			write(t, w, stdout, "b\n")
+			if n++; n > 1000 {
+				return errors.New("it never ends")
+			}
+			return nil
+		})
+		if err != nil || n < 20 {
+			t.Errorf("%d records, %v", n, err)
+		}
 	}
 }
 
@@ -294,6 +316,31 @@ func TestFollowEnds(t *testing.T) {
 	time.AfterFunc(300*time.Millisecond, func() { os.RemoveAll(filepath.Dir(path)) })
 	if got := show(t, path, Options{Follow: true, Tail: -1}); got != "a\n" {
 		t.Errorf("removed: got %q", got)
+	}
+}
+
+// TestNews has a follower know of a write, and of a file that got its name.
+func TestNews(t *testing.T) {
+	dir := t.TempDir()
+	w := create(t, filepath.Join(dir, "log"), Rotation{})
+	r := reader{files: w.path, block: make([]byte, maxWrite), events: -1}
+	r.watch(dir)
+	defer r.close()
+	for _, do := range []func(){
+		func() { write(t, w, stdout, "a") },
+		func() { os.Rename(filepath.Join(dir, "log"), filepath.Join(dir, "other")) },
+	} {
+		do()
+		poll := []unix.PollFd{{Fd: int32(r.events), Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, 0); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if err := r.wait(); err != nil {
+			t.Error(err)
+		}
+		if n, err := unix.Poll(poll, 0); n != 0 || err != nil {
+			t.Errorf("after waiting: %d, %v", n, err)
+		}
 	}
 }
 

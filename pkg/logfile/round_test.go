@@ -34,7 +34,11 @@ func FuzzRound(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("x"), 70_000), []byte{255}, uint16(40_000), byte(1))
 	f.Fuzz(func(t *testing.T, text, sizes []byte, most uint16, tail byte) {
 		path := filepath.Join(t.TempDir(), "log")
-		w := create(t, path, Rotation{int64(most), 1 << 20})
+		size := int64(most)
+		if size > 0 {
+			size += int64(len(text)) // some 50 files at most
+		}
+		w := create(t, path, Rotation{size, 1000})
 		var wrote [2]string
 		for i, rest := 0, string(text); len(rest) > 0; i++ {
 			size, stream := len(rest), 0

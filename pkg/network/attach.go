@@ -86,16 +86,19 @@ func (a *Attachment) Lay(b *plan.Builder) {
 	}
 }
 
-// bridge makes the bridge, or leaves it as it is.
+// bridge makes the bridge, or leaves it as it is. An interface of that name that
+// is none is refused, for it has no spanning tree to be switched off.
 func (a *Attachment) bridge() *step {
 	s := new(step)
 	link := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(a.Bridge))
 	mac := hardware(gateway(a.Addresses[0]))
 	link = netlink.Attribute(link, unix.IFLA_ADDRESS, address(mac))
-	link = netlink.Attribute(link, unix.IFLA_LINKINFO, netlink.Attribute(nil, unix.IFLA_INFO_KIND, netlink.String("bridge")))
+	info := netlink.Attribute(nil, unix.IFLA_INFO_KIND, netlink.String("bridge"))
+	info = netlink.Attribute(info, unix.IFLA_INFO_DATA, netlink.Attribute(nil, unix.IFLA_BR_STP_STATE, netlink.Number(0)))
+	link = netlink.Attribute(link, unix.IFLA_LINKINFO, info)
 	s.add(func(r *plan.Run) error {
 		return netlink.Do(r.Fd[namespace.Outer], "RTM_NEWLINK, bridge", unix.RTM_NEWLINK, unix.NLM_F_CREATE, link)
-	}, "sendto(%s, {RTM_NEWLINK, %q, IFLA_INFO_KIND=\"bridge\", IFLA_ADDRESS=%s, IFF_UP})", namespace.Outer, a.Bridge, mac)
+	}, "sendto(%s, {RTM_NEWLINK, %q, IFLA_INFO_KIND=\"bridge\", IFLA_BR_STP_STATE=0, IFLA_ADDRESS=%s, IFF_UP})", namespace.Outer, a.Bridge, mac)
 	for _, p := range a.Addresses {
 		if p.Addr().Is6() {
 			s.sysctl("ipv6/conf/"+a.Bridge+"/disable_ipv6", "0")

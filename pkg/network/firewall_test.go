@@ -1,13 +1,13 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -287,80 +287,81 @@ func TestForbidden(t *testing.T) {
 	})
 }
 
-const (
-	crowdOf = "MINICTR_TEST_CROWD" // the attachments that a process of the crowd publishes
-	forever = "MINICTR_TEST_FOREVER"
-)
+// crowdMember are the containers of one process of a crowd.
+func crowdMember(number string) (n *Network, all []*Attachment) {
+	n = &Network{Name: "a", Bridge: "mc-a"}
+	for j := range 20 {
+		i, _ := strconv.Atoi(number)
+		a := &Attachment{Bridge: n.Bridge, Addresses: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.1.%d.%d/16", i, j))}}
+		a.ID, a.Network = fmt.Sprintf("m%d-%d", i, j), n.Name
+		a.Ports = []Port{{netip.IPv4Unspecified(), uint16(1000 + 100*i + j), 80, "tcp"}}
+		all = append(all, a)
+	}
+	return n, all
+}
 
-// TestCrowdMember is one process of the crowd.
-func TestCrowdMember(t *testing.T) {
-	text := os.Getenv(crowdOf)
-	if text == "" {
-		return
+// publishAll has each publish its port, and every second take it back.
+func publishAll(number string) error {
+	n, all := crowdMember(number)
+	for i, a := range all {
+		err := errors.Join(n.open(), publish(a))
+		if err == nil && i%2 == 1 {
+			err = unpublish(a.ID, nil)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	var all []*Attachment
-	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		t.Fatal(err)
-	}
-	for again := true; again; again = os.Getenv(forever) != "" {
+	return nil
+}
+
+// publishOn publishes and takes back until it is killed.
+func publishOn(number string) error {
+	for {
+		err := publishAll(number)
+		_, all := crowdMember(number)
 		for _, a := range all {
-			n := &Network{Name: a.Network, Bridge: a.Bridge}
-			if err := errors.Join(n.open(), publish(a)); err != nil {
-				t.Fatal(err)
-			}
-			if a.ID[len(a.ID)-1]%2 == 1 || os.Getenv(forever) != "" {
-				if err := unpublish(a.ID, nil); err != nil {
-					t.Fatal(err)
-				}
-			}
+			err = errors.Join(err, unpublish(a.ID, nil))
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-func (n netns) crowd(t *testing.T, env string) (members []*exec.Cmd, all []*Attachment) {
+func (n netns) crowd(t *testing.T, does string) (members []*exec.Cmd) {
 	t.Helper()
 	for i := range 8 {
-		var mine []*Attachment
-		for j := range 20 {
-			a := &Attachment{Bridge: "mc-a", Addresses: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.1.%d.%d/16", i, j))}}
-			a.ID, a.Network = fmt.Sprintf("m%d-%d", i, j), "a"
-			a.Ports = []Port{{netip.IPv4Unspecified(), uint16(1000 + 100*i + j), 80, "tcp"}}
-			mine = append(mine, a)
-		}
-		text, _ := json.Marshal(mine)
-		member := exec.Command("/proc/self/exe", "-test.run", "^TestCrowdMember$")
-		member.Env = append(os.Environ(), crowdOf+"="+string(text), env+"=1")
-		member.Stdout, member.Stderr = os.Stderr, os.Stderr
-		n.must(t, member.Start)
-		members, all = append(members, member), append(all, mine...)
+		m := inRole(does, "-", strconv.Itoa(i))
+		n.must(t, m.Start)
+		members = append(members, m)
 	}
-	return members, all
+	return members
 }
 
 // TestCrowd has eight processes publish and unpublish at once.
 func TestCrowd(t *testing.T) {
 	n := newNetns(t)
-	members, all := n.crowd(t, "_")
-	for _, m := range members {
+	for _, m := range n.crowd(t, "publish") {
 		if err := m.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	n.must(t, func() error {
 		elements, err := elementsOf("published")
-		if len(elements) != len(all)/2 {
-			t.Errorf("%d ports are published, want %d", len(elements), len(all)/2)
+		if len(elements) != 80 {
+			t.Errorf("%d ports are published, want 80", len(elements))
 		}
 		return err
 	})
-	n.end(t, all)
+	n.end(t)
 }
 
 // TestKilled kills them in the middle of that.
 func TestKilled(t *testing.T) {
 	n := newNetns(t)
 	for range 3 {
-		members, all := n.crowd(t, forever)
+		members := n.crowd(t, "publish-on")
 		time.Sleep(200 * time.Millisecond) // wherever they are then
 		for _, m := range members {
 			if err := m.Process.Kill(); err != nil {
@@ -368,15 +369,18 @@ func TestKilled(t *testing.T) {
 			}
 			m.Wait()
 		}
-		n.end(t, all)
+		n.end(t)
 	}
 }
 
 // end takes all away, after which nothing is left.
-func (n netns) end(t *testing.T, all []*Attachment) {
+func (n netns) end(t *testing.T) {
 	t.Helper()
-	for _, a := range all {
-		n.must(t, func() error { return unpublish(a.ID, nil) })
+	for i := range 8 {
+		_, all := crowdMember(strconv.Itoa(i))
+		for _, a := range all {
+			n.must(t, func() error { return unpublish(a.ID, nil) })
+		}
 	}
 	n.must(t, (&Network{Name: "a", Bridge: "mc-a"}).close)
 	if shown := n.run(t, "nft", "list", "ruleset"); shown != "" {

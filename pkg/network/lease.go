@@ -103,7 +103,7 @@ func (m *Manager) lease(n *Network, e Endpoint) (*Attachment, error) {
 		}
 	}
 	a := &Attachment{Endpoint: e, Bridge: n.Bridge, Internal: n.Internal}
-	last, wanted := m.last(n.Name), map[bool]netip.Addr{false: e.IP, true: e.IP6}
+	last, wanted := m.last(n), map[bool]netip.Addr{false: e.IP, true: e.IP6}
 	var name strings.Builder
 	for _, p := range n.Subnets {
 		six := p.Addr().Is6()
@@ -175,16 +175,15 @@ func hardware(a netip.Addr) string {
 	return net.HardwareAddr(append([]byte{0x02, 0x6d}, b[len(b)-4:]...)).String()
 }
 
-// last is the number of the address that was leased last, in its subnet's low
-// 32 bits; 1 if that is not known. It is the target of a symbolic link.
-func (m *Manager) last(network string) uint64 {
-	text, _ := os.Readlink(m.path(network, "last"))
+// last is the number of the address that was leased last, 1 if that is not
+// known. The address is the target of a symbolic link.
+func (m *Manager) last(n *Network) uint64 {
+	text, _ := os.Readlink(m.path(n.Name, "last"))
 	a, err := netip.ParseAddr(text)
-	n, e := m.read(network)
-	if err != nil || e != nil || len(n.Subnets) == 0 || !n.Subnets[0].Contains(a) {
+	if err != nil {
 		return 1
 	}
-	return number(n.Subnets[0], a)
+	return max(number(n.Subnets[0], a), 1)
 }
 
 // number is the inverse of nth, for the numbers that are leased.

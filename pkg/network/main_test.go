@@ -74,6 +74,10 @@ func act(words []string) error {
 			}
 			fmt.Println(a.Addresses)
 		}
+	case "publish":
+		return publishAll(words[2])
+	case "publish-on":
+		return publishOn(words[2])
 	case "live": // joins containers and leaves, until it is killed
 		for i := 0; ; i = (i + 1) % 3 {
 			ns, err := newNamespace()

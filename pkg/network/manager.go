@@ -5,7 +5,6 @@
 package network
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -202,8 +201,8 @@ func (m *Manager) List() (all []Network, err error) {
 		switch {
 		case e == nil:
 			all = append(all, *n)
-		case !errors.Is(e, fs.ErrNotExist): // it is half made, or half removed
-			err = cmp.Or(err, e)
+		case !errors.Is(e, fs.ErrNotExist): // else it is half made, or half removed
+			err = errors.Join(err, e)
 		}
 	}
 	return all, err

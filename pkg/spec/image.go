@@ -31,6 +31,9 @@ type Image struct {
 // A FileReader reads a small file of an image, by its path in the image.
 type FileReader func(path string) ([]byte, error)
 
+// StopSignal is the annotation that keeps an image's stop signal.
+const StopSignal = "org.opencontainers.image.stopSignal"
+
 // SetImage makes the spec run what an image says, conversion.md of the image
 // specification: its command, environment, working directory, user, labels
 // and stop signal. Args, if any, take the place of Cmd; entrypoint, if not
@@ -59,7 +62,7 @@ func SetImage(s *specs.Spec, c Image, entrypoint, args []string, read FileReader
 		}
 	}
 	if c.StopSignal != "" {
-		Annotate(s, "org.opencontainers.image.stopSignal", c.StopSignal)
+		Annotate(s, StopSignal, c.StopSignal)
 	}
 	return SetUser(s, c.User, read)
 }

@@ -141,7 +141,9 @@ func TestRestartPolicy(t *testing.T) {
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is started again", func() bool { return h.status(t, always)["Restarts"] == 1.0 && h.status(t, always)["Phase"] == "running" })
+	eventually(t, "it is started again", func() bool {
+		return h.status(t, always)["Restarts"] == 1.0 && h.status(t, always)["Phase"] == "running"
+	})
 	h.must(t, "stop", "-t", "0", always)
 	if s := h.status(t, always); s["Phase"] != "exited" {
 		t.Errorf("after stop: %v", s)

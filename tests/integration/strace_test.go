@@ -211,6 +211,7 @@ func TestPrintedIsWhatRunsOfExec(t *testing.T) {
 func TestPrintedIsWhatRunsOfImage(t *testing.T) {
 	flags := []string{
 		"", "--tty", "--user student --workdir /new", "--user 7:8 --read-only --hostname h --env A=b", "--memory 64m --cpus 0.5 --pids-limit 99",
+		"--secret id=s,src=/etc/hostname --tmpfs /t:size=1m --group-add 77 --device /dev/full --ulimit nofile=99 --ipc host",
 		"--volume /etc/hostname:/new/file:ro --volume /etc:/etc/host", "--cap-drop ALL --cap-add net_raw --network host", "--new-privileges --entrypoint /bin/id",
 	}
 	for _, b := range spec.Bricks() {
