@@ -82,8 +82,8 @@ func stopFlags(f *pflag.FlagSet) (wait func(*engine.Container) time.Duration) {
 	f.IntVar(seconds, "timeout", defaultStop, "as --time, in `SECONDS`")
 	return func(ctr *engine.Container) time.Duration {
 		n := *seconds
-		if !f.Changed("time") && !f.Changed("timeout") && ctr.Options.StopTimeout != 0 {
-			n = ctr.Options.StopTimeout
+		if !f.Changed("time") && !f.Changed("timeout") && ctr.Options.StopTimeout != nil {
+			n = *ctr.Options.StopTimeout
 		}
 		if n < 0 {
 			return 1<<63 - 1
