@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -168,7 +169,7 @@ func checkImages(c *call) finding {
 		return finding{limited, err.Error(), ""}
 	}
 	free := int64(st.Bavail) * st.Bsize
-	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, size(free)), ""}
+	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, format.Size(free)), ""}
 	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --data-root chooses another file system"}
 	}

@@ -28,6 +28,7 @@ type Host struct {
 // program: the order of the bricks is fixed here, and nowhere else.
 func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
+	h.Init, h.Process.Init = spec.HasInit(s), spec.HasInit(s)
 
 	// The runtime, outside the wall.
 	if err := scope(b, s, h); err != nil {
@@ -42,6 +43,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.MountIDs(b, s)
 	namespace.Open(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
+	namespace.CopyFiles(b, s)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
 	process.Label(b, s)
@@ -110,9 +112,10 @@ func release(b *plan.Builder) {
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
-// cgroup that it would be in. It changes nothing and needs no privilege.
-func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, nil)
+// cgroup that it would be in. It changes nothing and needs no privilege. Made are
+// files of the bundle that are yet to be made.
+func Plan(id, bundle string, s *specs.Spec, made ...string) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s, nil, made...)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

@@ -25,7 +25,8 @@ type Config struct {
 	Image    string // as it was asked for
 	ImageID  string
 	Bundle   string // absolute path
-	Owned    bool   // the bundle is made for this container, and removed with it
+	Owned    bool   // the bundle is made for this container, and removed with it,
+	Kept     bool   // unless it is kept for the next start
 	Detached bool   // the container outlives this process
 	Scope    bool   // systemd makes the cgroup
 }
@@ -52,7 +53,7 @@ func (r *Runtime) New(c Config) (*Container, error) {
 		return nil, fmt.Errorf("invalid container name %q: it takes what an ID takes", c.Name)
 	}
 	ctr := &Container{runtime: r, scope: c.Scope, State: State{
-		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned,
+		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned, Kept: c.Kept,
 		Detached: c.Detached, UID: os.Getuid(), Runtime: os.Getpid(),
 	}}
 	var err error

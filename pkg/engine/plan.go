@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
@@ -20,11 +21,21 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, bricks, err := Spec(anyID, img, o)
+	s, bricks, err := Spec(anyID, img, e.known(o))
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s)
+	if err := e.showFiles(s, o.Connection); err != nil {
+		return nil, nil, err
+	}
+	made := etcFiles[:]
+	volumes := namesOf(e.Volumes(), s)
+	for _, m := range s.Mounts {
+		if volumes[path.Clean(m.Destination)] != "" {
+			made = append(made, m.Source+"/")
+		}
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, made...)
 	return p, bricks, err
 }
 

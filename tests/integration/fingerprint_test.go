@@ -101,7 +101,7 @@ func machine(h host) fingerprint {
 	for _, p := range children() {
 		f = append(f, p.String())
 	}
-	for _, dir := range []string{h.run, filepath.Join(h.root, "containers"), filepath.Join(h.root, "tmp")} {
+	for _, dir := range []string{h.run, h.root + "/containers", h.root + "/tmp", h.root + "/names", h.root + "/networks", h.root + "/volumes"} {
 		if h == (host{}) {
 			break
 		}
