@@ -194,7 +194,7 @@ func (l *lab) publish(b *box) (err error) {
 		return err
 	}
 	b.a.Ports = b.held.Ports
-	return errors.Join(publish(b.a), b.held.Serve(b.a))
+	return errors.Join(publish(b.a), b.held.Listen(b.a))
 }
 
 func (b *box) addresses() (all []netip.Addr) {

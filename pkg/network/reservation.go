@@ -151,11 +151,11 @@ func taken(p Port) error {
 	return errors.Join(&TakenError{p, owner}, err)
 }
 
-// Serve begins when the ports are published: until then a connection is
+// Listen begins when the ports are published: until then a connection is
 // refused, which else would wait for ever. It shows them to ss(8), who lists
 // what listens. What comes to ::1, and no rule leads to the container, is carried
 // there.
-func (r *Reservation) Serve(a *Attachment) error {
+func (r *Reservation) Listen(a *Attachment) error {
 	for i, p := range r.Ports {
 		fd := r.sockets[i]
 		if fd < 0 {
