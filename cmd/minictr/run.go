@@ -15,6 +15,7 @@ import (
 func runCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
+	initFlag(f, &o)
 	ociFlags, detach := bundleFlags(f, "")
 	f.Bool("rm", false, "remove the container when it ends (always so, in the foreground)")
 	return func(c *call) error {
@@ -64,8 +65,12 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	f.String(entrypoint, "", "run `PROGRAM` in place of the image's")
 	f.StringVar(&o.Network, "network", "none", "none: only itself; host: the host's `MODE`")
 	f.BoolVar(&o.Privileges, "new-privileges", false, "let setuid programs give privileges (no_new_privs off)")
-	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
 	f.Var((*list)(&o.Without), "without", "leave out a `BRICK` of the wall, to see what leaks")
+}
+
+// initFlag is one of those, but not of vm, where process 1 is the machine's.
+func initFlag(f *pflag.FlagSet, o *engine.Options) {
+	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
 }
 
 const entrypoint = "entrypoint"
