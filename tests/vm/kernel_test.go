@@ -60,8 +60,8 @@ func TestArm64(t *testing.T) {
 		t.Fatal(r)
 	}
 	r := finish(t, command(t, booted("--kernel", kernel, "--init", program, "-m", "1g", "arm64", "sh", "-c",
-		`/bin/minictr run tiny sh -c 'uname -m; echo $$; id -u; grep Seccomp: /proc/self/status; orphan; sleep 3; ps | grep -c " Z "'
-		/bin/minictr run --init tiny sh -c 'trap "echo caught" USR1; echo $$; orphan; sleep 3; ps | grep -c " Z "; kill -USR1 1; sleep 1; kill -TERM 1; sleep 60'
+		`/bin/minictr run tiny sh -c 'uname -m; echo $$; id -u; grep Seccomp: /proc/self/status; orphan; sleep 3; ps | grep -c "Z .*\[orphan\]"'
+		/bin/minictr run --init tiny sh -c 'trap "echo caught" USR1; echo $$; orphan; sleep 3; ps | grep -c "Z .*\[orphan\]"; kill -USR1 1; sleep 1; kill -TERM 1; sleep 60'
 		echo $?`)...))
 	if r.status != 0 || strings.Join(strings.Fields(r.stdout), " ") != "aarch64 1 0 Seccomp: 2 1 2 0 caught 143" {
 		t.Error(r)
