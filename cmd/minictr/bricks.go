@@ -27,6 +27,7 @@ var bricks = [...]brick{
 	{"hostname", "setdomainname sethostname", []string{"a name of its own"}, ""},
 	{"idmap", "$ids/", []string{"say who the owners of files are in a mount"}, "/mounts"},
 	{"ids", "fchown setgroups setresgid setresuid", []string{"the user and groups it runs as"}, ""},
+	{"init", "clone close_range exit_group ioctl kill prctl rt_sigprocmask rt_sigtimedwait setsid wait4", []string{"process 1 has a child that becomes the program", "process 1 reaps until that child has ended"}, ""},
 	{"interfaces", "$ns/ close ioctl( nft read read( sendto( socket( write( write(\"/proc/sys/net", []string{"join it to a network of containers", "move network interfaces of the host inside", "wait for network interfaces of the host"}, ""},
 	{"join", "$ns/ setns setns(", []string{"enter the container", "open the namespaces to be shared", "enter the namespaces that are shared"}, ""},
 	{"keeper", "close ppoll prctl", []string{"wait"}, ""},

@@ -25,6 +25,7 @@ var causes = [...]struct {
 	{"sendto(", unix.EOPNOTSUPP, "", "this kernel has no bridge, or no veth: modprobe bridge veth, or take --network none or host"},
 	{"sendto(", unix.EPERM, "", "root alone changes the host's network: try sudo, or take --network none or host"},
 	{`write("/proc/sys/net`, unix.EROFS, "", "/proc/sys is read-only: is this a container itself? take --network none or host"},
+	{"clone", unix.EAGAIN, "", "the limit of processes is reached: see ulimit -u and the pids cgroup"},
 	{"mkdir", unix.EACCES, "", "making a cgroup needs root: try sudo"},
 	{"mkdir", unix.EPERM, "", "making a cgroup needs root: try sudo"},
 	{"mkdir", unix.EROFS, "", "the cgroup file system is read-only here: is this a container itself?"},
