@@ -74,7 +74,7 @@ func TestPublished(t *testing.T) {
 		}
 		for _, b := range []*box{web, neighbour, stranger} {
 			l.host.must(t, func() error { return errors.Join(unpublish(b.a.ID, b.addresses()), b.held.Close()) })
-			l.host.ip(t, "link del "+b.a.ID)
+			l.host.ip(t, "link del "+outer(b.a.ID))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestUnpublish(t *testing.T) {
 			return errors.Join(unpublish(second.a.ID, nil), unpublish(second.a.ID, nil), second.held.Close())
 		})
 		for _, id := range []string{first.a.ID, second.a.ID} {
-			l.host.ip(t, "link del "+id)
+			l.host.ip(t, "link del "+outer(id))
 		}
 	}
 }

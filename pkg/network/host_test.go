@@ -96,9 +96,20 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	return newLabWith(t, "0")
+}
+
+// newLabWith says of br_netfilter whether it is on.
+func newLabWith(t *testing.T, bridgeNetfilter string) *lab {
+	t.Helper()
 	l := &lab{host: newNetns(t), lan: newNetns(t), networks: make(map[string]*Network)}
 	l.host.sysctl(t, "ipv4/ip_forward", "1")
 	l.host.sysctl(t, "ipv6/conf/all/forwarding", "1")
+	for _, name := range []string{"iptables", "ip6tables"} {
+		if _, err := os.Stat("/proc/sys/net/bridge"); err == nil || bridgeNetfilter == "1" {
+			l.host.sysctl(t, "bridge/bridge-nf-call-"+name, bridgeNetfilter)
+		}
+	}
 	l.host.ip(t, "link add lan type veth peer name eth0 netns "+l.lan.path(), "link set lan up",
 		"addr add 192.0.2.1/24 dev lan", "addr add 2001:db8::1/64 dev lan nodad")
 	l.lan.ip(t, "link set eth0 up", "addr add 192.0.2.2/24 dev eth0", "addr add 2001:db8::2/64 dev eth0 nodad",
@@ -128,7 +139,7 @@ func (l *lab) join(t *testing.T, network string, number int, ports ...string) *b
 	n := l.networks[network]
 	b := &box{netns: newNetns(t), a: &Attachment{Bridge: n.Bridge, Internal: n.Internal}}
 	b.a.ID, b.a.Network = fmt.Sprintf("%s%d", network, number), network
-	end := fmt.Sprintf("%.8s%d", network, number)
+	end := outer(b.a.ID)
 	l.host.ip(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", end, b.path()), fmt.Sprintf("link set %s master %s up", end, n.Bridge))
 	b.ip(t, "link set eth0 up")
 	for _, s := range n.Subnets {

@@ -97,10 +97,12 @@ func bind(p *Port) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("port %s: %w", p, err)
 	}
-	address := unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Host), Addr: p.HostIP.Unmap().As4()})
+	var address unix.Sockaddr
 	if p.HostIP.Is6() {
 		address = &unix.SockaddrInet6{Port: int(p.Host), Addr: p.HostIP.As16()}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	} else {
+		address = &unix.SockaddrInet4{Port: int(p.Host), Addr: p.HostIP.As4()}
 	}
 	option := func(name, value int) {
 		if err == nil {
