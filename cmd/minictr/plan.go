@@ -21,7 +21,6 @@ import (
 func planCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "")
-	initFlag(f, &o)
 	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
@@ -122,7 +121,6 @@ func (c *call) planDiff(p *plan.Plan, flags string, l lang.Language) error {
 	command := c.command
 	command.setup = func(f *pflag.FlagSet) action {
 		wallFlags(f, &o, "v")
-		initFlag(f, &o)
 		return func(c *call) (err error) {
 			other, err = c.plan(&o, l)
 			return err
