@@ -363,7 +363,7 @@ func TestJoinKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := 0
-	for round := range 40 {
+	for round := range 30 {
 		var all []*exec.Cmd
 		for _, words := range [][]string{{"live", m.Root, "front", "a"}, {"live", m.Root, Default, "b"}} {
 			c := inRole(words...)
