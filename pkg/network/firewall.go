@@ -221,10 +221,7 @@ func tryWithdraw(names []string, owner string) error {
 			}
 		}
 	}
-	if len(b.commands) == 1 {
-		return nil
-	}
-	if bridges == 0 && slices.Contains(names, "bridges") {
+	if len(b.commands) > 1 && bridges == 0 && slices.Contains(names, "bridges") {
 		b = newBatch(generation)
 		b.add("delete table", unix.NFT_MSG_DELTABLE, 0, text(unix.NFTA_TABLE_NAME, table))
 	}
