@@ -116,11 +116,11 @@ func TestInternal(t *testing.T) {
 func TestLoopback(t *testing.T) {
 	l := newLab(t)
 	bad := l.join(t, "a", 2)
-	l.host.serve(t, "udp", 53, "host")
+	l.host.serve(t, "tcp", 99, "host")
 	bad.sysctl(t, "ipv4/conf/all/route_localnet", "1")
 	bad.ip(t, "addr del 127.0.0.1/8 dev lo", "route add 127.0.0.0/8 via 10.1.0.1 src 10.1.0.2")
-	bad.expect(t, "udp", "10.1.0.1:53", "host sees 10.1.0.2")
-	bad.refuse(t, "udp", "127.0.0.1:53")
+	bad.expect(t, "tcp", "10.1.0.1:99", "host sees 10.1.0.2")
+	bad.refuse(t, "tcp", "127.0.0.1:99")
 }
 
 // TestUnpublish takes ports away while somebody talks, and gives the address and
