@@ -372,11 +372,6 @@ func monitorCommand(*pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		stderr, err := engine.Silence()
-		if err != nil {
-			return err
-		}
-		c.stderr, e.Messages = stderr, stderr
-		return e.Monitor(c.args[0], stderr)
+		return e.Monitor(c.args[0])
 	}
 }

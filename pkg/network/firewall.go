@@ -270,14 +270,19 @@ func elementOf(a *Attachment, p Port) (e element, err error) {
 	if a == nil {
 		return e, nil
 	}
-	e.owner = a.ID
-	for _, address := range a.Addresses {
-		if address.Addr().Is6() == p.HostIP.Is6() {
-			e.value = slices.Concat(address.Addr().AsSlice(), pair(p.Container))
-			return e, nil
+	to, err := a.address(p)
+	e.owner, e.value = a.ID, slices.Concat(to.AsSlice(), pair(p.Container))
+	return e, err
+}
+
+// address is the container's, for a port of the host.
+func (a *Attachment) address(p Port) (netip.Addr, error) {
+	for _, own := range a.Addresses {
+		if own.Addr().Is6() == p.HostIP.Is6() {
+			return own.Addr(), nil
 		}
 	}
-	return e, fmt.Errorf("port %s: the network %s has no addresses of this kind", p, a.Network)
+	return netip.Addr{}, fmt.Errorf("port %s: the network %s has no addresses of that family", p, a.Network)
 }
 
 // element adds a message about one element.

@@ -20,7 +20,22 @@ var update = flag.Bool("update", false, "rewrite testdata")
 // TestPublished asks for published ports from everywhere, and wants to know who
 // the container thinks has asked.
 func TestPublished(t *testing.T) {
-	l := newLab(t)
+	published(t, newLab(t))
+}
+
+// TestPublishedFiltered is the same while Netfilter sees what bridges pass on.
+func TestPublishedFiltered(t *testing.T) {
+	needRoot(t)
+	if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
+		if err := exec.Command("modprobe", "br_netfilter").Run(); err != nil {
+			t.Skip("in the virtual machine there is no br_netfilter")
+		}
+	}
+	published(t, newFilteredLab(t))
+}
+
+func published(t *testing.T, l *lab) {
+	t.Helper()
 	for _, proto := range []string{"tcp", "udp"} {
 		at := func(port int) string { return fmt.Sprintf("%d:80/%s", port, proto) }
 		web := l.join(t, "a", 2, at(8080), "127.0.0.1:"+at(8081), "[::1]:"+at(8081), "192.0.2.1:"+at(8082), "[2001:db8::1]:"+at(8082))
@@ -367,7 +382,9 @@ func TestKilled(t *testing.T) {
 			if err := m.Process.Kill(); err != nil {
 				t.Error(err)
 			}
-			m.Wait()
+			if err := m.Wait(); err == nil || err.Error() != "signal: killed" {
+				t.Errorf("it ended by itself: %v", err)
+			}
 		}
 		n.end(t)
 	}
