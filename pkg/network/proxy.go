@@ -7,6 +7,10 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // A Proxy carries on in user space what comes to sockets of this host, where no
@@ -15,10 +19,15 @@ type Proxy struct {
 	sockets []io.Closer
 }
 
-// proxy carries a socket's connections on, until it is closed. Its descriptor
-// is copied.
+// proxy carries a socket's connections on, until it is closed. The descriptor
+// stays the caller's.
 func (p *Proxy) proxy(fd int, proto string, to netip.AddrPort) error {
-	file := os.NewFile(uintptr(fd), "[::1]")
+	own, err := sys.Number("fcntl(F_DUPFD_CLOEXEC)", func() (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(own), "[::1]")
+	defer file.Close() // the network poller has a copy
 	if proto == "udp" {
 		from, err := net.FilePacketConn(file)
 		if err == nil {
