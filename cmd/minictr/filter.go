@@ -48,7 +48,7 @@ func parseFilters(flags []string) (filters, error) {
 func (f filters) ofStopped() bool { return len(f["status"]) > 0 || len(f["exited"]) > 0 }
 
 // match says whether a container is asked for.
-func (f filters) match(e *engine.Engine, v engine.View) (bool, error) {
+func (f filters) match(v engine.View) (bool, error) {
 	any := func(key string, is func(value string) bool) bool {
 		return len(f[key]) == 0 || slices.ContainsFunc(f[key], is)
 	}

@@ -19,7 +19,8 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	brickFlags(f, o)
 }
 
-const entrypoint = "entrypoint"
+// Flags whose options tell whether they were given.
+const entrypoint, stopTimeout = "entrypoint", "stop-timeout"
 
 // programFlags are those that mean something behind any wall.
 func programFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
@@ -55,8 +56,9 @@ func brickFlags(f *pflag.FlagSet, o *engine.Options) {
 	f.StringVar(&o.LogDriver, "log-driver", "json-file", "keep its output by `DRIVER`: json-file, or none")
 	f.Var((*list)(&o.LogOpts), "log-opt", "keep so much of it as `NAME=VALUE` says: max-size=BYTES, max-file=N")
 	f.StringVar(&o.StopSignal, "stop-signal", "", "stop it by this `SIGNAL` (TERM)")
-	f.IntVar(&o.StopTimeout, "stop-timeout", 0, "kill it so many `SECONDS` after that (10; -1: never)")
+	f.Int(stopTimeout, defaultStop, "kill it so many `SECONDS` after that (-1: never)")
 
+	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
 	f.BoolVar(&o.ReadOnly, "read-only", false, "make its root read-only")
 	f.Var((*list)(&o.Mounts), "mount", "mount what `KEY=VALUE,...` says: type=bind, volume or tmpfs, src=, dst=, readonly")
 	f.Var((*list)(&o.Tmpfs), "tmpfs", "mount a file system in memory at `PATH[:OPTIONS]`")
@@ -125,6 +127,13 @@ func (c *call) complete(o *engine.Options) error {
 	}
 	o.Image, o.Args, o.Lookup = c.args[0], c.args[1:], os.LookupEnv
 	o.CapAdd, o.CapDrop, o.Without = words(o.CapAdd), words(o.CapDrop), words(o.Without)
+	if c.flags.Changed(stopTimeout) {
+		n, err := c.flags.GetInt(stopTimeout)
+		if err != nil {
+			return err
+		}
+		o.StopTimeout = &n
+	}
 	if !c.flags.Changed("tty") {
 		o.Terminal = term.IsTerminal(0) && term.IsTerminal(1)
 	}

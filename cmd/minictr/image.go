@@ -188,13 +188,13 @@ func historyCommand(f *pflag.FlagSet) action {
 
 func historyFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "IMAGE"},
-		{Name: "Created", Title: "CREATED"},
-		{Name: "CreatedSince", Title: "CREATED"},
-		{Name: "CreatedAt", Title: "CREATED AT"},
-		{Name: "CreatedBy", Title: "CREATED BY", Long: true},
-		{Name: "Size", Title: "SIZE"},
-		{Name: "Comment", Title: "COMMENT", Long: true},
+		{Name: "ID", Heading: "IMAGE"},
+		{Name: "Created", Heading: "CREATED"},
+		{Name: "CreatedSince", Heading: "CREATED"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
+		{Name: "CreatedBy", Heading: "CREATED BY", Long: true},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Comment", Heading: "COMMENT", Long: true},
 	}
 }
 

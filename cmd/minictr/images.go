@@ -169,16 +169,16 @@ func (c *call) listImages(images []*image.Image, list listing, digests bool) err
 
 func imageFields() []format.Field {
 	return []format.Field{
-		{Name: "Image", Title: "IMAGE", Long: true},
-		{Name: "Repository", Title: "REPOSITORY"},
-		{Name: "Tag", Title: "TAG"},
-		{Name: "Digest", Title: "DIGEST", Long: true},
-		{Name: "ID", Title: "ID"},
-		{Name: "Layers", Title: "LAYERS"},
-		{Name: "Size", Title: "SIZE"},
-		{Name: "Created", Title: "CREATED"},
-		{Name: "CreatedSince", Title: "CREATED"},
-		{Name: "CreatedAt", Title: "CREATED AT"},
+		{Name: "Image", Heading: "IMAGE", Long: true},
+		{Name: "Repository", Heading: "REPOSITORY"},
+		{Name: "Tag", Heading: "TAG"},
+		{Name: "Digest", Heading: "DIGEST", Long: true},
+		{Name: "ID", Heading: "ID"},
+		{Name: "Layers", Heading: "LAYERS"},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Created", Heading: "CREATED"},
+		{Name: "CreatedSince", Heading: "CREATED"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
 	}
 }
 

@@ -49,13 +49,13 @@ func networkCreateCommand(f *pflag.FlagSet) action {
 // networkFields are those of a network in lists: Docker's, by its names.
 func networkFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "NETWORK ID"},
-		{Name: "Name", Title: "NAME"},
-		{Name: "Driver", Title: "DRIVER"},
-		{Name: "Scope", Title: "SCOPE"},
-		{Name: "Subnets", Title: "SUBNETS", Long: true},
-		{Name: "Internal", Title: "INTERNAL"},
-		{Name: "CreatedAt", Title: "CREATED AT"},
+		{Name: "ID", Heading: "NETWORK ID"},
+		{Name: "Name", Heading: "NAME"},
+		{Name: "Driver", Heading: "DRIVER"},
+		{Name: "Scope", Heading: "SCOPE"},
+		{Name: "Subnets", Heading: "SUBNETS", Long: true},
+		{Name: "Internal", Heading: "INTERNAL"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
 	}
 }
 
@@ -158,7 +158,8 @@ type memberView struct {
 }
 
 func networkInspectCommand(f *pflag.FlagSet) action {
-	return func(c *call) (failed error) {
+	as := documentFlag(f)
+	return func(c *call) error {
 		if len(c.args) == 0 {
 			return errors.New("network inspect needs a network: minictr network ls lists them")
 		}
@@ -166,19 +167,17 @@ func networkInspectCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		views := []networkView{}
-		for _, name := range c.args {
-			n, err := e.Networks().Get(name)
-			if err != nil {
-				failed = errors.Join(failed, err)
-				continue
-			}
-			members, err := e.Networks().Members(name)
-			failed = errors.Join(failed, err)
-			views = append(views, viewOf(n, members))
-		}
-		return errors.Join(writeJSON(c.stdout, views), failed)
+		return c.documents(*as, func(name string) (any, error) { return inspectNetwork(e, name) })
 	}
+}
+
+func inspectNetwork(e *engine.Engine, name string) (any, error) {
+	n, err := e.Networks().Get(name)
+	if err != nil {
+		return nil, err
+	}
+	members, err := e.Networks().Members(name)
+	return viewOf(n, members), err
 }
 
 func viewOf(n *network.Network, members []network.Attachment) networkView {

@@ -41,6 +41,10 @@ func psCommand(f *pflag.FlagSet) action {
 		if len(c.args) > 0 { // the OCI's
 			return c.processes(cmp.Or(strings.Join(p.filters, ""), *p.list.format))
 		}
+		wanted, err := parseFilters(p.filters)
+		if err != nil {
+			return err
+		}
 		e, err := c.engine()
 		if err != nil {
 			return err
@@ -48,7 +52,7 @@ func psCommand(f *pflag.FlagSet) action {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		views, broken := p.views(e)
+		views, broken := p.views(e, wanted)
 		if *p.quiet {
 			for _, v := range views {
 				if _, err := fmt.Fprintln(c.stdout, v.ID); err != nil {
@@ -72,11 +76,7 @@ func psCommand(f *pflag.FlagSet) action {
 
 // views are the containers that are to be listed, the newest first. One that
 // can't be read is no obstacle for the others.
-func (p *psFlags) views(e *engine.Engine) ([]engine.View, error) {
-	wanted, err := parseFilters(p.filters)
-	if err != nil {
-		return nil, err
-	}
+func (p *psFlags) views(e *engine.Engine, wanted filters) ([]engine.View, error) {
 	containers, broken := e.Containers()
 	all := *p.all || *p.latest || *p.last >= 0 || wanted.ofStopped()
 	var views []engine.View
@@ -84,7 +84,7 @@ func (p *psFlags) views(e *engine.Engine) ([]engine.View, error) {
 		v, err := c.View()
 		if err == nil && (all || live(v)) {
 			var matches bool
-			if matches, err = wanted.match(e, v); matches {
+			if matches, err = wanted.match(v); matches {
 				views = append(views, v)
 			}
 		}
@@ -114,21 +114,21 @@ func (p *psFlags) table() []string {
 
 func psFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "CONTAINER ID"},
-		{Name: "Image", Title: "IMAGE", Long: true},
-		{Name: "Command", Title: "COMMAND", Long: true},
-		{Name: "RunningFor", Title: "CREATED", Long: true},
-		{Name: "CreatedAt", Title: "CREATED AT"},
-		{Name: "Status", Title: "STATUS", Long: true},
-		{Name: "State", Title: "STATE"},
-		{Name: "Ports", Title: "PORTS", Long: true},
-		{Name: "Names", Title: "NAMES"},
-		{Name: "Size", Title: "SIZE"},
-		{Name: "Labels", Title: "LABELS"},
-		{Name: "Label", Title: "LABEL"},
-		{Name: "Mounts", Title: "MOUNTS"},
-		{Name: "LocalVolumes", Title: "LOCAL VOLUMES"},
-		{Name: "Networks", Title: "NETWORKS"},
+		{Name: "ID", Heading: "CONTAINER ID"},
+		{Name: "Image", Heading: "IMAGE", Long: true},
+		{Name: "Command", Heading: "COMMAND", Long: true},
+		{Name: "RunningFor", Heading: "CREATED", Long: true},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
+		{Name: "Status", Heading: "STATUS", Long: true},
+		{Name: "State", Heading: "STATE"},
+		{Name: "Ports", Heading: "PORTS", Long: true},
+		{Name: "Names", Heading: "NAMES"},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Labels", Heading: "LABELS"},
+		{Name: "Label", Heading: "LABEL"},
+		{Name: "Mounts", Heading: "MOUNTS"},
+		{Name: "LocalVolumes", Heading: "LOCAL VOLUMES"},
+		{Name: "Networks", Heading: "NETWORKS"},
 	}
 }
 
@@ -151,10 +151,7 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var labels, mounts []string
-	for _, name := range slices.Sorted(maps.Keys(d.Labels)) {
-		labels = append(labels, name+"="+d.Labels[name])
-	}
+	var mounts []string
 	volumes := 0
 	for _, m := range d.Mounts {
 		mounts = append(mounts, p.short(cmp.Or(m.Name, m.Source), 15))
@@ -162,7 +159,7 @@ func (p *psFlags) row(v engine.View) (format.Row, error) {
 			volumes++
 		}
 	}
-	row["Labels"], row["Mounts"], row["LocalVolumes"], row["Networks"] = strings.Join(labels, ","), strings.Join(mounts, ","), strconv.Itoa(volumes), d.Network
+	row["Labels"], row["Mounts"], row["LocalVolumes"], row["Networks"] = labelText(d.Labels), strings.Join(mounts, ","), strconv.Itoa(volumes), d.Network
 	row["Label"] = format.Method(func(name string) any { return d.Labels[name] })
 	return row, nil
 }
@@ -182,6 +179,15 @@ func publishedBy(e *engine.Engine, views []engine.View) (map[string]string, erro
 		ports[id] = strings.Join(list, ", ")
 	}
 	return ports, err
+}
+
+// labelText lists labels as Docker does.
+func labelText(labels map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, name+"="+labels[name])
+	}
+	return strings.Join(list, ",")
 }
 
 func (p *psFlags) short(text string, columns int) string {

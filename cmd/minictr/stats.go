@@ -93,15 +93,15 @@ func (c *call) usages(e *engine.Engine, all bool) (list []sample, err error) {
 
 func statsFields() []format.Field {
 	return []format.Field{
-		{Name: "ID", Title: "CONTAINER ID"},
-		{Name: "Container", Title: "CONTAINER"},
-		{Name: "Name", Title: "NAME", Long: true},
-		{Name: "CPUPerc", Title: "CPU %"},
-		{Name: "MemUsage", Title: "MEM USAGE / LIMIT", Long: true},
-		{Name: "MemPerc", Title: "MEM %"},
-		{Name: "NetIO", Title: "NET I/O", Long: true},
-		{Name: "BlockIO", Title: "BLOCK I/O", Long: true},
-		{Name: "PIDs", Title: "PIDS"},
+		{Name: "ID", Heading: "CONTAINER ID"},
+		{Name: "Container", Heading: "CONTAINER"},
+		{Name: "Name", Heading: "NAME", Long: true},
+		{Name: "CPUPerc", Heading: "CPU %"},
+		{Name: "MemUsage", Heading: "MEM USAGE / LIMIT", Long: true},
+		{Name: "MemPerc", Heading: "MEM %"},
+		{Name: "NetIO", Heading: "NET I/O", Long: true},
+		{Name: "BlockIO", Heading: "BLOCK I/O", Long: true},
+		{Name: "PIDs", Heading: "PIDS"},
 	}
 }
 

@@ -1,19 +1,18 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/volume"
 )
 
@@ -64,6 +63,7 @@ func volumeListCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "print names only")
 	var filters []string
 	f.VarP((*list)(&filters), "filter", "f", "only those with `KEY=VALUE`: dangling, driver, label or name")
+	list := listFlags(f)
 	return withEngine(0, func(c *call, e *engine.Engine) error {
 		all, damaged := e.Volumes().List()
 		used := map[string][]string{}
@@ -77,21 +77,30 @@ func volumeListCommand(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(c.stdout, 0, 0, 4, ' ', 0)
-		if !*quiet {
-			fmt.Fprintln(w, "DRIVER\tVOLUME NAME")
-		}
+		var rows []format.Row
 		for _, v := range all {
-			switch {
-			case !keep(v):
-			case *quiet:
-				fmt.Fprintln(w, v.Name)
-			default:
-				fmt.Fprintf(w, "local\t%s\n", v.Name)
+			if keep(v) {
+				rows = append(rows, volumeRow(e, v))
 			}
 		}
-		return errors.Join(w.Flush(), damaged)
+		if *quiet {
+			return errors.Join(format.Print(c.stdout, "{{.Name}}", rows), damaged)
+		}
+		return errors.Join(c.print(list, volumeFields(), []string{"Driver", "Name"}, rows), damaged)
 	})
+}
+
+func volumeFields() []format.Field {
+	return []format.Field{
+		{Name: "Driver", Heading: "DRIVER"}, {Name: "Name", Heading: "VOLUME NAME"}, {Name: "Mountpoint", Heading: "MOUNTPOINT"}, {Name: "Scope", Heading: "SCOPE"}, {Name: "Labels", Heading: "LABELS"}, {Name: "Label", Heading: "LABEL"},
+	}
+}
+
+func volumeRow(e *engine.Engine, v *volume.Volume) format.Row {
+	return format.Row{
+		"Driver": "local", "Name": v.Name, "Mountpoint": path.Clean(e.Volumes().Path(v.Name)), "Scope": "local", "Labels": labelText(v.Labels),
+		"Label": format.Method(func(name string) any { return v.Labels[name] }),
+	}
 }
 
 // volumeFilter says which volumes all filters let through: those of one key are
@@ -172,8 +181,9 @@ type volumeView struct {
 	Anonymous  bool `json:",omitempty"`
 }
 
-func volumeInspectCommand(*pflag.FlagSet) action {
-	return func(c *call) (failed error) {
+func volumeInspectCommand(f *pflag.FlagSet) action {
+	as := documentFlag(f)
+	return func(c *call) error {
 		if len(c.args) == 0 {
 			return errors.New("volume inspect needs a volume: minictr volume ls lists them")
 		}
@@ -181,22 +191,16 @@ func volumeInspectCommand(*pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		views := []volumeView{}
-		for _, name := range c.args {
-			v, err := e.Volumes().Get(name)
-			if err != nil {
-				failed = errors.Join(failed, err)
-				continue
-			}
-			views = append(views, volumeView{
-				v.Created.Format(time.RFC3339), "local", v.Labels, path.Clean(e.Volumes().Path(name)), name, nil, "local", v.Anonymous,
-			})
-		}
-		out := json.NewEncoder(c.stdout)
-		out.SetIndent("", "    ")
-		out.SetEscapeHTML(false)
-		return errors.Join(out.Encode(views), failed)
+		return c.documents(*as, func(name string) (any, error) { return inspectVolume(e, name) })
 	}
+}
+
+func inspectVolume(e *engine.Engine, name string) (any, error) {
+	v, err := e.Volumes().Get(name)
+	if err != nil {
+		return nil, err
+	}
+	return volumeView{v.Created.Format(time.RFC3339), "local", v.Labels, path.Clean(e.Volumes().Path(name)), name, nil, "local", v.Anonymous}, nil
 }
 
 func volumePruneCommand(f *pflag.FlagSet) action {

@@ -28,6 +28,7 @@ type Host struct {
 // program: the order of the bricks is fixed here, and nowhere else.
 func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
+	h.Init, h.Process.Init = spec.HasInit(s), spec.HasInit(s)
 
 	// The runtime, outside the wall.
 	if err := scope(b, s, h); err != nil {

@@ -20,7 +20,8 @@ import (
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
 // It changes nothing and needs no privilege. Units, if not nil, is who is to
-// make the cgroup. Made are files of the bundle that are yet to be made.
+// make the cgroup. Made are files that are yet to be made,
+// and directories, with a slash at the end.
 func Inspect(id, bundle string, s *specs.Spec, units Units, made ...string) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
@@ -185,8 +186,8 @@ func sources(bundle string, s *specs.Spec, made []string) (map[string]bool, erro
 			continue
 		}
 		source := namespace.Source(m, bundle)
-		if slices.Contains(made, m.Source) {
-			files[source] = true
+		if file := slices.Contains(made, m.Source); file || slices.Contains(made, m.Source+"/") {
+			files[source] = file
 			continue
 		}
 		var st unix.Stat_t

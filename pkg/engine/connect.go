@@ -318,7 +318,7 @@ func (l *link) listen() error {
 	if l.ports == nil {
 		return nil
 	}
-	return l.ports.Listen()
+	return l.ports.Listen(l.attachment)
 }
 
 // close takes the connection down.

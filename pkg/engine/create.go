@@ -75,6 +75,9 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 		err = c.writeStatus(Status{Phase: Created})
 	}
 	if err == nil {
+		err = o.noteID(id)
+	}
+	if err == nil {
 		err = c.writeRecord() // from now on it is a container
 	}
 	if err != nil {

@@ -209,7 +209,7 @@ func TestFlagsRefuse(t *testing.T) {
 		{Options{Groups: []string{"nosuch"}}, `--group-add: no such group "nosuch" in the image's /etc/group`},
 		{Options{StopSignal: "SING"}, `--stop-signal: "SING" is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64`},
 		{Options{StopSignal: "65"}, `--stop-signal: "65" is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64`},
-		{Options{StopTimeout: -2}, "--stop-timeout: -2 is neither a number of seconds nor -1, for ever"},
+		{Options{StopTimeout: new(-2)}, "--stop-timeout: -2 is neither a number of seconds nor -1, for ever"},
 		{Options{Limits: Limits{MemorySwap: "1g"}}, "--memory-swap: it limits memory and swap together, and needs --memory"},
 		{Options{Limits: Limits{Memory: "1g", MemorySwap: "10m"}}, `--memory-swap: "10m" is less than --memory 1g, which it includes`},
 		{Options{Limits: Limits{Memory: "10m", MemoryReservation: "1g"}}, `--memory-reservation: "1g" is more than --memory 10m`},

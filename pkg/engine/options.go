@@ -37,7 +37,7 @@ type Options struct {
 	Hostname    string
 	Domainname  string
 	StopSignal  string
-	StopTimeout int // seconds; 0 is the default, -1 for ever
+	StopTimeout *int // seconds; nil is the default, -1 for ever
 
 	ReadOnly bool
 	Volumes  []string // [HOST|NAME:]CONTAINER[:OPTIONS]
@@ -55,6 +55,7 @@ type Options struct {
 	Privileges bool     // setuid programs may give privileges
 	Security   []string // KEY[=VALUE] of --security-opt
 	Privileged bool
+	Init       bool     // process 1 is the parent of the program
 	Without    []string // bricks to leave out
 
 	// Whose namespaces it has: "" is its own, "host", or "container:NAME".
@@ -117,6 +118,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	}
 	s.Process.Terminal = o.Terminal
 	s.Root.Readonly = o.ReadOnly
+	if o.Init {
+		spec.SetInit(s)
+	}
 	if o.Terminal {
 		spec.SetEnv(s, "TERM=xterm")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
@@ -27,7 +28,14 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err := e.showFiles(s, o.Connection); err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s, etcFiles[:]...)
+	made := etcFiles[:]
+	volumes := namesOf(e.Volumes(), s)
+	for _, m := range s.Mounts {
+		if volumes[path.Clean(m.Destination)] != "" {
+			made = append(made, m.Source+"/")
+		}
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, made...)
 	return p, bricks, err
 }
 

@@ -11,13 +11,14 @@ import (
 func checkRecord(_ *wall, o Options) error {
 	_, err := ParseRestart(o.Restart)
 	_, e := ParseLog(o.LogDriver, o.LogOpts)
+	_, platform := ParsePlatform(o.Platform)
 	switch {
-	case o.StopTimeout < -1:
-		e = errors.Join(e, fmt.Errorf("--stop-timeout: %d is neither a number of seconds nor -1, for ever", o.StopTimeout))
+	case o.StopTimeout != nil && *o.StopTimeout < -1:
+		e = errors.Join(e, fmt.Errorf("--stop-timeout: %d is neither a number of seconds nor -1, for ever", *o.StopTimeout))
 	case o.Pull != "" && o.Pull != "always" && o.Pull != "missing" && o.Pull != "never":
 		e = errors.Join(e, fmt.Errorf("--pull: %q is none of always, missing and never", o.Pull))
 	}
-	return errors.Join(err, e)
+	return errors.Join(err, e, platform)
 }
 
 // A Restart says when a container that has ended is started again.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,12 +115,17 @@ func (c *Container) mountsOf(s *specs.Spec) []Mount {
 	list := []Mount{}
 	volumes, _ := filepath.Abs(filepath.Join(c.engine.Root, "volumes")) // relative, it is nobody's source
 	for _, m := range s.Mounts {
-		own, err := filepath.Rel(c.dir, m.Source)
-		if m.Type != "bind" || err == nil && filepath.IsLocal(own) {
+		source := m.Source
+		if !filepath.IsAbs(source) {
+			source = filepath.Join(c.dir, source)
+		}
+		dir, name := filepath.Split(source)
+		ours := filepath.Dir(filepath.Clean(dir)) == filepath.Dir(c.dir) && slices.Contains(etcFiles[:], name) // also another container's
+		if m.Type != "bind" || ours {
 			continue
 		}
-		shown := Mount{Type: "bind", Source: m.Source, Destination: m.Destination, RW: true, Propagation: "rprivate"}
-		if rest, ok := strings.CutPrefix(m.Source, volumes+"/"); ok {
+		shown := Mount{Type: "bind", Source: source, Destination: m.Destination, RW: true, Propagation: "rprivate"}
+		if rest, ok := strings.CutPrefix(source, volumes+"/"); ok {
 			shown.Type, shown.Driver = "volume", "local"
 			shown.Name, _, _ = strings.Cut(rest, "/")
 		}

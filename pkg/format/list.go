@@ -10,9 +10,9 @@ import (
 
 // A Field is one that the rows of a list have.
 type Field struct {
-	Name  string // in templates and JSON
-	Title string // in tables
-	Long  bool   // it is shortened where a terminal has too few columns
+	Name    string // in templates and JSON
+	Heading string // in tables
+	Long    bool   // it is shortened where a terminal has too few columns
 }
 
 // A Row has the values of fields by their names.
@@ -80,7 +80,7 @@ func (l *List) plain(w io.Writer, rows []Row) error {
 	for i, name := range l.Table {
 		for _, f := range l.Fields {
 			if f.Name == name {
-				lines[0], long[i] = append(lines[0], f.Title), f.Long
+				lines[0], long[i] = append(lines[0], f.Heading), f.Long
 			}
 		}
 		for n, row := range rows {
@@ -103,7 +103,7 @@ type columnTitle string
 func (l *List) table(w io.Writer, rows []Row, t *Template) error {
 	titles := make(Row)
 	for _, f := range l.Fields {
-		title := columnTitle(f.Title)
+		title := columnTitle(f.Heading)
 		titles[f.Name] = Method(func(string) any { return title })
 	}
 	var text strings.Builder

@@ -25,6 +25,7 @@ type Host struct {
 	Nodes   []string        `json:",omitempty"` // devices that linux.devices asks for and that are there
 	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
 	Relay   bool            // the runtime itself stands between the terminal and the person
+	Init    bool            // the terminal is to control the session of a child
 	Owner   *Owner          `json:",omitempty"` // who the runtime is, without root's power
 	Nested  bool            // the runtime is in a user namespace itself
 	// Help runs a program that has more power than its caller.

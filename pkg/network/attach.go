@@ -69,10 +69,10 @@ func (s *step) act() (string, func(*plan.Run) error) {
 func (a *Attachment) Lay(b *plan.Builder) {
 	text, do := a.bridge().act()
 	b.Act("the containers of a network meet at a bridge, and there the host is their gateway", text, do)
+	b.Act("other networks can't reach it, and what leaves the host has the host's address", opening, func(*plan.Run) error { return a.network().open() })
 	if !a.Internal {
 		a.forward(b)
 	}
-	b.Act("other networks can't reach it, and what leaves the host has the host's address", opening, func(*plan.Run) error { return a.network().open() })
 	text, do = a.pair().act()
 	b.Act("a cable: one end is inside, and ends with the container; the other is at the bridge", text, do)
 	text, do = a.addresses().act()

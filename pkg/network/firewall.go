@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/netlink"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // An element of a set, or of a map. Its owner is its comment.
 type element struct {
-	set, owner string
-	key, value []byte
+	set, owner      string
+	key, end, value []byte // end is that of a range
 }
 
 // What the plan says of open and publish.
@@ -32,6 +33,16 @@ func (n *Network) open() error {
 	elements := []element{{set: "bridges", key: bridge}, {set: "within", key: slices.Concat(bridge, bridge)}}
 	if n.Internal {
 		elements = append(elements, element{set: "internal", key: bridge})
+	}
+	for _, s := range n.Subnets {
+		six := ""
+		if s.Addr().Is6() {
+			six = "6"
+			if err := answerLoopback(n.Bridge); err != nil {
+				return err
+			}
+		}
+		elements = append(elements, element{set: "subnets" + six, key: slices.Concat(bridge, s.Masked().Addr().AsSlice()), end: slices.Concat(bridge, highest(s))})
 	}
 	add := func(b *batch) error {
 		for _, e := range elements {
@@ -55,14 +66,69 @@ func (n *Network) open() error {
 // close has the table forget a network. With the last one the table goes.
 func (n *Network) close() error { return withdraw(ofNetworks(), n.Name) }
 
+// highest is the last address of a subnet.
+func highest(s netip.Prefix) []byte {
+	a := s.Addr().AsSlice()
+	for i := s.Bits(); i < len(a)*8; i++ {
+		a[i/8] |= 0x80 >> (i % 8)
+	}
+	return a
+}
+
+// answerLoopback has answers from a bridge find ::1, as route_localnet does for
+// IPv4: the kernel looks for ::1 only at the interface that a packet came by. To
+// that address itself no packet of the bridge can come.
+func answerLoopback(bridge string) error {
+	socket, err := netlink.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(socket) }() // nothing is held back in it
+	index, err := netlink.IndexOf(socket, bridge)
+	if err != nil {
+		return fmt.Errorf("SIOCGIFINDEX %s: %w", bridge, err)
+	}
+	m := make([]byte, unix.SizeofRtMsg)
+	m[0], m[1], m[4], m[5], m[7] = unix.AF_INET6, 128, unix.RT_TABLE_LOCAL, unix.RTPROT_STATIC, unix.RTN_LOCAL
+	m = netlink.Attribute(m, unix.RTA_DST, netip.IPv6Loopback().AsSlice())
+	m = netlink.Attribute(netlink.Attribute(m, unix.RTA_OIF, netlink.Number(index)), unix.RTA_PRIORITY, netlink.Number(1024+index)) // one a bridge, and the host's own comes first
+	return netlink.Do(socket, "RTM_NEWROUTE local ::1 dev "+bridge, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m)
+}
+
+// filtered says whether Netfilter sees what a bridge passes on, br_netfilter's
+// sysctl: Docker and Kubernetes switch it on. A packet is translated on its way
+// through the bridge then, and not above it.
+func filtered(what string) bool {
+	on, err := sys.ReadFile("/proc/sys/net/bridge/bridge-nf-call-" + what)
+	return err == nil && len(on) > 0 && on[0] == '1'
+}
+
+// reflect has the bridge send a packet of a container back to it, which
+// translated on the bridge is for the same container.
+func reflect(interfaceName string) error {
+	socket, err := netlink.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(socket) }()     // nothing is held back in it
+	const slaveKind, slaveData, hairpin = 4, 5, 4 // IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE
+	info := netlink.Attribute(nil, slaveKind, netlink.String("bridge"))
+	info = netlink.Attribute(info, slaveData, netlink.Attribute(nil, hairpin, []byte{1}))
+	link := netlink.Attribute(netlink.Link(0, 0), unix.IFLA_IFNAME, netlink.String(interfaceName))
+	return netlink.Do(socket, "RTM_NEWLINK "+interfaceName+", hairpin", unix.RTM_NEWLINK, 0, netlink.Attribute(link, unix.IFLA_LINKINFO, info))
+}
+
 // publish leads the ports of a container to it. They are as Reserve returned them.
 func publish(a *Attachment) error {
 	err := tryPublish(a)
 	if errors.Is(err, unix.ENOENT) { // somebody has flushed all rules
-		if err := (&Network{Name: a.Network, Bridge: a.Bridge, Internal: a.Internal}).open(); err != nil {
+		if err := a.network().open(); err != nil {
 			return err
 		}
 		err = tryPublish(a)
+	}
+	if err == nil && (filtered("iptables") || filtered("ip6tables")) {
+		err = reflect(outer(a.ID))
 	}
 	if err != nil {
 		return err
@@ -80,11 +146,21 @@ func publish(a *Attachment) error {
 func tryPublish(a *Attachment) error {
 	b := newBatch(0)
 	for _, p := range a.Ports {
+		if p.proxied() {
+			continue
+		}
 		e, err := elementOf(a, p)
 		if err != nil {
 			return err
 		}
 		b.element(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, e)
+		if p.HostIP == netip.IPv6Unspecified() {
+			p.HostIP = netip.IPv6Loopback()
+			e.key, e.set = slices.Concat(p.HostIP.AsSlice(), e.key), "published-at6"
+			if !p.proxied() {
+				b.element(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, e)
+			}
+		}
 	}
 	err := b.commit()
 	if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
@@ -155,6 +231,10 @@ func tryWithdraw(names []string, owner string) error {
 	return b.commit()
 }
 
+// proxied says that no translation helps: the answer's way back to ::1 ends
+// above a bridge that translates.
+func (p Port) proxied() bool { return p.HostIP == netip.IPv6Loopback() && filtered("ip6tables") }
+
 // publisher is the container whose port that is, "" if it is nobody's.
 func publisher(p Port) (owner string, err error) {
 	e, err := elementOf(nil, p)
@@ -190,14 +270,19 @@ func elementOf(a *Attachment, p Port) (e element, err error) {
 	if a == nil {
 		return e, nil
 	}
-	e.owner = a.ID
-	for _, address := range a.Addresses {
-		if address.Addr().Is6() == p.HostIP.Is6() {
-			e.value = slices.Concat(address.Addr().AsSlice(), pair(p.Container))
-			return e, nil
+	to, err := a.address(p)
+	e.owner, e.value = a.ID, slices.Concat(to.AsSlice(), pair(p.Container))
+	return e, err
+}
+
+// address is the container's, for a port of the host.
+func (a *Attachment) address(p Port) (netip.Addr, error) {
+	for _, own := range a.Addresses {
+		if own.Addr().Is6() == p.HostIP.Is6() {
+			return own.Addr(), nil
 		}
 	}
-	return e, fmt.Errorf("port %s: the network %s has no addresses of this kind", p, a.Network)
+	return netip.Addr{}, fmt.Errorf("port %s: the network %s has no addresses of that family", p, a.Network)
 }
 
 // element adds a message about one element.
@@ -206,6 +291,9 @@ func (b *batch) element(kind, flags uint16, e element) {
 		e.owner = e.owner[:maxOwner]
 	}
 	attributes := nest(unix.NFTA_SET_ELEM_KEY, attribute(unix.NFTA_DATA_VALUE, e.key))
+	if e.end != nil {
+		attributes = append(attributes, nest(elementEnd, attribute(unix.NFTA_DATA_VALUE, e.end))...)
+	}
 	verb := "delete"
 	if kind == unix.NFT_MSG_NEWSETELEM {
 		verb = "add"
@@ -232,7 +320,10 @@ func elementsOf(set string) (elements []element, err error) {
 			if len(said) > 2 {
 				owner = string(said[2 : len(said)-1])
 			}
-			elements = append(elements, element{set, owner, find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)})
+			elements = append(elements, element{
+				set, owner, find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE),
+				find(e, elementEnd, unix.NFTA_DATA_VALUE), find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE),
+			})
 		}
 	}
 	return elements, nil

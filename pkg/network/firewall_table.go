@@ -21,30 +21,35 @@ const (
 type set struct {
 	name, comment string
 	key, value    []datatype // concatenated; a set has no value
+	ranges        bool
 }
 
 // A datatype is one of those of nft(8), by its number there.
-type datatype struct{ number, size uint32 }
+type datatype struct{ number, size, order uint32 }
+
+const hostOrder, bigEndian = 1, 2
 
 // maxOwner is how long the comment of an element can be.
 const maxOwner = 128
 
 func sets() []set {
-	ifname, proto, port := datatype{41, unix.IFNAMSIZ}, datatype{12, 1}, datatype{13, 2}
-	ip, ip6 := datatype{7, 4}, datatype{8, 16}
+	ifname, proto, port := datatype{41, unix.IFNAMSIZ, hostOrder}, datatype{12, 1, bigEndian}, datatype{13, 2, bigEndian}
+	ip, ip6 := datatype{7, 4, bigEndian}, datatype{8, 16, bigEndian}
 	return []set{
-		{"bridges", "the bridge of each network", []datatype{ifname}, nil},
-		{"within", "each bridge with itself", []datatype{ifname, ifname}, nil},
-		{"internal", "bridges of networks that reach nothing outside", []datatype{ifname}, nil},
-		{"published", "ports of any address of this host", []datatype{proto, port}, []datatype{ip, port}},
-		{"published6", "ports of any IPv6 address of this host", []datatype{proto, port}, []datatype{ip6, port}},
-		{"published-at", "ports of one address of this host", []datatype{ip, proto, port}, []datatype{ip, port}},
-		{"published-at6", "ports of one IPv6 address of this host", []datatype{ip6, proto, port}, []datatype{ip6, port}},
+		{"bridges", "the bridge of each network", []datatype{ifname}, nil, false},
+		{"within", "each bridge with itself", []datatype{ifname, ifname}, nil, false},
+		{"internal", "bridges of networks that reach nothing outside", []datatype{ifname}, nil, false},
+		{"subnets", "each bridge with its network's addresses", []datatype{ifname, ip}, nil, true},
+		{"subnets6", "each bridge with its network's IPv6 addresses", []datatype{ifname, ip6}, nil, true},
+		{"published", "ports of any address of this host", []datatype{proto, port}, []datatype{ip, port}, false},
+		{"published6", "ports of any IPv6 address of this host but ::1", []datatype{proto, port}, []datatype{ip6, port}, false},
+		{"published-at", "ports of one address of this host", []datatype{ip, proto, port}, []datatype{ip, port}, false},
+		{"published-at6", "ports of one IPv6 address of this host", []datatype{ip6, proto, port}, []datatype{ip6, port}, false},
 	}
 }
 
 // ofNetworks and ofContainers are sets by whose elements they have.
-func ofNetworks() []string { return []string{"bridges", "within", "internal"} }
+func ofNetworks() []string { return []string{"bridges", "within", "internal", "subnets", "subnets6"} }
 
 func ofContainers() []string {
 	return []string{"published", "published6", "published-at", "published-at6"}
@@ -81,7 +86,10 @@ func rules() []rule {
 	within := member("within", in, meta(unix.NFT_META_OIFNAME, unix.IFNAMSIZ/4))
 	fromLoopback := all(v4, equal(header(sourceAt, 1, 0), []byte{127}))
 	toLoopback := all(v4, equal(header(targetAt, 1, 0), []byte{127}))
-	fromLoopback6 := all(v6, equal(header(sourceAt6, 16, 0), append(make([]byte, 15), 1)))
+	own := member("subnets", out, header(sourceAt, 4, unix.IFNAMSIZ/4))
+	own6 := member("subnets6", out, header(sourceAt6, 16, unix.IFNAMSIZ/4))
+	loopback6 := append(make([]byte, 15), 1)
+	fromLoopback6 := all(v6, equal(header(sourceAt6, 16, 0), loopback6))
 	began := bits(ct(unix.NFT_CT_STATE), ctEstablished|ctRelated)
 	translated := bits(ct(unix.NFT_CT_STATUS), ipsDstNAT)
 	toHost := equal(expression("fib", register(unix.NFTA_FIB_DREG, 0), word(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE),
@@ -93,6 +101,7 @@ func rules() []rule {
 		{"published", "of this very address", all(v4, value("published-at", header(targetAt, 4, 0), l4proto(1), dport(2)), dnat(unix.NFPROTO_IPV4, 1))},
 		{"published", "of any address", all(v4, value("published", l4proto(0), dport(1)), dnat(unix.NFPROTO_IPV4, 1))},
 		{"published", "of this very IPv6 address", all(v6, value("published-at6", header(targetAt6, 16, 0), l4proto(4), dport(5)), dnat(unix.NFPROTO_IPV6, 4))},
+		{"published", "is an address by itself: see the sysctl bridge-nf-call-ip6tables", all(v6, equal(header(targetAt6, 16, 0), loopback6), verdict(unix.NFT_RETURN, ""))},
 		{"published", "of any IPv6 address", all(v6, value("published6", l4proto(0), dport(1)), dnat(unix.NFPROTO_IPV6, 4))},
 
 		{"prerouting", "a neighbour asks for 127.0.0.1: there is nothing for him", all(toLoopback, verdict(unix.NFT_RETURN, ""))},
@@ -100,7 +109,8 @@ func rules() []rule {
 		{"output", "", all(toHost, verdict(unix.NFT_JUMP, "published"))},
 
 		{"postrouting", "out of a network, in the host's name", all(member("bridges", in), stranger("bridges", out), masquerade())},
-		{"postrouting", "a container that reaches a published port of its own network", all(within, translated, masquerade())},
+		{"postrouting", "a container that reaches a published port of its own network", all(v4, own, translated, masquerade())},
+		{"postrouting", "", all(v6, own6, translated, masquerade())},
 		{"postrouting", "there is no way back to this host's loopback", all(member("bridges", out), fromLoopback, masquerade())},
 		{"postrouting", "", all(member("bridges", out), fromLoopback6, masquerade())},
 
@@ -119,15 +129,24 @@ func rules() []rule {
 func lay(b *batch) {
 	b.add("add table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, text(unix.NFTA_TABLE_NAME, table), attribute(tableUserdata, comment(0, tableSays)))
 	for i, s := range sets() {
-		const commentKind = 7 // of a set's user data, libnftnl's udata.h
+		const byteOrder, commentKind = 0, 7 // of a set's user data, libnftnl's udata.h
+		says := append([]byte{byteOrder, 4}, netlink.Number(s.key[0].order)...)
+		says = append(says, comment(commentKind, s.comment)...)
 		attributes := [][]byte{
 			text(unix.NFTA_SET_TABLE, table), text(unix.NFTA_SET_NAME, s.name), word(unix.NFTA_SET_ID, uint32(i+1)),
 			word(unix.NFTA_SET_KEY_TYPE, concatenated(s.key)), word(unix.NFTA_SET_KEY_LEN, length(s.key)),
-			attribute(unix.NFTA_SET_USERDATA, comment(commentKind, s.comment)),
+			attribute(unix.NFTA_SET_USERDATA, says),
 		}
 		if s.value != nil {
 			attributes = append(attributes, word(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP),
 				word(unix.NFTA_SET_DATA_TYPE, concatenated(s.value)), word(unix.NFTA_SET_DATA_LEN, length(s.value)))
+		}
+		if s.ranges {
+			var fields []byte
+			for _, t := range s.key {
+				fields = append(fields, nest(unix.NFTA_LIST_ELEM, word(setFieldLen, t.size))...)
+			}
+			attributes = append(attributes, word(unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL|setConcat), nest(unix.NFTA_SET_DESC, nest(setDescConcat, fields)))
 		}
 		b.add("add set "+s.name, unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, attributes...)
 	}
@@ -167,9 +186,13 @@ func length(types []datatype) (n uint32) {
 
 // Numbers that package unix lacks.
 const (
-	tableUserdata = 6  // NFTA_TABLE_USERDATA
-	chainUserdata = 12 // NFTA_CHAIN_USERDATA
-	ctEstablished = 2  // NF_CT_STATE_BIT
+	tableUserdata = 6    // NFTA_TABLE_USERDATA
+	chainUserdata = 12   // NFTA_CHAIN_USERDATA
+	setConcat     = 0x80 // NFT_SET_CONCAT
+	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
+	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
+	elementEnd    = 10   // NFTA_SET_ELEM_KEY_END
+	ctEstablished = 2    // NF_CT_STATE_BIT
 	ctRelated     = 4
 	ipsDstNAT     = 1 << 5 // IPS_DST_NAT
 	drop, accept  = 0, 1   // NF_DROP, NF_ACCEPT

@@ -20,7 +20,22 @@ var update = flag.Bool("update", false, "rewrite testdata")
 // TestPublished asks for published ports from everywhere, and wants to know who
 // the container thinks has asked.
 func TestPublished(t *testing.T) {
-	l := newLab(t)
+	published(t, newLab(t))
+}
+
+// TestPublishedFiltered is the same while Netfilter sees what bridges pass on.
+func TestPublishedFiltered(t *testing.T) {
+	needRoot(t)
+	if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
+		if err := exec.Command("modprobe", "br_netfilter").Run(); err != nil {
+			t.Skip("in the virtual machine there is no br_netfilter")
+		}
+	}
+	published(t, newFilteredLab(t))
+}
+
+func published(t *testing.T, l *lab) {
+	t.Helper()
 	for _, proto := range []string{"tcp", "udp"} {
 		at := func(port int) string { return fmt.Sprintf("%d:80/%s", port, proto) }
 		web := l.join(t, "a", 2, at(8080), "127.0.0.1:"+at(8081), "[::1]:"+at(8081), "192.0.2.1:"+at(8082), "[2001:db8::1]:"+at(8082))
@@ -74,7 +89,7 @@ func TestPublished(t *testing.T) {
 		}
 		for _, b := range []*box{web, neighbour, stranger} {
 			l.host.must(t, func() error { return errors.Join(unpublish(b.a.ID, b.addresses()), b.held.Close()) })
-			l.host.ip(t, "link del "+b.a.ID)
+			l.host.ip(t, "link del "+outer(b.a.ID))
 		}
 	}
 }
@@ -136,7 +151,7 @@ func TestUnpublish(t *testing.T) {
 			return errors.Join(unpublish(second.a.ID, nil), unpublish(second.a.ID, nil), second.held.Close())
 		})
 		for _, id := range []string{first.a.ID, second.a.ID} {
-			l.host.ip(t, "link del "+id)
+			l.host.ip(t, "link del "+outer(id))
 		}
 	}
 }
@@ -367,7 +382,9 @@ func TestKilled(t *testing.T) {
 			if err := m.Process.Kill(); err != nil {
 				t.Error(err)
 			}
-			m.Wait()
+			if err := m.Wait(); err == nil || err.Error() != "signal: killed" {
+				t.Errorf("it ended by itself: %v", err)
+			}
 		}
 		n.end(t)
 	}

@@ -37,7 +37,16 @@ func newNetns(t *testing.T) netns {
 	}
 	t.Cleanup(func() { n.file.Close() })
 	n.ip(t, "link set lo up")
+	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
+		n.filterBridges(t, "0")
+	}
 	return n
+}
+
+func (n netns) filterBridges(t *testing.T, on string) {
+	t.Helper()
+	n.sysctl(t, "bridge/bridge-nf-call-iptables", on)
+	n.sysctl(t, "bridge/bridge-nf-call-ip6tables", on)
 }
 
 // do does something in it.
@@ -96,7 +105,33 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{host: newNetns(t), lan: newNetns(t), networks: make(map[string]*Network)}
+	return layOut(t, newNetns(t))
+}
+
+// newFilteredLab has br_netfilter on. Its host is this program's own network
+// namespace, where proxies are.
+func newFilteredLab(t *testing.T) *lab {
+	t.Helper()
+	needRoot(t)
+	file, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := netns{file}
+	host.ip(t, "link set lo up")
+	host.filterBridges(t, "1")
+	t.Cleanup(func() {
+		host.filterBridges(t, "0")
+		host.ip(t, "link del lan", "link del mc-a", "link del mc-b", "link del mc-internal")
+		host.run(t, "nft", "flush", "ruleset")
+		file.Close()
+	})
+	return layOut(t, host)
+}
+
+func layOut(t *testing.T, host netns) *lab {
+	t.Helper()
+	l := &lab{host: host, lan: newNetns(t), networks: make(map[string]*Network)}
 	l.host.sysctl(t, "ipv4/ip_forward", "1")
 	l.host.sysctl(t, "ipv6/conf/all/forwarding", "1")
 	l.host.ip(t, "link add lan type veth peer name eth0 netns "+l.lan.path(), "link set lan up",
@@ -128,7 +163,7 @@ func (l *lab) join(t *testing.T, network string, number int, ports ...string) *b
 	n := l.networks[network]
 	b := &box{netns: newNetns(t), a: &Attachment{Bridge: n.Bridge, Internal: n.Internal}}
 	b.a.ID, b.a.Network = fmt.Sprintf("%s%d", network, number), network
-	end := fmt.Sprintf("%.8s%d", network, number)
+	end := outer(b.a.ID)
 	l.host.ip(t, fmt.Sprintf("link add %s type veth peer name eth0 netns %s", end, b.path()), fmt.Sprintf("link set %s master %s up", end, n.Bridge))
 	b.ip(t, "link set eth0 up")
 	for _, s := range n.Subnets {
@@ -159,7 +194,7 @@ func (l *lab) publish(b *box) (err error) {
 		return err
 	}
 	b.a.Ports = b.held.Ports
-	return errors.Join(publish(b.a), b.held.Listen())
+	return errors.Join(publish(b.a), b.held.Listen(b.a))
 }
 
 func (b *box) addresses() (all []netip.Addr) {

@@ -66,13 +66,22 @@ func TestResolvConf(t *testing.T) {
 		want       string
 		found      bool
 	}{
-		{"the host's", "# x\nnameserver 192.0.2.1\nnameserver\t2001:db8::1\ndomain old\nsearch a.test b.test\noptions ndots:2\noptions edns0\n", DNS{},
-			"nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch a.test b.test\noptions ndots:2 edns0\n", true},
+		{
+			"the host's", "# x\nnameserver 192.0.2.1\nnameserver\t2001:db8::1\ndomain old\nsearch a.test b.test\noptions ndots:2\noptions edns0\n",
+			DNS{},
+			"nameserver 192.0.2.1\nnameserver 2001:db8::1\nsearch a.test b.test\noptions ndots:2 edns0\n", true,
+		},
 		{"not its loopback", "nameserver 127.0.0.53\nnameserver ::1\nnameserver fe80::1%eth0\nnameserver 192.0.2.1\n", DNS{}, "nameserver 192.0.2.1\n", true},
-		{"none is left", "nameserver 127.0.0.53\nsearch a.test\n", DNS{},
-			"# The host has no name server that can be reached from here: give one with --dns.\nsearch a.test\n", false},
-		{"asked for", "nameserver 192.0.2.1\nsearch a.test\noptions ndots:2\n",
-			DNS{[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, []string{"c.test"}, []string{"rotate"}}, "nameserver 127.0.0.1\nsearch c.test\noptions rotate\n", true},
+		{
+			"none is left", "nameserver 127.0.0.53\nsearch a.test\n",
+			DNS{},
+			"# The host has no name server that can be reached from here: give one with --dns.\nsearch a.test\n", false,
+		},
+		{
+			"asked for", "nameserver 192.0.2.1\nsearch a.test\noptions ndots:2\n",
+			DNS{[]netip.Addr{netip.MustParseAddr("127.0.0.1")}, []string{"c.test"}, []string{"rotate"}},
+			"nameserver 127.0.0.1\nsearch c.test\noptions rotate\n", true,
+		},
 		{"no search", "nameserver 192.0.2.1\nsearch a.test\n", DNS{Search: []string{"."}}, "nameserver 192.0.2.1\n", true},
 	} {
 		if got, found := ResolvConf(c.host, c.asked); got != c.want || found != c.found {

@@ -79,6 +79,7 @@ func act(words []string) error {
 	case "publish-on":
 		return publishOn(words[2])
 	case "live": // joins containers and leaves, until it is killed
+		fmt.Println("it begins")
 		for i := 0; ; i = (i + 1) % 3 {
 			ns, err := newNamespace()
 			if err != nil {

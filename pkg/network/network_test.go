@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,7 +86,8 @@ func TestContainersTalk(t *testing.T) {
 }
 
 // TestRouter is that the host becomes a router for a network that leads
-// elsewhere, and for no other.
+// elsewhere, and for no other; and that it goes on listening to a router that
+// has told it of a route.
 func TestRouter(t *testing.T) {
 	needRoot(t)
 	m := &Manager{Root: t.TempDir()}
@@ -108,7 +110,30 @@ func TestRouter(t *testing.T) {
 	}
 	joined(t, m, Endpoint{ID: "a", Network: "back"})
 	is("0")
+	const listens = "/proc/sys/net/ipv6/conf/lo/accept_ra"
+	socket, err := netlink.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo, err := netlink.IndexOf(socket, "lo")
+	told := make([]byte, unix.SizeofRtMsg)
+	told[0], told[1], told[4], told[5], told[7] = unix.AF_INET6, 64, unix.RT_TABLE_MAIN, unix.RTPROT_RA, unix.RTN_UNICAST
+	told = netlink.Attribute(told, unix.RTA_DST, netip.MustParseAddr("2001:db8::").AsSlice())
+	told = netlink.Attribute(told, unix.RTA_OIF, netlink.Number(lo))
+	err = errors.Join(err, os.WriteFile(listens, []byte("1"), 0),
+		netlink.Do(socket, "RTM_SETLINK", unix.RTM_SETLINK, 0, netlink.Link(lo, unix.IFF_UP)),
+		netlink.Do(socket, "RTM_NEWROUTE", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, told))
+	if err != nil {
+		t.Fatal(err)
+	}
 	joined(t, m, Endpoint{ID: "b"})
+	if data, err := os.ReadFile(listens); err != nil || string(data) != "2\n" {
+		t.Errorf("accept_ra is %q, %v", data, err)
+	}
+	err = errors.Join(os.WriteFile(listens, []byte("1"), 0), netlink.Do(socket, "RTM_DELROUTE", unix.RTM_DELROUTE, 0, told), unix.Close(socket))
+	if err != nil {
+		t.Error(err)
+	}
 	is("1")
 	if data, err := os.ReadFile("/proc/sys/net/ipv4/conf/mc0/route_localnet"); err != nil || string(data) != "1\n" {
 		t.Errorf("route_localnet is %q, %v", data, err)
@@ -314,17 +339,32 @@ func TestJoinKilled(t *testing.T) {
 	}
 	left := 0
 	for round := range 40 {
-		one, other := inRole("live", m.Root, "front", "a"), inRole("live", m.Root, Default, "b")
-		if err := errors.Join(one.Start(), other.Start()); err != nil {
-			t.Fatal(err)
+		var all []*exec.Cmd
+		for _, words := range [][]string{{"live", m.Root, "front", "a"}, {"live", m.Root, Default, "b"}} {
+			c := inRole(words...)
+			c.Stdout = nil
+			out, err := c.StdoutPipe()
+			if err == nil {
+				err = c.Start()
+			}
+			if err == nil {
+				_, err = out.Read(make([]byte, 1))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
 		}
-		// They need some milliseconds to begin, and as many for each container.
-		time.Sleep(10*time.Millisecond + rand.N(40*time.Millisecond))
-		if err := errors.Join(one.Process.Kill(), other.Process.Kill()); err != nil {
-			t.Fatal(err)
+		time.Sleep(rand.N(40 * time.Millisecond)) // a container's life takes some of them
+		for _, c := range all {
+			if err := c.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if e1, e2 := one.Wait(), other.Wait(); !strings.Contains(fmt.Sprint(e1), "killed") || !strings.Contains(fmt.Sprint(e2), "killed") {
-			t.Fatalf("they ended: %v, %v", e1, e2)
+		for _, c := range all {
+			if err := c.Wait(); !strings.Contains(fmt.Sprint(err), "killed") {
+				t.Fatalf("it ended: %v", err)
+			}
 		}
 		ids, err := m.Stale(func(string) bool { return false })
 		if err != nil {

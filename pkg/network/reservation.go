@@ -15,12 +15,8 @@ import (
 // reaches these.
 type Reservation struct {
 	Ports   []Port // none is the kernel's choice any more, and each is of one family
-	sockets []reserved
-}
-
-type reserved struct {
-	fd    int
-	proto string
+	sockets []int  // of each port
+	proxy   Proxy
 }
 
 // Reserve takes the ports for a container of a network with these subnets. A port
@@ -73,7 +69,7 @@ func (r *Reservation) bind(p Port, hosts []netip.Addr) error {
 			r.Ports, r.sockets = r.Ports[:before], all[:before]
 			return errors.Join(err, (&Reservation{sockets: all[before:]}).Close())
 		}
-		r.Ports, r.sockets = append(r.Ports, p), append(r.sockets, reserved{fd, p.Proto})
+		r.Ports, r.sockets = append(r.Ports, p), append(r.sockets, fd)
 	}
 	return nil
 }
@@ -97,10 +93,12 @@ func bind(p *Port) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("port %s: %w", p, err)
 	}
-	address := unix.Sockaddr(&unix.SockaddrInet4{Port: int(p.Host), Addr: p.HostIP.Unmap().As4()})
+	var address unix.Sockaddr
 	if p.HostIP.Is6() {
 		address = &unix.SockaddrInet6{Port: int(p.Host), Addr: p.HostIP.As16()}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	} else {
+		address = &unix.SockaddrInet4{Port: int(p.Host), Addr: p.HostIP.As4()}
 	}
 	option := func(name, value int) {
 		if err == nil {
@@ -153,14 +151,33 @@ func taken(p Port) error {
 	return errors.Join(&TakenError{p, owner}, err)
 }
 
-// Listen shows them to ss(8), who lists what listens. Until then, when all are
-// published, a connection is refused, which else would wait for ever.
-func (r *Reservation) Listen() error {
-	for _, s := range r.sockets {
-		if s.proto != "udp" && s.fd >= 0 {
-			if err := unix.Listen(s.fd, 0); err != nil {
-				return fmt.Errorf("listen: %w", err)
+// Listen begins when the ports are published: until then a connection is
+// refused, which else would wait for ever. It shows them to ss(8), who lists
+// what listens. What comes to ::1, and no rule leads to the container, is carried
+// there.
+func (r *Reservation) Listen(a *Attachment) error {
+	for i, p := range r.Ports {
+		fd := r.sockets[i]
+		if fd < 0 {
+			continue
+		}
+		if p.Proto != "udp" {
+			if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+				return fmt.Errorf("port %s: listen: %w", p, err)
 			}
+		}
+		if !p.proxied() && (p.HostIP != netip.IPv6Unspecified() || !filtered("ip6tables")) || p.Proto == "sctp" {
+			continue
+		}
+		to, err := a.address(p)
+		if err == nil && p.Proto == "udp" {
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<18)
+		}
+		if err == nil {
+			err = r.proxy.proxy(fd, p.Proto, netip.AddrPortFrom(to, p.Container))
+		}
+		if err != nil {
+			return fmt.Errorf("port %s: %w", p, err)
 		}
 	}
 	return nil
@@ -168,9 +185,10 @@ func (r *Reservation) Listen() error {
 
 // Close lets them go.
 func (r *Reservation) Close() (err error) {
-	for _, s := range r.sockets {
-		if s.fd >= 0 {
-			err = errors.Join(err, sys.Close(s.fd))
+	r.proxy.Close()
+	for _, fd := range r.sockets {
+		if fd >= 0 {
+			err = errors.Join(err, sys.Close(fd))
 		}
 	}
 	r.sockets = nil

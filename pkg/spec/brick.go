@@ -16,6 +16,16 @@ const ours = "org.minictr."
 // Unlimited is the annotation of a container that has no cgroup of its own.
 const Unlimited = ours + "unlimited"
 
+// Init is the annotation of a container whose process 1 is not its program, but
+// the parent of it, who reaps what else ends there.
+const Init = ours + "init"
+
+// SetInit asks for that.
+func SetInit(s *specs.Spec) { Annotate(s, Init, "true") }
+
+// HasInit says whether it is asked for.
+func HasInit(s *specs.Spec) bool { return s.Annotations[Init] != "" }
+
 // A Brick is a part of the wall that can be left out, to see what leaks.
 type Brick struct {
 	Name  string

