@@ -15,7 +15,7 @@ var bricks = [...]brick{
 	{"caps", "capset prctl setresgid setresuid", []string{"most of root's power goes, for ever"}, ""},
 	{"cgroup", "bpf( chown( copy( mkdir( open( unshare write write(\"/sys/fs/cgroup", []string{"make the cgroup and set its limits", "enter the cgroup", "open the container's cgroup"}, ""},
 	{"clone", "clone3 setns(", []string{"make the process, in namespaces of its own", "make a process that will enter the container", "a process that waits"}, ""},
-	{"copies", "$copies copy(", []string{"copy files that shall be in memory only"}, "/mounts"},
+	{"copies", "$copies sendfile(", []string{"copy files that shall be in memory only"}, "/mounts"},
 	{"cwd", "fchdir openat2", []string{"where the program begins"}, ""},
 	{"devices", "fchownat mkdirat mknodat move_mount open_tree openat2 symlinkat unlinkat", []string{"a few harmless devices, and no others"}, "/mounts"},
 	{"exec", "close_range execve execveat faccessat2 fcntl rt_sigprocmask", []string{"find the program, and leave the runtime's file"}, ""},

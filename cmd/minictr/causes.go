@@ -33,7 +33,7 @@ var causes = [...]struct {
 	{`setns("/proc/$pid/ns/mnt")`, unix.EINVAL, "/mounts", "a file system here can't map ids, or mounts below it can't be left out: try rbind"},
 	{`setns("/proc/$pid/ns/mnt")`, unix.EPERM, "/mounts", "the mount maps ids already"},
 	{"setns", unix.EINVAL, "", "the file is no namespace of that type"},
-	{"copy(", unix.ENOENT, "/mounts", "the file of --secret or --config is not there: it is read when the container starts"},
+	{"sendfile(", unix.ENOENT, "/mounts", "the file of --secret or --config is not there: it is read when the container starts"},
 	{"$ids/", unix.EINVAL, "", "the kernel refuses the maps: do ranges of ids overlap? or it has no user namespaces"},
 	{"$ids/", unix.ENOSPC, "", "the limit of namespaces is reached: see /proc/sys/user, and minictr doctor"},
 	{"$ids/", unix.EPERM, "", "making namespaces needs root: try sudo"},

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -165,6 +164,7 @@ func renameCommand(*pflag.FlagSet) action {
 func createOrBundle(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
+	initFlag(f, &o)
 	bundle := createFlags(f, "")
 	return func(c *call) error {
 		if f.Changed("bundle") {
@@ -181,22 +181,12 @@ func createOrBundle(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.printID(ctr, o.CIDFile), ctr.Close())
+		return errors.Join(c.printID(ctr), ctr.Close())
 	}
 }
 
-// printID prints the ID of a new container, and writes it to a file.
-func (c *call) printID(ctr *engine.Container, file string) error {
-	if file != "" {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err == nil {
-			_, err = f.WriteString(ctr.ID)
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("--cidfile: %w", err)
-		}
-	}
+// printID prints the ID of a new container.
+func (c *call) printID(ctr *engine.Container) error {
 	_, err := fmt.Fprintln(c.stdout, ctr.ID)
 	return err
 }
@@ -212,7 +202,7 @@ func (c *call) detached(e *engine.Engine, o engine.Options) error {
 		if err := e.Start(ctr); err != nil {
 			return errors.Join(err, e.Remove(ctr, true, true))
 		}
-		return c.printID(ctr, o.CIDFile)
+		return c.printID(ctr)
 	}
 	status, err := c.startAndAttach(e, ctr, o.Interactive, "")
 	return ended(status, err)
@@ -372,11 +362,6 @@ func monitorCommand(*pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		stderr, err := engine.Silence()
-		if err != nil {
-			return err
-		}
-		c.stderr, e.Messages = stderr, stderr
-		return e.Monitor(c.args[0], stderr)
+		return e.Monitor(c.args[0])
 	}
 }

@@ -79,7 +79,7 @@ func (p place) find(follow bool) (*image.File, error) {
 func (p place) source(o CopyOptions) (*image.File, error) {
 	f, err := p.find(o.Follow)
 	if err == nil && !f.Exists {
-		err = errors.Join(&fs.PathError{Op: "find", Path: p.path, Err: fs.ErrNotExist}, f.Dir.Close())
+		err = errors.Join(&fs.PathError{Op: "find", Path: p.path, Err: unix.ENOENT}, f.Dir.Close())
 	}
 	return f, err
 }

@@ -59,7 +59,7 @@ func stopped(t *testing.T, edit func(*specs.Spec)) (*Engine, *Container) {
 		edit(s)
 	}
 	c := &Container{ID: id, Name: "box", ImageID: img.ID.String(), Command: []string{"program"}, dir: e.bundle(id), engine: e}
-	if err := errors.Join(bundle(c.dir, img, s), c.writeRecord(), c.writeStatus(Status{Phase: Exited}), e.takeName("box", id)); err != nil {
+	if err := errors.Join(os.MkdirAll(c.dir, 0o755), bundle(c.dir, img, s), c.writeRecord(), c.writeStatus(Status{Phase: Exited}), e.takeName("box", id)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

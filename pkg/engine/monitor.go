@@ -29,16 +29,16 @@ const (
 type monitor struct {
 	*Container
 	log    *logfile.Writer
-	stderr *os.File // of the command that has started us, until the container has begun
+	stderr *os.File // of the command that has started us, until the container has begun: then its end of a pipe is at 2
 	term   chan os.Signal
 	status Status
 	begun  bool
 }
 
 // Monitor is the whole life of a container's monitor: this process, which
-// Start has made. The error is that of the first start, which is told on stderr,
-// by whom Start is awaited; what comes later is in the container's status.
-func (e *Engine) Monitor(id string, stderr *os.File) (err error) {
+// Start has made. The error is that of the first start, which can be told on
+// standard error; what comes later is in the container's status.
+func (e *Engine) Monitor(id string) (err error) {
 	unix.CloseOnExec(lockFD)
 	unix.CloseOnExec(reportFD)
 	c, err := e.record(id)
@@ -46,7 +46,11 @@ func (e *Engine) Monitor(id string, stderr *os.File) (err error) {
 		return err
 	}
 	c.lock = lockFD
-	m := &monitor{Container: c, stderr: stderr, term: make(chan os.Signal, 1)}
+	m := &monitor{Container: c, term: make(chan os.Signal, 1)}
+	if m.stderr, err = keepStderr(); err != nil {
+		return err
+	}
+	e.Messages = m.stderr
 	signal.Ignore(unix.SIGHUP, unix.SIGINT)
 	signal.Notify(m.term, unix.SIGTERM)
 	// Who attaches takes the descriptor of our input, pidfd_getfd(2), which takes
@@ -62,7 +66,7 @@ func (e *Engine) Monitor(id string, stderr *os.File) (err error) {
 	err = m.live()
 	if !m.begun {
 		m.status.Phase = Created
-		return errors.Join(err, m.note(err))
+		return errors.Join(err, m.note(err), unix.Dup3(int(fdOf(m.stderr)), 2, 0))
 	}
 	m.status.Phase = Exited
 	err = m.note(err)
@@ -187,7 +191,7 @@ func (m *monitor) began(input int) error {
 	if errors.Is(err, unix.EPIPE) { // nobody waits for it any more
 		err = nil
 	}
-	err = errors.Join(err, unix.Close(reportFD), m.stderr.Close())
+	err = errors.Join(err, unix.Close(reportFD), m.stderr.Close(), nowhere(2))
 	debug.FreeOSMemory() // much was needed once
 	return err
 }

@@ -106,15 +106,22 @@ func nowhere(fds ...int) error {
 	return errors.Join(err, unix.Close(null))
 }
 
-// Silence gives this process, and those that inherit from it, /dev/null for its
-// standard streams, and returns what standard error was: what is wrong can still
-// be said.
+// Silence gives what inherits this process's standard streams /dev/null in their
+// place, and returns what standard error was: what is wrong can still be said.
 func Silence() (stderr *os.File, err error) {
+	if stderr, err = keepStderr(); err == nil {
+		err = nowhere(0, 1, 2)
+	}
+	return stderr, err
+}
+
+// keepStderr is standard error at a descriptor that nobody inherits.
+func keepStderr() (*os.File, error) {
 	fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, reportFD+1)
 	if err != nil {
 		return nil, fmt.Errorf("dup of standard error: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "standard error"), nowhere(0, 1, 2)
+	return os.NewFile(uintptr(fd), "standard error"), nil
 }
 
 // input is the descriptor of the container's input, for who attaches; 0 if it

@@ -51,7 +51,7 @@ func CopyFiles(b *plan.Builder, s *specs.Spec) {
 			continue
 		}
 		b.At(fmt.Sprintf("/mounts/%d", i))
-		b.Act("a copy of what is in "+m.Source+" now", fmt.Sprintf("copy(%q, %s, \"%d\")", m.Source, fileCopies, i),
+		b.Act("a copy of what is in "+m.Source+" now", fmt.Sprintf("sendfile(openat(%s, \"%d\"), open(%q))", fileCopies, i, m.Source),
 			func(r *plan.Run) error { return copyInto(r.Fd[fileCopies], strconv.Itoa(i), m, s) })
 	}
 }

@@ -119,7 +119,7 @@ func bind(p *Port) (fd int, err error) {
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		err = fmt.Errorf("port %s: bind: %w: this host has no such address: ip address shows them", p, err)
 	case err == nil:
-		option(unix.SO_REUSEADDR, 0) // nobody shares it
+		option(unix.SO_REUSEADDR, 0) // nobody shares it, until it listens
 		fallthrough
 	default:
 		if err == nil {
@@ -162,7 +162,13 @@ func (r *Reservation) Listen(a *Attachment) error {
 			continue
 		}
 		if p.Proto != "udp" {
-			if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+			// Connections that have ended keep the port for a minute, but not from who
+			// comes next and has this option, too.
+			err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			if err == nil {
+				err = unix.Listen(fd, unix.SOMAXCONN)
+			}
+			if err != nil {
 				return fmt.Errorf("port %s: listen: %w", p, err)
 			}
 		}

@@ -27,18 +27,19 @@ func Changes(upper string, lower []string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := changes("/", dir, lower)
+	list, err := changes("/", dir, lower, false)
 	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
 	return list, errors.Join(err, dir.Close())
 }
 
-// changes lists the changes in one directory, and below.
-func changes(name string, upper *os.File, lower []string) (list []Change, err error) {
+// changes lists the changes in one directory, and below. Alone says that nothing
+// of the lower directories is seen there.
+func changes(name string, upper *os.File, lower []string, alone bool) (list []Change, err error) {
 	names, err := upper.Readdirnames(-1)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if isOpaque(upper) {
+	if alone = alone || isOpaque(upper); alone {
 		for _, hidden := range namesIn(lower) {
 			if !slices.Contains(names, hidden) && below(lower, hidden) != nil {
 				list = append(list, Change{'D', filepath.Join(name, hidden)})
@@ -46,7 +47,7 @@ func changes(name string, upper *os.File, lower []string) (list []Change, err er
 		}
 	}
 	for _, base := range names {
-		more, err := change(filepath.Join(name, base), upper, base, lower)
+		more, err := change(filepath.Join(name, base), upper, base, lower, alone)
 		if err != nil && !errors.Is(err, unix.ENOENT) { // else it has just been removed
 			return nil, err
 		}
@@ -89,7 +90,7 @@ func below(dirs []string, base string) *unix.Stat_t {
 }
 
 // change lists what one name in the upper directory changes.
-func change(name string, upper *os.File, base string, lower []string) (list []Change, err error) {
+func change(name string, upper *os.File, base string, lower []string, alone bool) (list []Change, err error) {
 	var stat unix.Stat_t
 	if err := unix.Fstatat(int(upper.Fd()), base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, fmt.Errorf("fstatat %s: %w", name, err)
@@ -105,7 +106,7 @@ func change(name string, upper *os.File, base string, lower []string) (list []Ch
 		kind = 'A'
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
-		if list, err = inside(name, upper, base, lower); err != nil {
+		if list, err = inside(name, upper, base, lower, alone); err != nil {
 			return nil, err
 		}
 	}
@@ -116,7 +117,7 @@ func change(name string, upper *os.File, base string, lower []string) (list []Ch
 }
 
 // inside lists what is changed in a directory of the upper one.
-func inside(name string, upper *os.File, base string, lower []string) ([]Change, error) {
+func inside(name string, upper *os.File, base string, lower []string, alone bool) ([]Change, error) {
 	fd, err := unix.Openat(int(upper.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("openat %s: %w", name, err)
@@ -126,7 +127,7 @@ func inside(name string, upper *os.File, base string, lower []string) ([]Change,
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	list, err := changes(name, dir, merged)
+	list, err := changes(name, dir, merged, alone)
 	return list, errors.Join(err, dir.Close())
 }
 

@@ -58,6 +58,9 @@ func TestEveryStepCanFail(t *testing.T) {
 		{"bundle", false, func(*specs.Spec) {}, nil},
 		{"layers", true, func(*specs.Spec) {}, nil},
 		{"user namespace", false, userNamespace, []string{"sync", "clone", "maps", "user", "devices"}},
+		{"files in memory", false, func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/secret", Type: "tmpfs", Source: "/etc/hostname", Options: []string{"copyfile", "ro"}})
+		}, []string{"copies", "root"}},
 		{"filter before the privileges go", false, func(s *specs.Spec) { s.Process.NoNewPrivileges = false }, []string{"seccomp", "program"}},
 		{"init", false, spec.SetInit, []string{"init"}},
 		{"listener", false, func(s *specs.Spec) { asks(s, a, few...) }, []string{"gate", "seccomp", "listener", "handover", "program"}},

@@ -95,8 +95,13 @@ func TestFlags(t *testing.T) {
 	if text := hostFile(t, id); len(text) != 12 {
 		t.Errorf("the ID in the file is %q", text)
 	}
-	if r := h.minictr(t, "run", "--cidfile", id, "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, "--cidfile: ") {
-		t.Errorf("the file is there already: %v", r)
+	for _, how := range []string{"--rm", "--detach"} {
+		if r := h.minictr(t, "run", how, "--cidfile", id, "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, "--cidfile: ") {
+			t.Errorf("%s: the file is there already: %v", how, r)
+		}
+	}
+	if list := h.must(t, "ps", "-aq"); list != "" {
+		t.Errorf("containers are left: %s", list)
 	}
 }
 
