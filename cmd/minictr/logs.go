@@ -91,7 +91,7 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 	since := f.String("since", "", "begin with what happened at `TIME`: 10m, or 2026-01-31T15:04:05")
 	until := f.String("until", "", "end with what happened at `TIME`")
 	var filters []string
-	f.Var((*list)(&filters), "filter", "only those of a `FILTER`: event=NAME, container=NAME, image=NAME")
+	f.VarP((*list)(&filters), "filter", "f", "only those of a `FILTER`: event=NAME, container=NAME, image=NAME")
 	format := f.String("format", "", "print each as this `FORMAT`: json")
 	return func(c *call) (err error) {
 		if c.runc || len(c.args) > 0 {
