@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/signal"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/logfile"
 )
 
@@ -92,7 +92,7 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 	until := f.String("until", "", "end with what happened at `TIME`")
 	var filters []string
 	f.VarP((*list)(&filters), "filter", "f", "only those of a `FILTER`: event=NAME, container=NAME, image=NAME")
-	format := f.String("format", "", "print each as this `FORMAT`: json")
+	as := f.String("format", "", "print each as this `FORMAT`: json, or a template like {{.Action}}")
 	return func(c *call) (err error) {
 		if c.runc || len(c.args) > 0 {
 			return statistics(c)
@@ -111,9 +111,6 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		if *format != "" && *format != "json" && *format != "{{json .}}" {
-			return fmt.Errorf("--format: %q is not json", *format)
-		}
 		e, err := c.engine()
 		if err != nil {
 			return err
@@ -124,8 +121,9 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 			if !keep(event) {
 				return nil
 			}
-			if *format != "" {
-				return json.NewEncoder(c.stdout).Encode(dockerEvent(event))
+			if *as != "" {
+				document, err := format.Document(dockerEvent(event))
+				return errors.Join(err, format.Print(c.stdout, *as, []any{document}))
 			}
 			_, err := fmt.Fprintln(c.stdout, eventLine(event))
 			return err
