@@ -114,7 +114,13 @@ touch %[3]s; unshare --net=%[3]s ip link set lo up`, dir, rootfs(t), network)
 	theirs := []string{"D=docker", "DOCKER_HOST=" + address, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	ours := []string{"D=minictr", "MINICTR_DATA_ROOT=" + dir + "/data", "MINICTR_ROOT=" + dir + "/run", "LC_ALL=C", "PATH=" + scratch + ":" + os.Getenv("PATH")}
 	t.Cleanup(func() {
-		outcome(t, "$D ps -aq | xargs -r $D rm -f", dir, theirs, nil)
+		for _, env := range [][]string{theirs, ours} { // in case of a failure
+			rm := exec.Command("sh", "-c", "$D ps -aq | xargs -r $D rm -f")
+			rm.Env = append(os.Environ(), env...)
+			if err := rm.Run(); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	group := ""
 	for line := range strings.Lines(string(text)) {
