@@ -85,7 +85,7 @@ func differences(t *testing.T, page string) map[string]string {
 // TestEveryday gives the same commands of every day to Docker and to minictr.
 // Each is on a network of its own, which plays the host's.
 func TestEveryday(t *testing.T) {
-	needs(t, "dockerd", "docker", "tar", "busybox", "ip", "iptables", "wget", "unshare", "nsenter")
+	needs(t, "dockerd", "docker", "tar", "busybox", "ip", "iptables", "unshare", "nsenter")
 	listed, korean := differences(t, "differences.md"), differences(t, "differences.ko.md")
 	if k, l := slices.Sorted(maps.Keys(korean)), slices.Sorted(maps.Keys(listed)); !slices.Equal(k, l) {
 		t.Errorf("the two pages list other commands:\n%q\n%q", k, l)
