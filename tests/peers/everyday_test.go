@@ -39,7 +39,7 @@ var vary = []struct {
 // besides, and how it ends.
 func outcome(t *testing.T, line, dir string, env, starter []string) (result, said string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	argv := append(slices.Clone(starter), "sh", "-c", line)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
