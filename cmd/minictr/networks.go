@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -183,8 +184,9 @@ func inspectNetwork(e *engine.Engine, name string) (any, error) {
 func viewOf(n *network.Network, members []network.Attachment) networkView {
 	v := networkView{
 		Name: n.Name, ID: strings.TrimPrefix(n.Bridge, "mc-"), Created: n.Created, Scope: "local", Driver: network.Default, Internal: n.Internal,
-		Containers: map[string]memberView{}, Options: map[string]string{"com.docker.network.bridge.name": n.Bridge}, Labels: n.Labels,
+		Containers: map[string]memberView{}, Options: map[string]string{"com.docker.network.bridge.name": n.Bridge}, Labels: map[string]string{},
 	}
+	maps.Copy(v.Labels, n.Labels)
 	for _, p := range n.Subnets {
 		v.EnableIPv6 = v.EnableIPv6 || p.Addr().Is6()
 		v.IPAM.Config = append(v.IPAM.Config, ipamView{p.String(), p.Masked().Addr().Next().String()})

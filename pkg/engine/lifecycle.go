@@ -361,6 +361,9 @@ func (e *Engine) Rename(c *Container, name string) (err error) {
 	if err := container.ValidateID(name); err != nil {
 		return err
 	}
+	if name == c.Name {
+		return fmt.Errorf("container %s has that name already", name)
+	}
 	unlock, err := e.guard()
 	if err != nil {
 		return err
@@ -375,9 +378,6 @@ func (e *Engine) Rename(c *Container, name string) (err error) {
 		return errors.Join(err, e.freeName(name, c.ID))
 	}
 	e.event(c, "rename", map[string]string{"oldName": old})
-	if old == name {
-		return nil
-	}
 	return e.freeName(old, c.ID)
 }
 
