@@ -162,7 +162,7 @@ func (c *Container) kill() error {
 	if err == nil {
 		err = s.Signal(unix.SIGKILL, false)
 	}
-	if errors.Is(err, container.ErrNotExist) || errors.Is(err, container.ErrStopped) {
+	if errors.Is(err, container.ErrNotExist) || errors.Is(err, container.ErrStopped) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err

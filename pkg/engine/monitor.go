@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ type monitor struct {
 	log    *logfile.Writer
 	stderr *os.File // of the command that has started us, until the container has begun: then its end of a pipe is at 2
 	term   chan os.Signal
+	told   atomic.Bool // it was sent the signal to end, as at shutdown, by no person maybe
 	status Status
 	begun  bool
 }
@@ -101,7 +103,7 @@ func (m *monitor) live() error {
 		if err != nil && !m.begun {
 			return err
 		}
-		if m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
+		if m.told.Load() || m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
 			return err
 		}
 		if m.status.Finished.Sub(m.status.Started) >= healthy {
@@ -202,7 +204,7 @@ func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
 	select {
 	case <-ended:
 	case <-m.term:
-		_ = m.stop() // without the mark a policy may start it again
+		m.told.Store(true)
 		_ = ctr.Signal(m.stopSignal())
 	}
 }

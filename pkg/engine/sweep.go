@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,12 @@ func (e *Engine) Sweep() error {
 // disconnect takes away what is left of connections whose containers are gone.
 func (e *Engine) disconnect() error {
 	stale, err := e.networks().Stale(func(id string) bool {
-		return e.Runtime.Has(id) || (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+		own := e.bundle(id)
+		if e.Runtime.Has(id) || (&Container{ID: id, dir: own}).Monitored() {
+			return true
+		}
+		all, err := filepath.Glob(filepath.Join(filepath.Dir(own), "????????-"+id)) // of engines with another directory for states
+		return err != nil || slices.ContainsFunc(all, func(dir string) bool { return dir != own })
 	})
 	for _, id := range stale {
 		c := &Container{ID: id, dir: e.bundle(id), engine: e}

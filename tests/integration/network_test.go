@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,6 +82,7 @@ func TestNetworks(t *testing.T) {
 	h.detached(t, "--name", "far", "--network", "two", "tiny", "sleep", "1000")
 	eventually(t, "the server answers", func() bool { return fetch("127.0.0.1:8080") == "hello" })
 
+	(host{root: h.root, run: filepath.Join(temp(t), "run")}).must(t, "run", "tiny", "true") // to whom they are strangers, and no corpses
 	for _, name := range []string{"web", "shop"} {
 		if r := h.gets(t, "near", name+":80"); r.stdout != "hello" {
 			t.Errorf("a neighbour asks %s: %v", name, r)
