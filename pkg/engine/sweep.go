@@ -27,7 +27,11 @@ func (e *Engine) Sweep() error {
 	if err != nil {
 		return err
 	}
-	swept, err := e.Runtime.Sweep(failed)
+	alive := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		alive[id] = (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+	}
+	swept, err := e.Runtime.Sweep(alive, failed)
 	for _, s := range swept {
 		if s.Kept {
 			continue
@@ -38,6 +42,9 @@ func (e *Engine) Sweep() error {
 		}
 	}
 	for _, id := range ids {
+		if alive[id] {
+			continue
+		}
 		if err := e.repair(id); err != nil {
 			failed(err)
 		}
