@@ -106,6 +106,9 @@ func (c *Container) monitorFD() (int, error) {
 			return -1, nil
 		}
 		s, err := c.Status()
+		if errors.Is(err, fs.ErrNotExist) { // it is being removed
+			return -1, nil
+		}
 		if err != nil {
 			return -1, err
 		}

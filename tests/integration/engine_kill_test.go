@@ -61,6 +61,11 @@ func TestEngineKilled(t *testing.T) {
 				}
 				when := strike(t, h, s.args)
 				h.cleared(t, s.name+" killed "+when)
+				for _, c := range children() { // it may miss the end of who was killed
+					if c.name == "strace" {
+						_ = syscall.Kill(c.pid, syscall.SIGKILL)
+					}
+				}
 				before.compare(t, h, s.name+" killed "+when)
 				eventually(t, s.name+" killed "+when+": nothing of the network is left", func() bool { return netState(t) == network })
 				if t.Failed() {
@@ -78,8 +83,21 @@ func strikes() (all []strike) {
 		name string
 		most int
 	}{
-		{"mkdirat", 8}, {"openat", 80}, {"write", 24}, {"renameat", 6}, {"flock", 16}, {"symlinkat", 4}, {"fcntl", 8}, {"pipe2", 4},
-		{"clone3", 2}, {"execve", 2}, {"close", 60}, {"unlinkat", 16}, {"sendto", 24}, {"bind", 2}, {"pidfd_send_signal", 2},
+		{"mkdirat", 8},
+		{"openat", 80},
+		{"write", 24},
+		{"renameat", 6},
+		{"flock", 16},
+		{"symlinkat", 4},
+		{"fcntl", 8},
+		{"pipe2", 4},
+		{"clone3", 2},
+		{"execve", 2},
+		{"close", 60},
+		{"unlinkat", 16},
+		{"sendto", 24},
+		{"bind", 2},
+		{"pidfd_send_signal", 2},
 	} {
 		for n := 1; n <= call.most; n += 1 + n/12 {
 			all = append(all, atCall(call.name, n))

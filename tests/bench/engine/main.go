@@ -109,7 +109,7 @@ func measure(rounds int) (err error) {
 	}
 	// crun refuses a hybrid host, so for all it is one of cgroup v1.
 	const unified = "/sys/fs/cgroup/unified"
-	if _, err := os.Stat(unified); err == nil {
+	if _, missing := os.Stat(unified); missing == nil {
 		if err := unix.Mount("tmpfs", unified, "tmpfs", 0, ""); err != nil {
 			return fmt.Errorf("mount over %s: %w", unified, err)
 		}
@@ -124,6 +124,8 @@ func measure(rounds int) (err error) {
 	if err := errors.Join(run(build), run(exec.Command("cp", built+".built", built)), makeImage(dir, image)); err != nil {
 		return err
 	}
+	cgroup := filepath.Base(dir)
+	defer func() { err = errors.Join(err, removeCgroups(cgroup)) }()
 	stop, err := startDaemon(dir)
 	if err != nil {
 		return err
@@ -131,11 +133,11 @@ func measure(rounds int) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 	engines := []engine{
 		{"minictr", []string{built, "--data-root", dir + "/images", "--root", dir + "/run"}, []string{"import", image, "bench"}, []string{"--network", "bridge"}},
-		{"docker", []string{"docker", "--host", "unix://" + dir + "/docker.sock"}, []string{"import", image, "bench"}, []string{"--network", "bridge"}},
+		{"docker", []string{"docker", "--host", "unix://" + dir + "/docker.sock"}, []string{"import", image, "bench"}, []string{"--network", "bridge", "--cgroup-parent", "/" + cgroup}},
 		{"podman", []string{
 			"podman", "--root", dir + "/podman", "--runroot", dir + "/pr", "--tmpdir", dir + "/pt",
 			"--cgroup-manager", "cgroupfs", "--events-backend", "file",
-		}, []string{"import", image, "bench"}, []string{"--network", "podman", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"}}, // without CAP_SYS_RESOURCE it can have no more
+		}, []string{"import", image, "bench"}, []string{"--network", "podman", "--cgroup-parent", "/" + cgroup, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"}}, // without CAP_SYS_RESOURCE it can have no more
 	}
 	times := make([][]time.Duration, len(engines))
 	for _, e := range engines {
@@ -157,6 +159,27 @@ func measure(rounds int) (err error) {
 	}
 	print(engines, times)
 	return nil
+}
+
+// removeCgroups removes the cgroups of others' containers, and of their monitors,
+// which end a little later.
+func removeCgroups(name string) (err error) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		busy := false
+		for _, below := range []string{"/*/", "/"} {
+			dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + name + below)
+			for _, dir := range dirs {
+				err = unix.Rmdir(filepath.Clean(dir))
+				busy = busy || err != nil
+			}
+		}
+		if !busy {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("cgroup %s: %w", name, err)
+		}
+	}
 }
 
 // makeImage makes a root file system of busybox alone.
