@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/minictr/minictr/pkg/engine"
 )
 
 // candidates is a command for completion scripts alone: with the words before
@@ -82,34 +84,43 @@ func (c *call) namesFor(cmd command, n int) (list []string) {
 		return nil
 	}
 	for word := range strings.SplitSeq(strings.Trim(args[n], "[]."), "|") {
-		switch word {
-		case "CONTAINER", "ID":
-			containers, _ := e.Containers() // those that can be read
-			for _, found := range containers {
-				list = append(list, found.Title())
-			}
-		case "IMAGE":
-			if store, err := e.Images(); err == nil {
-				images, _ := store.List()
-				for _, img := range images {
-					for _, name := range img.Names {
-						list = append(list, familiar(name))
-					}
-				}
-			}
-		case "NETWORK":
-			networks, _ := e.Networks().List()
-			for _, found := range networks {
-				list = append(list, found.Name)
-			}
-		case "VOLUME":
-			volumes, _ := e.Volumes().List()
-			for _, found := range volumes {
-				list = append(list, found.Name)
-			}
-		case "bash", "zsh", "fish":
-			list = append(list, word)
+		list = append(list, namesOf(e, word)...)
+	}
+	return list
+}
+
+// namesOf are the names of all that a word of a usage stands for; what can't be
+// read has none.
+func namesOf(e *engine.Engine, word string) (list []string) {
+	switch word {
+	case "CONTAINER", "ID":
+		containers, _ := e.Containers()
+		for _, found := range containers {
+			list = append(list, found.Title())
 		}
+	case "IMAGE":
+		store, err := e.Images()
+		if err != nil {
+			return nil
+		}
+		images, _ := store.List()
+		for _, img := range images {
+			for _, name := range img.Names {
+				list = append(list, familiar(name))
+			}
+		}
+	case "NETWORK":
+		networks, _ := e.Networks().List()
+		for _, found := range networks {
+			list = append(list, found.Name)
+		}
+	case "VOLUME":
+		volumes, _ := e.Volumes().List()
+		for _, found := range volumes {
+			list = append(list, found.Name)
+		}
+	case "bash", "zsh", "fish":
+		list = append(list, word)
 	}
 	return list
 }

@@ -19,6 +19,11 @@ func wallFlags(f *pflag.FlagSet, o *engine.Options, volume string) {
 	brickFlags(f, o)
 }
 
+// initFlag is one of those, but not of vm, where process 1 is the machine's.
+func initFlag(f *pflag.FlagSet, o *engine.Options) {
+	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
+}
+
 // Flags whose options tell whether they were given.
 const entrypoint, stopTimeout = "entrypoint", "stop-timeout"
 
@@ -58,7 +63,6 @@ func brickFlags(f *pflag.FlagSet, o *engine.Options) {
 	f.StringVar(&o.StopSignal, "stop-signal", "", "stop it by this `SIGNAL` (TERM)")
 	f.Int(stopTimeout, defaultStop, "kill it so many `SECONDS` after that (-1: never)")
 
-	f.BoolVar(&o.Init, "init", false, "make process 1 a parent of the program, which reaps and passes signals on")
 	f.BoolVar(&o.ReadOnly, "read-only", false, "make its root read-only")
 	f.Var((*list)(&o.Mounts), "mount", "mount what `KEY=VALUE,...` says: type=bind, volume or tmpfs, src=, dst=, readonly")
 	f.Var((*list)(&o.Tmpfs), "tmpfs", "mount a file system in memory at `PATH[:OPTIONS]`")

@@ -164,6 +164,7 @@ func renameCommand(*pflag.FlagSet) action {
 func createOrBundle(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
+	initFlag(f, &o)
 	bundle := createFlags(f, "")
 	return func(c *call) error {
 		if f.Changed("bundle") {

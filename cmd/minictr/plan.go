@@ -21,6 +21,7 @@ import (
 func planCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "")
+	initFlag(f, &o)
 	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")

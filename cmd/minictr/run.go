@@ -12,6 +12,7 @@ import (
 func runCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
+	initFlag(f, &o)
 	ociFlags, detach := bundleFlags(f, "")
 	f.Bool("rm", false, "remove the container when it ends (in the foreground always, unless --rm=false)")
 	return func(c *call) error {

@@ -173,12 +173,9 @@ func (c *Container) create(s *specs.Spec, host Host, o Options) error {
 
 // build compiles the plan and carries it out; the child is on its way then.
 func (c *Container) build(s *specs.Spec, host Host, o Options) error {
-	host.Dir, host.Relay, host.Units = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units
-	if host.Network = o.Network; o.Network != nil && !namespace.Has(s, specs.NetworkNamespace) {
-		return errors.New("/linux/namespaces: the host's own network can't be joined to another")
-	}
+	host.Dir, host.Relay, host.Units, host.Network = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units, o.Network
 	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
-	if err := host.mayBuild(); err != nil {
+	if err := host.mayBuild(s); err != nil {
 		return err
 	}
 	p, err := Compile(s, host)

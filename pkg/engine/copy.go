@@ -30,12 +30,13 @@ type tree struct {
 
 func sameOwner(uid, gid int) (int, int, error) { return uid, gid, nil }
 
-// host is this host's tree. Files that come to it become this user's.
+// host is this host's tree. Files that come to it are its maker's, this user's:
+// -1 leaves an owner as it is, chown(2).
 func host(o CopyOptions) (tree, error) {
 	root, err := openPath("/")
 	t := tree{root: root, outof: sameOwner, into: sameOwner}
 	if !o.Archive {
-		t.into = func(int, int) (int, int, error) { return os.Geteuid(), os.Getegid(), nil }
+		t.into = func(int, int) (int, int, error) { return -1, -1, nil }
 	}
 	return t, err
 }
@@ -184,8 +185,11 @@ func (e *Engine) CopyOut(ref, src string, w io.Writer, o CopyOptions) error {
 			return err
 		}
 		name := filepath.Base(p.path)
-		if p.contents {
+		switch {
+		case p.contents:
 			name = "."
+		case o.Follow && source.Base != ".":
+			name = source.Base
 		}
 		return errors.Join(source.Pack(w, name, root.outof), source.Dir.Close())
 	})

@@ -76,8 +76,9 @@ func (s Status) Words(now time.Time) string {
 			return "Exited"
 		}
 		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, format.Ago(s.Finished, now))
+	default:
+		return "Created"
 	}
-	return "Created"
 }
 
 // Config is the config.json that a container is made of.

@@ -139,6 +139,9 @@ func (u *unpacker) all(archive *tar.Reader) error {
 			return err
 		}
 		if err := u.extract(hdr, archive); err != nil {
+			if u.live() { // it is no image's
+				return fmt.Errorf("%.300q: %w", hdr.Name, err)
+			}
 			return &EntryError{Name: hdr.Name, Err: err}
 		}
 	}
@@ -169,6 +172,9 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	if name == "." {
 		if hdr.Typeflag != tar.TypeDir {
 			return errors.New("the root of a layer must be a directory")
+		}
+		if u.live() {
+			return nil // the directory is another's, and keeps what it has
 		}
 		delete(u.unlisted, name)
 		return u.setRoot(hdr)

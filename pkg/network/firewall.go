@@ -64,7 +64,15 @@ func (n *Network) open() error {
 }
 
 // close has the table forget a network. With the last one the table goes.
-func (n *Network) close() error { return withdraw(ofNetworks(), n.Name) }
+func (n *Network) close() error {
+	return withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, n.key()) })
+}
+
+// key is what all its elements begin with: of two networks with one name, in two
+// data roots, each has a bridge of its own.
+func (n *Network) key() []byte {
+	return append([]byte(n.Bridge), make([]byte, unix.IFNAMSIZ-len(n.Bridge))...)
+}
 
 // highest is the last address of a subnet.
 func highest(s netip.Prefix) []byte {
@@ -177,27 +185,31 @@ func tryPublish(a *Attachment) error {
 }
 
 // unpublish takes the published ports of a container away, if it has any, and
-// ends what the kernel still remembers of connections with its addresses.
-func unpublish(id string, addresses []netip.Addr) error {
-	err := withdraw(ofContainers(), id)
+// ends what the kernel still remembers of datagrams to them. Of connections the
+// next to have the address would say that it knows nothing.
+func unpublish(id string, addresses []netip.Addr, ports []Port) error {
+	err := withdraw(ofContainers(), func(e element) bool { return e.owner == id })
+	if !slices.ContainsFunc(ports, func(p Port) bool { return p.Proto != "tcp" }) {
+		return err // to look for them takes 10 ms
+	}
 	for _, a := range addresses {
-		err = errors.Join(err, forgetFlows(from(a)), forgetFlows(answeredBy(a)))
+		err = errors.Join(err, forgetFlows(answeredBy(a)))
 	}
 	return err
 }
 
-// withdraw deletes the elements of an owner. What others change meanwhile is
+// withdraw deletes the elements that are somebody's. What others change meanwhile is
 // looked at again.
-func withdraw(names []string, owner string) error {
+func withdraw(names []string, own func(element) bool) error {
 	for {
-		err := tryWithdraw(names, owner)
+		err := tryWithdraw(names, own)
 		if !errors.Is(err, unix.ERESTART) {
 			return err
 		}
 	}
 }
 
-func tryWithdraw(names []string, owner string) error {
+func tryWithdraw(names []string, own func(element) bool) error {
 	generation, err := generation()
 	if err != nil {
 		return err
@@ -214,17 +226,14 @@ func tryWithdraw(names []string, owner string) error {
 		}
 		for _, e := range elements {
 			switch {
-			case e.owner == owner:
+			case own(e):
 				b.element(unix.NFT_MSG_DELSETELEM, 0, e)
 			case name == "bridges":
 				bridges++
 			}
 		}
 	}
-	if len(b.commands) == 1 {
-		return nil
-	}
-	if bridges == 0 && slices.Contains(names, "bridges") {
+	if len(b.commands) > 1 && bridges == 0 && slices.Contains(names, "bridges") {
 		b = newBatch(generation)
 		b.add("delete table", unix.NFT_MSG_DELTABLE, 0, text(unix.NFTA_TABLE_NAME, table))
 	}

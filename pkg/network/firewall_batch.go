@@ -54,6 +54,9 @@ func (b *batch) add(command string, kind, flags uint16, attributes ...[]byte) {
 // commit has the kernel do it. The kernel has answered when the call returns,
 // with the errors and the last message's acknowledgement.
 func (b *batch) commit() error {
+	if len(b.commands) == 1 {
+		return nil // it does nothing
+	}
 	binary.NativeEndian.PutUint16(b.messages[b.ack:], binary.NativeEndian.Uint16(b.messages[b.ack:])|unix.NLM_F_ACK)
 	last := len(b.commands) - 1
 	b.message("end", unix.NFNL_MSG_BATCH_END, 0, nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))

@@ -48,11 +48,6 @@ func source(a netip.Addr) []byte {
 	return nest(tupleIP, attribute(kind, a.AsSlice()))
 }
 
-// from are those that the address began.
-func from(a netip.Addr) flows {
-	return flows{familyOf(a), append(nest(tupleOrig, source(a)), nest(connFilter, native(tupleOrig, byAddress))...)}
-}
-
 // answeredBy are those that it answers, whatever it was called by.
 func answeredBy(a netip.Addr) flows {
 	return flows{familyOf(a), append(nest(tupleReply, source(a)), nest(connFilter, native(tupleReply, byAddress))...)}

@@ -88,7 +88,7 @@ func published(t *testing.T, l *lab) {
 			c.from.refuse(t, proto, c.to)
 		}
 		for _, b := range []*box{web, neighbour, stranger} {
-			l.host.must(t, func() error { return errors.Join(unpublish(b.a.ID, b.addresses()), b.held.Close()) })
+			l.host.must(t, func() error { return errors.Join(unpublish(b.a.ID, b.addresses(), b.a.Ports), b.held.Close()) })
 			l.host.ip(t, "link del "+outer(b.a.ID))
 		}
 	}
@@ -116,11 +116,11 @@ func TestInternal(t *testing.T) {
 func TestLoopback(t *testing.T) {
 	l := newLab(t)
 	bad := l.join(t, "a", 2)
-	l.host.serve(t, "udp", 53, "host")
+	l.host.serve(t, "tcp", 99, "host")
 	bad.sysctl(t, "ipv4/conf/all/route_localnet", "1")
 	bad.ip(t, "addr del 127.0.0.1/8 dev lo", "route add 127.0.0.0/8 via 10.1.0.1 src 10.1.0.2")
-	bad.expect(t, "udp", "10.1.0.1:53", "host sees 10.1.0.2")
-	bad.refuse(t, "udp", "127.0.0.1:53")
+	bad.expect(t, "tcp", "10.1.0.1:99", "host sees 10.1.0.2")
+	bad.refuse(t, "tcp", "127.0.0.1:99")
 }
 
 // TestUnpublish takes ports away while somebody talks, and gives the address and
@@ -135,7 +135,9 @@ func TestUnpublish(t *testing.T) {
 		if proto == "udp" {
 			talk("first sees 192.0.2.2")
 		}
-		l.host.must(t, func() error { return errors.Join(unpublish(first.a.ID, first.addresses()), first.held.Close()) })
+		l.host.must(t, func() error {
+			return errors.Join(unpublish(first.a.ID, first.addresses(), first.a.Ports), first.held.Close())
+		})
 		l.lan.refuse(t, proto, "192.0.2.1:8080")
 		l.host.refuse(t, proto, "127.0.0.1:8080")
 		if proto == "udp" {
@@ -148,7 +150,7 @@ func TestUnpublish(t *testing.T) {
 			talk("second sees 192.0.2.2") // what has come in vain is not remembered
 		}
 		l.host.must(t, func() error {
-			return errors.Join(unpublish(second.a.ID, nil), unpublish(second.a.ID, nil), second.held.Close())
+			return errors.Join(unpublish(second.a.ID, nil, nil), unpublish(second.a.ID, nil, nil), second.held.Close())
 		})
 		for _, id := range []string{first.a.ID, second.a.ID} {
 			l.host.ip(t, "link del "+outer(id))
@@ -260,14 +262,14 @@ func TestTable(t *testing.T) {
 		t.Errorf("%s: %v; go test -run TestTable -update\n%s", file, err, shown)
 	}
 	l.host.must(t, func() error {
-		return errors.Join(unpublish("a2", nil), l.networks["a"].open(), l.networks["a"].close())
+		return errors.Join(unpublish("a2", nil, nil), l.networks["a"].open(), l.networks["a"].close())
 	})
 	if shown := l.host.run(t, "nft", "list", "table", "inet", "minictr"); strings.Contains(shown, "mc-a") || !strings.Contains(shown, "mc-b") {
 		t.Errorf("network a is closed, and b is not:\n%s", shown)
 	}
 	for range 2 {
 		l.host.must(t, func() error {
-			return errors.Join(l.networks["b"].close(), l.networks["internal"].close(), unpublish("a2", nil))
+			return errors.Join(l.networks["b"].close(), l.networks["internal"].close(), unpublish("a2", nil, nil))
 		})
 	}
 	if shown := l.host.run(t, "nft", "list", "ruleset"); shown != "" {
@@ -321,7 +323,7 @@ func publishAll(number string) error {
 	for i, a := range all {
 		err := errors.Join(n.open(), publish(a))
 		if err == nil && i%2 == 1 {
-			err = unpublish(a.ID, nil)
+			err = unpublish(a.ID, nil, nil)
 		}
 		if err != nil {
 			return err
@@ -336,7 +338,7 @@ func publishOn(number string) error {
 		err := publishAll(number)
 		_, all := crowdMember(number)
 		for _, a := range all {
-			err = errors.Join(err, unpublish(a.ID, nil))
+			err = errors.Join(err, unpublish(a.ID, nil, nil))
 		}
 		if err != nil {
 			return err
@@ -396,7 +398,7 @@ func (n netns) end(t *testing.T) {
 	for i := range 8 {
 		_, all := crowdMember(strconv.Itoa(i))
 		for _, a := range all {
-			n.must(t, func() error { return unpublish(a.ID, nil) })
+			n.must(t, func() error { return unpublish(a.ID, nil, nil) })
 		}
 	}
 	n.must(t, (&Network{Name: "a", Bridge: "mc-a"}).close)

@@ -262,7 +262,8 @@ func (m *Manager) end(l lease, network string, last bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(socket)) }()
-	if err := unpublish(l.id, l.addresses); err != nil {
+	a, _ := l.read() // what is not written yet was not published either
+	if err := unpublish(l.id, l.addresses, a.Ports); err != nil {
 		return err
 	}
 	if err := remove(socket, outer(l.id)); err != nil {

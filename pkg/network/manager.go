@@ -80,7 +80,10 @@ func (m *Manager) create(n Network) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Version, n.Bridge, n.Created = version, bridgeOf(n.Name), time.Now().UTC()
+	n.Version, n.Created = version, time.Now().UTC()
+	if n.Bridge, err = m.bridgeOf(n.Name); err != nil {
+		return nil, err
+	}
 	for _, other := range all {
 		if other.Name == n.Name || other.Bridge == n.Bridge {
 			return nil, fmt.Errorf("network %s: %w: choose another name", n.Name, fs.ErrExist)
@@ -117,14 +120,13 @@ func validName(name string) error {
 	return nil
 }
 
-// bridgeOf is the name of a network's interface: at most 15 bytes.
-func bridgeOf(name string) string {
-	if name == Default {
-		return "mc0"
-	}
+// bridgeOf is the name of a network's interface, at most 15 bytes: others may
+// have networks of the same name in another directory.
+func (m *Manager) bridgeOf(name string) (string, error) {
+	root, err := filepath.Abs(m.Root)
 	hash := fnv.New32a()
-	_, _ = io.WriteString(hash, name) // it can't fail, hash.Hash
-	return fmt.Sprintf("mc-%08x", hash.Sum32())
+	_, _ = io.WriteString(hash, filepath.Join(root, name)) // it can't fail, hash.Hash
+	return fmt.Sprintf("mc-%08x", hash.Sum32()), err
 }
 
 // Get finds a network, and makes the default one if it is asked for that. The

@@ -126,7 +126,7 @@ func TestRouter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	joined(t, m, Endpoint{ID: "b"})
+	b, _ := joined(t, m, Endpoint{ID: "b"})
 	if data, err := os.ReadFile(listens); err != nil || string(data) != "2\n" {
 		t.Errorf("accept_ra is %q, %v", data, err)
 	}
@@ -135,8 +135,34 @@ func TestRouter(t *testing.T) {
 		t.Error(err)
 	}
 	is("1")
-	if data, err := os.ReadFile("/proc/sys/net/ipv4/conf/mc0/route_localnet"); err != nil || string(data) != "1\n" {
+	if data, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + b.Bridge + "/route_localnet"); err != nil || string(data) != "1\n" {
 		t.Errorf("route_localnet is %q, %v", data, err)
+	}
+}
+
+// TestTwoRoots has two engines of this host, each with a default network: what
+// one takes away is not the other's.
+func TestTwoRoots(t *testing.T) {
+	needRoot(t)
+	one, other := &Manager{Root: t.TempDir()}, &Manager{Root: t.TempDir()}
+	a, first := joined(t, one, Endpoint{ID: "a"})
+	b, _ := joined(t, other, Endpoint{ID: "b"})
+	if a.Bridge == b.Bridge || a.Addresses[0].Overlaps(b.Addresses[0]) {
+		t.Errorf("got %+v and %+v", a, b)
+	}
+	if err := other.Leave("b"); err != nil {
+		t.Error(err)
+	}
+	for _, p := range a.Addresses {
+		if err := talk(-1, first, netip.AddrPortFrom(p.Addr(), 0)); err != nil {
+			t.Error(err)
+		}
+	}
+	if names := ours(t); len(names) != 2 {
+		t.Errorf("there are %v", names)
+	}
+	if elements, err := elementsOf("bridges"); err != nil || len(elements) != 1 || !bytes.Equal(elements[0].key, a.network().key()) {
+		t.Errorf("the firewall knows %v, %v", elements, err)
 	}
 }
 
@@ -289,7 +315,6 @@ func TestNoOverlap(t *testing.T) {
 // TestManyJoin has eight processes join containers at once: no address is leased
 // twice.
 func TestManyJoin(t *testing.T) {
-	needRoot(t)
 	m := &Manager{Root: t.TempDir()}
 	const processes, each = 8, 25
 	out := make([]bytes.Buffer, processes)
@@ -312,7 +337,7 @@ func TestManyJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out[i].String()) {
-			for _, a := range strings.Fields(strings.Trim(line, "[]\n")) {
+			for a := range strings.FieldsSeq(strings.Trim(line, "[]\n")) {
 				if seen[a] {
 					t.Errorf("%s is leased twice", a)
 				}
@@ -338,7 +363,7 @@ func TestJoinKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := 0
-	for round := range 40 {
+	for round := range 30 {
 		var all []*exec.Cmd
 		for _, words := range [][]string{{"live", m.Root, "front", "a"}, {"live", m.Root, Default, "b"}} {
 			c := inRole(words...)
@@ -389,7 +414,6 @@ func TestJoinKilled(t *testing.T) {
 // TestHalfMade is that a network that was half made, or half removed, is none,
 // and goes with the next look.
 func TestHalfMade(t *testing.T) {
-	needRoot(t)
 	m := &Manager{Root: t.TempDir()}
 	if err := os.MkdirAll(filepath.Join(m.Root, "half", "leases"), 0o700); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,81 +14,81 @@ import (
 // there as w has in the container. What is said after # is why the two differ.
 var copies = []string{
 	// A file, to all that there may be.
-	"cp h/file c:/w/new",
-	"cp h/file c:/w/other",
-	"cp h/file c:/w/dir",
-	"cp h/file c:/w/dir/",
-	"cp h/file c:/w/none/",
-	"cp h/file c:/w/none/new",
-	"cp h/file c:w/new",
-	"cp h/file c:/w/link",
-	"cp h/file c:/w/dlink",
-	"cp h/file c:/w/dangling",
-	"cp h/file c:/w/other/",
-	"cp h/file c:/w/../w/new",
-	"cp ./h/other c:/w/dir/in",
-	"cp h/none c:/w",
-	"cp h/file/ c:/w",
+	"cp h/file box:/w/new",
+	"cp h/file box:/w/other",
+	"cp h/file box:/w/dir",
+	"cp h/file box:/w/dir/",
+	"cp h/file box:/w/none/",
+	"cp h/file box:/w/none/new",
+	"cp h/file box:w/new",
+	"cp h/file box:/w/link",
+	"cp h/file box:/w/dlink",
+	"cp h/file box:/w/dangling",
+	"cp h/file box:/w/other/",
+	"cp h/file box:/w/../w/new",
+	"cp ./h/other box:/w/dir/in",
+	"cp h/none box:/w",
+	"cp h/file/ box:/w",
 	// A directory.
-	"cp h/dir c:/w/new",
-	"cp h/dir c:/w/new/",
-	"cp h/dir c:/w/empty",
-	"cp h/dir/ c:/w/empty",
-	"cp h/dir/. c:/w/empty",
-	"cp h/dir/. c:/w/new",
-	"cp h/dir c:/w",
-	"cp h/dir/. c:/w/dir",
-	"cp h/dir c:/w/file",
-	"cp h/dir c:/w/none/new",
-	"cp h/. c:/w/empty",
-	"cp h/file c:/w/meets",
-	"cp h/meets c:/w/empty",
-	"cp h/turned/. c:/w/meets",
+	"cp h/dir box:/w/new",
+	"cp h/dir box:/w/new/",
+	"cp h/dir box:/w/empty",
+	"cp h/dir/ box:/w/empty",
+	"cp h/dir/. box:/w/empty",
+	"cp h/dir/. box:/w/new",
+	"cp h/dir box:/w",
+	"cp h/dir/. box:/w/dir",
+	"cp h/dir box:/w/file",
+	"cp h/dir box:/w/none/new",
+	"cp h/. box:/w/empty # Docker refuses a link that leads out of where it is copied to",
+	"cp h/file box:/w/meets",
+	"cp h/meets box:/w/empty",
+	"cp h/turned/. box:/w/meets",
 	// Links.
-	"cp h/link c:/w/empty",
-	"cp -L h/link c:/w/empty",
-	"cp h/dlink c:/w/empty",
-	"cp h/dlink/ c:/w/empty",
-	"cp -L h/dlink c:/w/empty",
-	"cp h/dangling c:/w/empty",
-	"cp -L h/dangling c:/w/empty",
+	"cp h/link box:/w/empty",
+	"cp -L h/link box:/w/empty",
+	"cp h/dlink box:/w/empty",
+	"cp h/dlink/ box:/w/empty",
+	"cp -L h/dlink box:/w/empty",
+	"cp h/dangling box:/w/empty",
+	"cp -L h/dangling box:/w/empty",
 	// Back.
-	"cp c:/w/file h/new",
-	"cp c:/w/file h/other",
-	"cp c:/w/file h/dir",
-	"cp c:/w/file h/none/",
-	"cp c:/w/file h/none/new",
-	"cp c:/w/file h/link",
-	"cp c:/w/file h/dlink",
-	"cp c:/w/dir h/new",
-	"cp c:/w/dir h/empty",
-	"cp c:/w/dir/. h/empty",
-	"cp c:/w/dir/. h/new",
-	"cp c:/w/dir h/file",
-	"cp -a c:/w/dir h/empty",
-	"cp -a c:/w/file h/new",
-	"cp c:/w/link h/empty",
-	"cp -L c:/w/link h/empty",
-	"cp c:/w/dlink h/empty",
-	"cp -L c:/w/dlink h/empty",
-	"cp c:/w/dlink/ h/empty",
-	"cp -L c:/w/dangling h/empty",
-	"cp c:/w/none h",
-	"cp c:/w/file/ h",
-	"cp c:/w/up h/empty",
-	"cp -L c:/w/up h/empty",
-	"cp c:/w/file .",
+	"cp box:/w/file h/new",
+	"cp box:/w/file h/other",
+	"cp box:/w/file h/dir",
+	"cp box:/w/file h/none/",
+	"cp box:/w/file h/none/new",
+	"cp box:/w/file h/link",
+	"cp box:/w/file h/dlink",
+	"cp box:/w/dir h/new",
+	"cp box:/w/dir h/empty",
+	"cp box:/w/dir/. h/empty",
+	"cp box:/w/dir/. h/new",
+	"cp box:/w/dir h/file",
+	"cp -a box:/w/dir h/empty # Docker says that -a keeps owners, and does not",
+	"cp -a box:/w/file h/new # Docker says that -a keeps owners, and does not",
+	"cp box:/w/link h/empty",
+	"cp -L box:/w/link h/empty",
+	"cp box:/w/dlink h/empty",
+	"cp -L box:/w/dlink h/empty",
+	"cp box:/w/dlink/ h/empty",
+	"cp -L box:/w/dangling h/empty",
+	"cp box:/w/none h",
+	"cp box:/w/file/ h",
+	"cp box:/w/up h/empty # Docker refuses a link that leads out of where it is copied to",
+	"cp -L box:/w/up h/empty",
+	"cp box:/w/file .",
 	// As a tar.
-	"cp c:/w/dir - | tar -C h/empty -x",
-	"cp c:/w/dir/. - | tar -C h/empty -x",
-	"cp -L c:/w/link - | tar -C h/empty -x",
-	"tar -C h -c dir file | $M cp - c:/w/empty",
-	"tar -C h -c dir | $M cp - c:/w/file",
-	"tar -C h -c dir | $M cp - c:/w/none",
+	"cp box:/w/dir - | tar -C h/empty -x",
+	"cp box:/w/dir/. - | tar -C h/empty -x",
+	"cp -L box:/w/link - | tar -C h/empty -x",
+	"tar -C h -c dir file | $M cp - box:/w/empty",
+	"tar -C h -c dir | $M cp - box:/w/file",
+	"tar -C h -c dir | $M cp - box:/w/none",
 	// Wrong.
 	"cp h/file h/new",
-	"cp c:/w/file c:/w/new",
-	"cp x:/w/file h",
+	"cp box:/w/file box:/w/new",
+	"cp nobody:/w/file h",
 }
 
 // makeFiles makes the files in the working directory.
@@ -116,11 +115,11 @@ func answer(t *testing.T, program, call string, env []string) string {
 	call = strings.Replace("\n"+call, "\ncp ", "$M cp ", 1)
 	sh := exec.CommandContext(ctx, "sh", "-c", `cd $(mktemp -d)
 mkdir h; (cd h; busybox sh -c '`+makeFiles+`' sh host)
-$M exec c sh -c 'rm -rf /w; mkdir /w; cd /w;`+makeFiles+`' sh container
+$M exec box sh -c 'rm -rf /w; mkdir /w; cd /w;`+makeFiles+`' sh container
 `+call+` >out 2>err
 echo "exit $(test $? = 0 && echo 0 || echo not 0)"
 cat err >&2
-(cd h; busybox sh -c "$LIST"); $M exec c sh -c "cd /w; $LIST"`)
+(cd h; busybox sh -c "$LIST"); $M exec box sh -c "cd /w; $LIST"`)
 	sh.Env = append(append(os.Environ(), "M="+program, "LIST="+listFiles), env...)
 	var out, said bytes.Buffer
 	sh.Stdout, sh.Stderr = &out, &said
@@ -141,30 +140,30 @@ func TestCopy(t *testing.T) {
 	theirs := "docker --host " + dockerd(t)
 	for _, line := range []string{
 		"tar -C " + rootfs(t) + " -c . | " + ours + " import - busybox",
-		theirs + " run -d --network none --name c busybox sleep 1000000",
+		theirs + " run -d --network none --name box busybox sleep 1000000",
 	} {
 		if out, err := exec.Command("sh", "-c", line).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", line, err, out)
 		}
 	}
 	words := strings.Fields(ours)
-	run := exec.Command(words[0], append(words[1:], "run", "--name", "c", "busybox", "sleep", "1000000")...)
+	run := exec.Command(words[0], append(words[1:], "run", "--name", "box", "busybox", "sleep", "1000000")...)
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = exec.Command("sh", "-c", theirs+" rm -f c").Run()
+		_ = exec.Command("sh", "-c", theirs+" rm -f box").Run()
 		_ = run.Process.Kill()
 		_ = run.Wait()
-		_ = exec.Command("sh", "-c", ours+" rm -f c").Run()
+		_ = exec.Command("sh", "-c", ours+" rm -f box").Run()
 	})
-	for end := time.Now().Add(patience); exec.Command(words[0], append(words[1:], "exec", "c", "true")...).Run() != nil; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); exec.Command(words[0], append(words[1:], "exec", "box", "true")...).Run() != nil; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("our container does not run")
 		}
 	}
 	for _, call := range copies {
-		t.Run(filepath.Base(call), func(t *testing.T) {
+		t.Run(strings.NewReplacer("/", "_", " ", "_").Replace(call), func(t *testing.T) {
 			call, why, differs := strings.Cut(call, " # ")
 			env := []string{"TMPDIR=" + t.TempDir()}
 			want, got := answer(t, theirs, call, env), answer(t, ours, call, env)
@@ -173,10 +172,10 @@ func TestCopy(t *testing.T) {
 			}
 		})
 	}
-	change := "exec c sh -c 'rm -rf /w; mkdir /etc/d; echo >/etc/d/f; rm /etc/plain /bin/vi; echo x >>/etc/group; chmod 700 /root; rm -r /tmp; mkdir /tmp'"
+	change := "exec box sh -c 'rm -rf /w; mkdir /etc/d; echo >/etc/d/f; rm /etc/plain /bin/vi; echo x >>/etc/group; chmod 700 /root; rm -r /tmp; mkdir /tmp'"
 	var lists [2]string
 	for i, m := range []string{theirs, ours} {
-		out, err := exec.Command("sh", "-c", m+" "+change+"; "+m+" diff c | LC_ALL=C sort -k2").CombinedOutput()
+		out, err := exec.Command("sh", "-c", m+" "+change+"; "+m+" diff box | LC_ALL=C sort -k2").CombinedOutput()
 		if err != nil {
 			t.Error(err)
 		}
