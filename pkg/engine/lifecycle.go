@@ -64,8 +64,9 @@ func (e *Engine) spawn(c *Container) error {
 	}
 	lock := os.NewFile(uintptr(fd), "lock")
 	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", "--data-root", e.Root, "--root", e.Runtime.Root, MonitorCommand, c.ID}, &os.ProcAttr{
-		// It waits nearly all its life, and one processor is enough for that.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=20", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")},
+		// It waits nearly all its life: one processor is enough for that, and garbage
+		// is collected when the container has begun.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")},
 		Files: []*os.File{null, null, os.Stderr, lock, w}, // in the order of lockFD and reportFD
 		Sys:   &unix.SysProcAttr{Setsid: true},
 	})
@@ -105,6 +106,9 @@ func (c *Container) monitorFD() (int, error) {
 			return -1, nil
 		}
 		s, err := c.Status()
+		if errors.Is(err, fs.ErrNotExist) { // it is being removed
+			return -1, nil
+		}
 		if err != nil {
 			return -1, err
 		}
@@ -221,6 +225,9 @@ func (e *Engine) seize(c *Container, force bool) error {
 			return err
 		}
 		s, err := c.Status()
+		if errors.Is(err, fs.ErrNotExist) { // who has it locked removes it
+			return fmt.Errorf("%w: %s", container.ErrNotExist, c.Title())
+		}
 		if err != nil {
 			return err
 		}

@@ -49,11 +49,13 @@ func (before fingerprint) compare(t *testing.T, h host, when string) {
 // of this repository run at the same time in cgroups of their own, so what is
 // different must stay so for a while, and one that is gone was theirs.
 func (before fingerprint) differences(h host) (list []string) {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		now := machine(h)
+	for first, end := true, time.Now().Add(5*time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now, known := machine(h), list
 		list = slices.Concat(without(now, before, "new:  "), without(before, now, "gone: "))
-		list = slices.DeleteFunc(list, func(thing string) bool { return strings.HasPrefix(thing, "gone: cgroup ") })
-		if len(list) == 0 {
+		list = slices.DeleteFunc(list, func(thing string) bool {
+			return strings.HasPrefix(thing, "gone: cgroup ") || !first && !slices.Contains(known, thing)
+		})
+		if first = false; len(list) == 0 {
 			return nil
 		}
 	}
@@ -149,12 +151,18 @@ func (c child) String() string { return fmt.Sprintf("process %d %s", c.pid, c.na
 // children lists the processes that are our children, and reaps those that
 // have ended: no command of a test is still to be waited for when it is
 // called.
-func children() (list []child) {
+func children() (list []child) { return childrenBut(0) }
+
+// childrenBut leaves out a command that is waited for.
+func childrenBut(command int) (list []child) {
 	threads, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, file := range threads {
 		text, _ := os.ReadFile(file)
 		for word := range strings.FieldsSeq(string(text)) {
 			pid, _ := strconv.Atoi(word)
+			if pid == command {
+				continue
+			}
 			c := child{pid: pid}
 			stat, _ := os.ReadFile("/proc/" + word + "/stat")
 			if _, rest, ok := strings.Cut(string(stat), "("); ok {
