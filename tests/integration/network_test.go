@@ -1,14 +1,14 @@
 package integration_test
 
 import (
-	"errors"
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // Tests of networks have the network namespace of these tests for the host's:
@@ -18,30 +18,11 @@ import (
 func newNetworked(t *testing.T) host {
 	t.Helper()
 	h := newEngine(t)
-	before := netState(t)
+	before := alone.Network(t)
 	t.Cleanup(func() {
-		eventually(t, "nothing of a network is left", func() bool { return netState(t) == before || t.Failed() })
+		eventually(t, "nothing of a network is left", func() bool { return alone.Network(t) == before || t.Failed() })
 	})
 	return h
-}
-
-// netState is all that containers can leave of networks: interfaces, addresses,
-// routes and rules.
-func netState(t *testing.T) string {
-	t.Helper()
-	var all strings.Builder
-	for _, command := range []string{"nft list ruleset", "busybox ip link", "busybox ip -4 addr", "busybox ip -6 addr", "busybox ip route", "busybox ip -6 route"} {
-		words := strings.Fields(command)
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-		if errors.Is(err, exec.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		all.Write(out)
-	}
-	return all.String()
 }
 
 // serves is the arguments of a container that says a word to who connects to
