@@ -204,6 +204,7 @@ func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
 	case <-m.term:
 		_ = m.stop() // without the mark a policy may start it again
 		_ = ctr.Signal(m.stopSignal())
+		_ = ctr.Resume() // what is paused can't end by itself
 	}
 }
 
