@@ -97,9 +97,16 @@ func TestNetworks(t *testing.T) {
 	if hosts := h.must(t, "exec", "web", "cat", "/etc/hosts"); strings.Contains(hosts, "near") || !strings.Contains(hosts, "later") {
 		t.Errorf("the server's hosts: %s", hosts)
 	}
+	h.must(t, "rename", "later", "latest")
+	if hosts := h.must(t, "exec", "web", "cat", "/etc/hosts"); strings.Contains(hosts, "later") || !strings.Contains(hosts, "latest") {
+		t.Errorf("the server's hosts, after a neighbour has another name: %s", hosts)
+	}
+	if out := h.must(t, "network", "inspect", "one"); !strings.Contains(out, `"latest"`) {
+		t.Errorf("the network: %s", out)
+	}
 	h.must(t, "restart", "-t", "0", "web")
 	eventually(t, "it answers again", func() bool { return fetch("127.0.0.1:8080") == "hello" })
-	h.must(t, "rm", "-f", "web", "far", "later")
+	h.must(t, "rm", "-f", "web", "far", "latest")
 	if got := fetch("127.0.0.1:8080"); !strings.Contains(got, "refused") {
 		t.Errorf("the port of a container that is gone: %q", got)
 	}
