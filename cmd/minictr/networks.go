@@ -177,7 +177,7 @@ func inspectNetwork(e *engine.Engine, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := e.Networks().Members(name)
+	members, err := e.Members(name)
 	return viewOf(n, members), err
 }
 

@@ -222,7 +222,7 @@ func (e *Engine) tellNames(name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	members, err := e.networks().Members(name)
+	members, err := e.Members(name)
 	if err != nil {
 		return err
 	}

@@ -360,8 +360,19 @@ func (c *Container) Paused() bool {
 	return err == nil && status == container.Paused
 }
 
-// Rename gives a container another name.
-func (e *Engine) Rename(c *Container, name string) (err error) {
+// Rename gives a container another name, by which its neighbours know it at once.
+func (e *Engine) Rename(c *Container, name string) error {
+	if err := e.rename(c, name); err != nil {
+		return err
+	}
+	attached, err := e.Attachments()
+	if a, ok := attached[c.ID]; ok {
+		err = errors.Join(err, e.tellNames(a.Network))
+	}
+	return err
+}
+
+func (e *Engine) rename(c *Container, name string) (err error) {
 	if c.lone != nil {
 		return fmt.Errorf("container %s runs in the foreground: its name goes with it", c.Title())
 	}

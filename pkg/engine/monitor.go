@@ -149,16 +149,18 @@ func (m *monitor) once() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, streams.close()) }()
-	err = ctr.Start(s, link.options(streams.options()))
+	if err := ctr.Start(s, link.options(streams.options())); err != nil {
+		return err
+	}
+	err = errors.Join(streams.started(), link.listen())
 	if err == nil {
-		err = errors.Join(streams.started(), link.listen())
+		streams.copy(m.log)
+		err = m.began(streams.input())
 	}
 	if err != nil {
-		return errors.Join(err, ctr.Abort())
-	}
-	streams.copy(m.log)
-	if err := m.began(streams.input()); err != nil {
-		return errors.Join(err, ctr.Abort())
+		err = errors.Join(err, ctr.Signal(unix.SIGKILL))
+		_, failed := ctr.Wait()
+		return errors.Join(err, failed)
 	}
 	ended := make(chan struct{})
 	go m.obey(ctr, ended)
@@ -180,7 +182,7 @@ func (m *monitor) once() (err error) {
 func (m *monitor) began(input int) error {
 	m.status.Phase, m.status.Started, m.status.Finished = Running, time.Now().UTC(), time.Time{}
 	m.status.Monitor, m.status.Boot, m.status.Input = os.Getpid(), bootID(), input
-	m.status.ExitCode, m.status.OOMKilled = 0, false
+	m.status.OOMKilled = false // the exit status stays the last one's, for who waited for it
 	if err := m.note(nil); err != nil {
 		return err
 	}
@@ -208,6 +210,7 @@ func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
 	case <-m.term:
 		m.told.Store(true)
 		_ = ctr.Signal(m.stopSignal())
+		_ = ctr.Resume() // what is paused can't end by itself
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // A stricken command is one of the engine's that is killed, with what comes
@@ -54,20 +56,20 @@ func TestEngineKilled(t *testing.T) {
 			h := newNetworked(t)
 			h.must(t, "run", "tiny", "true") // its image is there
 			h.must(t, "network", "create", "net")
-			before, network := machine(h), netState(t)
+			before, network := machine(h), alone.Network(t)
 			for _, strike := range strikes() {
 				for _, args := range s.before {
 					h.must(t, args...)
 				}
 				when := strike(t, h, s.args)
 				h.cleared(t, s.name+" killed "+when)
-				for _, c := range children() { // it may miss the end of who was killed
-					if c.name == "strace" {
-						_ = syscall.Kill(c.pid, syscall.SIGKILL)
+				for _, c := range alone.Children() { // it may miss the end of who was killed
+					if c.Name == "strace" {
+						_ = syscall.Kill(c.PID, syscall.SIGKILL)
 					}
 				}
 				before.compare(t, h, s.name+" killed "+when)
-				eventually(t, s.name+" killed "+when+": nothing of the network is left", func() bool { return netState(t) == network })
+				eventually(t, s.name+" killed "+when+": nothing of the network is left", func() bool { return alone.Network(t) == network })
 				if t.Failed() {
 					t.FailNow()
 				}
@@ -138,7 +140,7 @@ func afterTime(all bool) strike {
 		after := time.Duration(rand.IntN(60_000)) * time.Microsecond
 		out := lasting(t, h.command(args...), after)
 		if all {
-			kill(t)
+			alone.KillChildren(t)
 		}
 		return fmt.Sprintf("after %v, all processes: %v\n%s", after, all, out)
 	}
@@ -186,7 +188,7 @@ func (h host) patiently(t *testing.T, args ...string) result {
 		case <-ended:
 			return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 		case <-time.After(2 * time.Millisecond):
-			_ = childrenBut(cmd.Process.Pid)
+			_ = alone.ChildrenBut(cmd.Process.Pid)
 		}
 	}
 }
