@@ -3,6 +3,7 @@ package integration_test
 import (
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
