@@ -164,6 +164,7 @@ func measure(rounds int) (err error) {
 // removeCgroups removes the cgroups of others' containers, and of their monitors,
 // which end a little later.
 func removeCgroups(name string) (err error) {
+	time.Sleep(time.Second) // podman's own cleaning comes after its rm, and makes one anew
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		busy := false
 		for _, below := range []string{"/*/", "/"} {
