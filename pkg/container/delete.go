@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,6 +23,7 @@ func (r *Runtime) Sweep(failed func(error)) (swept []*State, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool { return !d.IsDir() })
 	for _, d := range dirs {
 		switch s, err := r.sweep(d.Name()); {
 		case err != nil:

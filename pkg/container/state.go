@@ -271,6 +271,7 @@ func (r *Runtime) List() (list []*State, err error) {
 	for _, d := range dirs {
 		s, e := r.read(d.Name())
 		switch {
+		case !d.IsDir(): // it is no container's
 		case errors.Is(e, fs.ErrNotExist): // it is just being made or removed
 		case e != nil:
 			err = errors.Join(err, e)

@@ -43,6 +43,7 @@ type Options struct {
 	Privileges bool   // setuid programs may give privileges
 	Terminal   bool
 	Without    []string // bricks to leave out
+	Nested     *Nested  // if it is made in a user namespace
 }
 
 // A Template is what a spec needs to know of an image.
@@ -95,6 +96,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	bricks, err := spec.Without(s, o.Without...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--without: %w", err)
+	}
+	if err := setNested(s, id, o); err != nil {
+		return nil, nil, err
 	}
 	return s, bricks, spec.Validate(s)
 }

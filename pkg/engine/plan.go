@@ -20,6 +20,9 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.Nested, err = nested(); err != nil {
+		return nil, nil, err
+	}
 	s, bricks, err := Spec(anyID, img, o)
 	if err != nil {
 		return nil, nil, err

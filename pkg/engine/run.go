@@ -45,6 +45,9 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
+	if o.Nested, err = nested(); err != nil {
+		return 0, err
+	}
 	s, bricks, err := Spec(id, template, o)
 	if err != nil {
 		return 0, err
