@@ -105,11 +105,15 @@ func checkPrivilege(c *call) finding {
 	case err != nil:
 		return finding{lacks, "this is not root, and can't be root of a user namespace: " + oneLine(err.Error()), forbidden()}
 	case alone != "":
-		return finding{limited, "not root: it will be root of a user namespace, with nobody else in it: " + alone,
-			"files of images are all this user's, and no program can be another: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, with newuidmap (Debian: uidmap)"}
+		return finding{
+			limited, "not root: it will be root of a user namespace, with nobody else in it: " + alone,
+			"files of images are all this user's, and no program can be another: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, with newuidmap (Debian: uidmap)",
+		}
 	}
-	return finding{has, fmt.Sprintf("not root: it will be root of a user namespace of %d ids, which its containers share", ids.Count()),
-		"who breaks out of a container is this user, and root of the other containers"}
+	return finding{
+		has, fmt.Sprintf("not root: it will be root of a user namespace of %d ids, which its containers share", ids.Count()),
+		"who breaks out of a container is this user, and root of the other containers",
+	}
 }
 
 // forbidden says what keeps users from making user namespaces.
@@ -162,8 +166,10 @@ func checkCgroups(*call) finding {
 	}
 	if container.Rootless() {
 		if missing, err := container.Undelegated(); err != nil || missing != "" {
-			return finding{limited, text + "; none is delegated to this user: limits, and pause, are refused, and nothing ends a fork bomb",
-				"with version 2: systemd-run --user --scope -p Delegate=yes minictr run ..."}
+			return finding{
+				limited, text + "; none is delegated to this user: limits, and pause, are refused, and nothing ends a fork bomb",
+				"with version 2: systemd-run --user --scope -p Delegate=yes minictr run ...",
+			}
 		}
 	}
 	return finding{has, text, ""}

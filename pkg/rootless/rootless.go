@@ -29,7 +29,8 @@ const File = "user:namespace"
 // that file.
 const variable = "MINICTR_USER_NAMESPACE"
 
-// Bytes of the file that are locked.
+// Bytes of the file that are locked. A process that carries the network of the
+// containers, as pasta(1) can, will have one of its own to be found by.
 const (
 	inside = iota // for reading, by all who are in the namespace
 	turn          // for writing, by the one who makes or enters it
