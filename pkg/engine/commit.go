@@ -116,6 +116,10 @@ func (e *Engine) Commit(ctx context.Context, id, name string, pause bool, m Maki
 	if err != nil {
 		return nil, err
 	}
+	if pause && len(s.Host.Cgroup.Places) == 0 {
+		fmt.Fprintf(e.Messages, "minictr: container %s goes on meanwhile: without a cgroup it can't be paused\n", s.ID)
+		pause = false
+	}
 	if pause && status == specs.StateRunning {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM) // it must not stay paused
