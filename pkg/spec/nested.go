@@ -21,7 +21,9 @@ func Nested(s *specs.Spec, ids uint32) {
 				m.Options = withoutGroup(m.Options)
 			}
 		case "proc":
-			shown(s, m, specs.PIDNamespace)
+			if shown(s, m, specs.PIDNamespace) {
+				delete(s.Linux.Sysctl, pingGroups) // it is set through a proc of one's own
+			}
 		case "sysfs":
 			shown(s, m, specs.NetworkNamespace)
 		case "mqueue":
@@ -38,14 +40,15 @@ func Nested(s *specs.Spec, ids uint32) {
 
 // shown shows a file system of the kernel as the host has it, if the namespace that
 // it tells of is the host's: then nobody else may mount one.
-func shown(s *specs.Spec, m *specs.Mount, tells specs.LinuxNamespaceType) {
+func shown(s *specs.Spec, m *specs.Mount, tells specs.LinuxNamespaceType) bool {
 	own := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == tells })
 	if own {
-		return
+		return false
 	}
 	options := slices.Concat([]string{"rbind"}, m.Options)
 	if i := slices.Index(options, "ro"); i >= 0 {
 		options[i] = "rro"
 	}
 	*m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: options}
+	return true
 }
