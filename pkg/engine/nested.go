@@ -32,18 +32,22 @@ func nested() (*Nested, error) {
 
 // setNested makes the wall one for a user namespace. A limit that nobody has asked
 // for is left out where it can't be kept.
-func setNested(s *specs.Spec, id string, o Options) error {
+func setNested(s *specs.Spec, id string, o Options) {
 	n := o.Nested
 	if n == nil {
-		return nil
-	}
-	if u := s.Process.User; u.UID >= n.IDs || u.GID >= n.IDs {
-		return fmt.Errorf("user %d:%d: your user namespace has ids up to %d: minictr doctor says how to have more, and --user 0 is always there", u.UID, u.GID, n.IDs-1)
+		return
 	}
 	spec.Nested(s, n.IDs)
 	s.Linux.CgroupsPath = "minictr-" + id
 	if r := s.Linux.Resources; r != nil && !n.Limits && o.Pids == 0 {
 		r.Pids = nil
+	}
+}
+
+// has says whether the user is one of the user namespace.
+func (n *Nested) has(u specs.User) error {
+	if n != nil && (u.UID >= n.IDs || u.GID >= n.IDs) {
+		return fmt.Errorf("user %d:%d: your user namespace has ids up to %d: minictr doctor says how to have more, and --user 0 is always there", u.UID, u.GID, n.IDs-1)
 	}
 	return nil
 }

@@ -60,7 +60,13 @@ func TestNested(t *testing.T) {
 			t.Errorf("%s: limit %s, in %s", test.what, limits, s.Linux.CgroupsPath)
 		}
 	}
-	if _, _, err := Spec("ID", alpine(), Options{User: "1000", Nested: &Nested{IDs: 1000}}); err == nil || !strings.Contains(err.Error(), "ids up to 999") {
-		t.Errorf("a user who is not there: %v", err)
+	none, some := (*Nested)(nil), &Nested{IDs: 1000}
+	for ids, want := range map[[2]uint32]bool{{999, 999}: true, {1000, 0}: false, {0, 1000}: false} {
+		if err := some.has(specs.User{UID: ids[0], GID: ids[1]}); (err == nil) != want {
+			t.Errorf("%v: %v", ids, err)
+		}
+	}
+	if err := none.has(specs.User{UID: 1000}); err != nil {
+		t.Error(err)
 	}
 }

@@ -97,9 +97,7 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--without: %w", err)
 	}
-	if err := setNested(s, id, o); err != nil {
-		return nil, nil, err
-	}
+	setNested(s, id, o)
 	return s, bricks, spec.Validate(s)
 }
 

@@ -49,6 +49,9 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		return 0, err
 	}
 	s, bricks, err := Spec(id, template, o)
+	if err == nil {
+		err = o.Nested.has(s.Process.User)
+	}
 	if err != nil {
 		return 0, err
 	}
