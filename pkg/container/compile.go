@@ -109,9 +109,10 @@ func release(b *plan.Builder) {
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
-// cgroup that it would be in. It changes nothing and needs no privilege.
-func Plan(id, bundle string, s *specs.Spec) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, nil)
+// cgroup that it would be in. It changes nothing and needs no privilege. Enters is
+// that of Inspect.
+func Plan(id, bundle string, s *specs.Spec, enters bool) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s, nil, enters)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

@@ -19,8 +19,9 @@ import (
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
 // It changes nothing and needs no privilege. Units, if not nil, is who is to
-// make the cgroup.
-func Inspect(id, bundle string, s *specs.Spec, units Units) (h Host, err error) {
+// make the cgroup. Enters says that a user who is not root will be that of a user
+// namespace before.
+func Inspect(id, bundle string, s *specs.Spec, units Units, enters bool) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
@@ -31,7 +32,7 @@ func Inspect(id, bundle string, s *specs.Spec, units Units) (h Host, err error) 
 		return h, err
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
-	if err := h.rootless(s); err != nil {
+	if err := h.rootless(s, enters); err != nil {
 		return h, err
 	}
 	if err := h.nodes(s); err != nil {

@@ -22,7 +22,7 @@ import (
 func Rootless() bool { return os.Geteuid() != 0 || sys.Nested() }
 
 // rootless finds out what the runtime can't do, for want of privileges.
-func (h *Host) rootless(s *specs.Spec) error {
+func (h *Host) rootless(s *specs.Spec, enters bool) error {
 	h.Nested = sys.Nested()
 	h.Process.Rootless = h.Nested
 	if h.Nested {
@@ -35,7 +35,7 @@ func (h *Host) rootless(s *specs.Spec) error {
 		h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, Help
 		h.Process.NoGroups = h.Process.NoGroups || h.Alone(s)
 	}
-	if os.Geteuid() != 0 && !namespace.Has(s, specs.UserNamespace) { // then it is to be made by root of one
+	if enters && os.Geteuid() != 0 {
 		ids, err := rootless.Size()
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s)
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, true)
 	return p, bricks, err
 }
 
@@ -70,6 +70,6 @@ func PlanBundle(bundle string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := container.Plan(anyID, bundle, s)
+	p, _, err := container.Plan(anyID, bundle, s, false)
 	return p, err
 }
