@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -212,6 +213,9 @@ func checkImages(c *call) finding {
 	}
 	free := int64(st.Bavail) * st.Bsize
 	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, size(free)), ""}
+	if _, err := unix.Lgetxattr(e.Root, "user.overlay.opaque", nil); container.Rootless() && errors.Is(err, unix.ENOTSUP) {
+		f = finding{limited, e.Root + " is on a file system without attributes of users", "many images need them: --data-root chooses another file system"}
+	}
 	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --data-root chooses another file system"}
 	}

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,7 +32,11 @@ func newUser(t *testing.T, ids string) user {
 	alone.Cover(t, "/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nsomebody:x:%d:%[1]d::/:/bin/sh\n", rootless))
 	alone.Cover(t, "/etc/subuid", ids)
 	alone.Cover(t, "/etc/subgid", ids)
-	dir := owned(t, temp(t))
+	dir := temp(t)
+	if _, err := unix.Lgetxattr(dir, "user.any", nil); errors.Is(err, unix.ENOTSUP) { // tmpfs has those since Linux 6.6
+		dir = h.disk(t, 128<<20)
+	}
+	owned(t, dir)
 	h.root, h.run = filepath.Join(dir, "root"), filepath.Join(dir, "run")
 	unchanged(t, h)
 	t.Cleanup(func() {
@@ -51,6 +56,28 @@ func newUser(t *testing.T, ids string) user {
 		}
 	})
 	return user{h}
+}
+
+// disk is where a file system on a disk of that many bytes is mounted.
+func (h host) disk(t *testing.T, size int64) (at string) {
+	t.Helper()
+	dir := temp(t)
+	disk, at := filepath.Join(dir, "disk"), filepath.Join(dir, "at")
+	err := errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, size), os.Mkdir(at, 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"busybox", "mke2fs", "-F", disk}, {"mount", "-t", "ext4", "-o", "loop", disk, at}} {
+		if r := finish(t, h.outside(args...)); r.status != 0 {
+			t.Fatalf("%q: %v", args, r)
+		}
+	}
+	t.Cleanup(func() {
+		if r := finish(t, h.outside("umount", at)); r.status != 0 {
+			t.Error(r)
+		}
+	})
+	return at
 }
 
 const subordinate = "somebody:300000:65536\n"
