@@ -76,8 +76,10 @@ func become(t *testing.T, file string) {
 	b.Do("a step that fails as it may", plan.Chdir("/nowhere")).Allow(plan.Next, unix.ENOENT)
 	b.Do("where the shell begins", plan.Fchdir("root"))
 	b.Do("the shell does not get it", plan.Close("root"))
-	b.Do("a shell", plan.Execve("/bin/sh", []string{"sh", "-c",
-		`[ -e /proc/self/fd/$2 ] && [ "$(pwd)" = / ] && echo "$0 $$ $1 $(ls -d /proc/$$/task/* /proc/$$/fd/$2 | wc -l)"; read wait; exit 0`, "argument", "root", fmt.Sprint(fd)}, nil))
+	b.Do("a shell", plan.Execve("/bin/sh", []string{
+		"sh", "-c",
+		`[ -e /proc/self/fd/$2 ] && [ "$(pwd)" = / ] && echo "$0 $$ $1 $(ls -d /proc/$$/task/* /proc/$$/fd/$2 | wc -l)"; read wait; exit 0`, "argument", "root", fmt.Sprint(fd),
+	}, nil))
 	err = forkexec.Become(b.Plan(), &plan.Run{Fd: map[plan.Reg]int{"kept": fd}})
 	t.Fatal(err)
 }
