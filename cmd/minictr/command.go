@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,28 @@ func commands() []command {
 		{"lesson", "[NUMBER|FILE]", "find out what people get wrong about containers: predict, run, explain, and answer a question", false, lessonCommand},
 		{"compare", "IMAGE [COMMAND...]", "run COMMAND bare (on this host, without a wall), in a container and in a virtual machine, and measure", false, compareCommand},
 		{"ps", "[CONTAINER [OPTIONS OF ps]]", "list the containers, or the processes of one", false, psCommand},
+		{"stop", "CONTAINER...", "ask containers to end, and kill those that do not", false, stopCommand},
+		{"restart", "CONTAINER...", "stop containers, and start them", false, restartCommand},
+		{"wait", "CONTAINER...", "wait until containers end, and print their exit statuses", false, waitCommand},
+		{"logs", "CONTAINER", "print what a container has written", false, logsCommand},
+		{"attach", "CONTAINER", "be at a container's terminal, or see its output", false, attachCommand},
+		{"rename", "CONTAINER NAME", "give a container another name", false, renameCommand},
+		{"stats", "[CONTAINER...]", "show what containers use: processor, memory, network, disk", false, statsCommand},
+		{"top", "CONTAINER [OPTIONS OF ps]", "list the processes of a container", false, topCommand},
+		{"port", "CONTAINER [PORT]", "list the ports of a container that the host publishes", false, portCommand},
 		{"rm", "CONTAINER...", "remove containers", false, rmCommand},
+		{"cp", "CONTAINER:SRC DST|- | SRC|- CONTAINER:DST", "copy files from a container, or into it; - is a tar stream", false, copyCommand},
+		{"diff", "CONTAINER", "list what a container has added (A), changed (C) and deleted (D) of its image's files", false, diffCommand},
+		{"volume create", "[NAME]", "make a directory that outlives containers", false, volumeCreateCommand},
+		{"volume ls", "", "list the volumes", false, volumeListCommand},
+		{"volume inspect", "VOLUME...", "print all that is known of volumes, as JSON", false, volumeInspectCommand},
+		{"volume rm", "VOLUME...", "remove volumes that no container uses", false, volumeRemoveCommand},
+		{"volume prune", "", "remove the volumes without a name, or all, that no container uses", false, volumePruneCommand},
+		{"network create", "NETWORK", "make a network, on which containers find each other by name", false, networkCreateCommand},
+		{"network ls", "", "list the networks", false, networkListCommand},
+		{"network inspect", "NETWORK...", "print all that is known of networks, as JSON", false, networkInspectCommand},
+		{"network rm", "NETWORK...", "remove networks that no container is on", false, networkRemoveCommand},
+		{"network prune", "", "remove all networks that no container is on", false, networkPruneCommand},
 		{"pull", "IMAGE", "fetch an image from a registry", false, pullCommand},
 		{"push", "NAME", "send an image to the registry that its name begins with", false, pushCommand},
 		{"login", "[HOST]", "sign in at a registry; docker.io if none is named", false, loginCommand},
@@ -54,27 +76,30 @@ func commands() []command {
 		{"load", "[FILE|DIR|-]", "take images from an OCI layout, or an archive of docker save or of an OCI layout", false, loadCommand},
 		{"save", "IMAGE...", "write images into an archive, which docker, podman and skopeo take too", false, saveCommand},
 		{"import", "FILE|- NAME", "make an image of the archive of a root file system", false, importCommand},
-		{"commit", "CONTAINER NAME", "make an image of what a running container has changed", false, commitCommand},
-		{"export", "CONTAINER", "write the root of a running container as a tar", false, exportCommand},
+		{"commit", "CONTAINER NAME", "make an image of what a container has changed", false, commitCommand},
+		{"export", "CONTAINER", "write the root of a container as a tar", false, exportCommand},
 		{"images", "[REPOSITORY[:TAG]]", "list the images", false, imagesCommand},
-		{"inspect", "IMAGE...", "print all that is known of images, as JSON", false, inspectCommand},
+		{"inspect", "CONTAINER|IMAGE...", "print all that is known of containers and images, as JSON", false, inspectCommand},
 		{"history", "IMAGE", "list how an image was made, the last step first", false, historyCommand},
 		{"tag", "IMAGE NAME", "give an image one more name", false, tagCommand},
 		{"rmi", "IMAGE...", "remove images", false, rmiCommand},
+		{"container prune", "", "remove all containers that are not running", false, containerPruneCommand},
+		{"system prune", "", "remove containers, networks and images that nobody uses", false, systemPruneCommand},
 		{"image from", "DIR NAME", "make an image of a directory tree", false, imageFromCommand},
 		{"image prune", "", "remove images that have no name, or that no container uses", false, imagePruneCommand},
 		{"image tree", "IMAGE", "show what each layer of an image adds, replaces, removes and hides", false, imageTreeCommand},
 		{"unpack", "IMAGE DIR", "make a directory of an image's files", false, unpackCommand},
 		{"bundle", "IMAGE DIR [COMMAND...]", "make an OCI bundle of an image, which any runtime can run", false, bundleCommand},
-		{"create", "ID", "make a container of a bundle, and leave its process waiting before its program", true, createCommand},
-		{"start", "ID", "let the program of a created container begin", true, startCommand},
+		{"create", "IMAGE [COMMAND...] | --bundle DIR ID", "make a container of an image, or of a bundle, and leave its program waiting", true, createOrBundle},
+		{"start", "CONTAINER...", "start containers that are not running, or that only wait", true, startCommand},
 		{"state", "ID", "print the state of a container, as JSON", true, stateCommand},
 		{"exec", "ID COMMAND...", "run one more program in a container", true, execCommand},
 		{"kill", "ID [SIGNAL]", "send a signal to a container's first process: TERM, or another", true, killCommand},
 		{"pause", "ID", "stop all processes of a container", true, pauseCommand},
 		{"resume", "ID", "let them go on", true, resumeCommand},
+		{"unpause", "ID", "let them go on, as people know it", true, resumeCommand},
 		{"update", "ID", "change the limits of a container", true, updateCommand},
-		{"events", "ID", "print a container's statistics, and when it runs out of memory", true, eventsCommand},
+		{"events", "[ID]", "print what happens to containers, or one's statistics", true, eventsOrStatistics},
 		{"delete", "ID", "remove a container that has stopped", true, deleteCommand},
 		{"list", "", "list the containers, as container managers do", true, listCommand},
 		{"features", "", "print what this runtime can do, as JSON", true, featuresCommand},
@@ -90,10 +115,15 @@ func commands() []command {
 }
 
 // asRunc is the command line under the name runc: the commands of the OCI's
-// family, of which three have a name that means more here.
+// family, of which some have a name that means more here.
 func asRunc() []command {
-	list := slices.DeleteFunc(commands(), func(cmd command) bool { return !cmd.oci })
+	list := slices.DeleteFunc(commands(), func(cmd command) bool {
+		return !cmd.oci || slices.Contains([]string{"create", "start", "events", "unpause"}, cmd.name)
+	})
 	return append(list,
+		command{"create", "ID", "make a container of a bundle, and leave its process waiting before its program", true, createBundleCommand},
+		command{"events", "ID", "print a container's statistics, and when it runs out of memory", true, eventsCommand},
+		command{"start", "ID", "let the program of a created container begin", true, beginCommand},
 		command{"run", "ID", "run a bundle in a new container", true, runBundleCommand},
 		command{"ps", "ID [OPTIONS OF ps]", "list the processes of a container", true, processesCommand},
 		command{"spec", "", "write a config.json", true, specCommand},
@@ -108,18 +138,29 @@ func (c *call) table() []command {
 	return commands()
 }
 
-// ofImages is the name of a command that has another one after the word image,
-// where Docker has it.
-func ofImages(word string) string {
+// family is the first word of commands of two, and which of those are commands
+// of one word, as docker has it.
+type family struct {
+	alone map[string]string // by the second word; "" is that word
+	more  string            // what to say of them
+}
+
+func families(word string) (family, bool) {
 	switch word {
-	case "ls":
-		return "images"
-	case "rm":
-		return "rmi"
-	case "history", "import", "inspect", "load", "pull", "push", "save", "tag":
-		return word
+	case "image":
+		return family{map[string]string{
+			"ls": "images", "rm": "rmi", "history": "", "import": "", "inspect": "", "load": "", "pull": "", "push": "", "save": "", "tag": "",
+		}, "ls, rm, tag, pull and others are as without it"}, true
+	case "container":
+		return family{map[string]string{
+			"ls": "ps", "list": "ps", "attach": "", "commit": "", "cp": "", "create": "", "diff": "", "exec": "", "export": "", "inspect": "", "kill": "",
+			"logs": "", "pause": "", "port": "", "rename": "", "restart": "", "rm": "", "run": "", "start": "", "stats": "", "stop": "", "top": "",
+			"unpause": "", "update": "", "wait": "",
+		}, "ls, rm, logs and others are as without it"}, true
+	case "volume", "network", "system":
+		return family{}, true
 	}
-	return "image " + word
+	return family{}, false
 }
 
 // find finds the command that the first words are the name of; the rest are its
@@ -129,18 +170,41 @@ func (c *call) find(words []string) (cmd command, rest []string, err error) {
 	if name == "wall" && len(rest) > 0 && rest[0] == "diff" {
 		name, rest = "wall diff", rest[1:]
 	}
-	if name == "image" && !c.runc {
+	if group, ok := families(name); ok && !c.runc {
 		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
-			return command{}, nil, errors.New("image needs a second word: minictr help lists from, prune and tree; ls, rm, tag, pull and others are as without it")
+			return command{}, nil, fmt.Errorf("%s needs a second word: %s", name, c.seconds(name, group))
 		}
-		name, rest = ofImages(rest[0]), rest[1:]
+		second := rest[0]
+		name, rest = name+" "+second, rest[1:]
+		if alone, ok := group.alone[second]; ok {
+			name = cmp.Or(alone, second)
+		}
 	}
 	for _, cmd := range c.table() {
 		if cmd.name == name {
 			return cmd, rest, nil
 		}
 	}
-	return command{}, nil, fmt.Errorf("unknown command %q: minictr help lists them", name)
+	var known []string
+	for _, cmd := range c.table() {
+		known = append(known, cmd.name)
+	}
+	return command{}, nil, fmt.Errorf("unknown command %q: %sminictr help lists them", name, didYouMean(name, known))
+}
+
+// seconds are the words that may follow the first.
+func (c *call) seconds(first string, group family) string {
+	var list []string
+	for _, cmd := range c.table() {
+		if second, ok := strings.CutPrefix(cmd.name, first+" "); ok {
+			list = append(list, second)
+		}
+	}
+	text := strings.Join(list, ", ")
+	if group.more != "" {
+		text += "; " + group.more
+	}
+	return text
 }
 
 // A call is one call of a command.
@@ -151,6 +215,7 @@ type call struct {
 	flags          *pflag.FlagSet // of the command
 	args           []string       // what came after them
 	runc           bool           // this program was called by the name runc
+	everyday       bool           // it is about a container of an image, and people have typed it
 	stdout, stderr io.Writer
 }
 
@@ -242,12 +307,15 @@ func dispatch(c *call, args []string) error {
 	case errors.Is(err, pflag.ErrHelp), err == nil && f.NArg() == 0:
 		return c.printHelp()
 	case err != nil:
-		return flagError(err, "")
+		return flagError(err, f, "")
 	}
 	c.rootGiven = f.Changed("root")
 	c.environment(f)
 	if f.Arg(0) == candidates {
 		return c.printCandidates(f.Args()[1:])
+	}
+	if f.Arg(0) == engine.MonitorCommand {
+		return c.run(command{name: engine.MonitorCommand, setup: monitorCommand}, f.Args()[1:])
 	}
 	cmd, rest, err := c.find(f.Args())
 	if err != nil {
@@ -267,7 +335,7 @@ func (c *call) run(cmd command, args []string) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return cmd.printHelp(c.stdout)
 	case err != nil:
-		return flagError(err, " "+cmd.name)
+		return flagError(err, c.flags, " "+cmd.name)
 	}
 	c.args = c.flags.Args()
 	if err := c.enter(); err != nil {

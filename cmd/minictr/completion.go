@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/minictr/minictr/pkg/engine"
 )
 
 // candidates is a command for completion scripts alone: with the words before
@@ -45,11 +47,7 @@ func (c *call) printCandidates(words []string) error {
 		if parsed := flags.Parse(rest); parsed == nil && strings.Contains(cmd.args, "[COMMAND") && flags.NArg() > 0 && flags.Arg(0) != "-" {
 			return nil // what follows is the container's
 		}
-		if cmd.name == "completion" {
-			for _, c := range completions {
-				list = append(list, c.shell)
-			}
-		}
+		list = c.namesFor(cmd, flags.NArg())
 	} else {
 		for _, cmd := range c.table() {
 			first, second, _ := strings.Cut(cmd.name, " ")
@@ -72,6 +70,59 @@ func (c *call) printCandidates(words []string) error {
 		}
 	}
 	return nil
+}
+
+// namesFor are those that may be a command's argument after n others: of what it
+// calls CONTAINER, and so on.
+func (c *call) namesFor(cmd command, n int) (list []string) {
+	args := strings.Fields(cmd.args)
+	if last := len(args) - 1; n > last && last >= 0 && strings.HasSuffix(args[last], "...") {
+		n = last
+	}
+	e, err := c.engine()
+	if n >= len(args) || err != nil {
+		return nil
+	}
+	for word := range strings.SplitSeq(strings.Trim(args[n], "[]."), "|") {
+		list = append(list, namesOf(e, word)...)
+	}
+	return list
+}
+
+// namesOf are the names of all that a word of a usage stands for; what can't be
+// read has none.
+func namesOf(e *engine.Engine, word string) (list []string) {
+	switch word {
+	case "CONTAINER", "ID":
+		containers, _ := e.Containers()
+		for _, found := range containers {
+			list = append(list, found.Title())
+		}
+	case "IMAGE":
+		store, err := e.Images()
+		if err != nil {
+			return nil
+		}
+		images, _ := store.List()
+		for _, img := range images {
+			for _, name := range img.Names {
+				list = append(list, familiar(name))
+			}
+		}
+	case "NETWORK":
+		networks, _ := e.Networks().List()
+		for _, found := range networks {
+			list = append(list, found.Name)
+		}
+	case "VOLUME":
+		volumes, _ := e.Volumes().List()
+		for _, found := range volumes {
+			list = append(list, found.Name)
+		}
+	case "bash", "zsh", "fish":
+		list = append(list, word)
+	}
+	return list
 }
 
 func completionCommand(*pflag.FlagSet) action {

@@ -2,55 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/spec"
 )
-
-func psCommand(f *pflag.FlagSet) action {
-	f.SetInterspersed(false)
-	all := f.BoolP("all", "a", false, "also those that are not running")
-	quiet := f.BoolP("quiet", "q", false, "only their IDs")
-	format := f.StringP("format", "f", "table", "of one container's processes, print this `FORMAT`: table or json")
-	return func(c *call) error {
-		if len(c.args) > 0 {
-			return c.processes(*format)
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
-		if err := e.Sweep(); err != nil {
-			return err
-		}
-		list, err := e.Runtime.List()
-		if err != nil {
-			return err
-		}
-		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-		if !*quiet {
-			fmt.Fprintln(out, "ID\tIMAGE\tCOMMAND\tPID\tCREATED\tNAME")
-		}
-		for _, s := range list {
-			switch {
-			case s.PID == 0 && !*all:
-			case *quiet:
-				fmt.Fprintln(out, s.ID)
-			default:
-				fmt.Fprintf(out, "%s\t%s\t%.30s\t%d\t%s\t%s\n", s.ID, s.Image, strings.Join(s.Command, " "), s.PID,
-					s.Created.Local().Format(time.DateTime), s.Name)
-			}
-		}
-		return out.Flush()
-	}
-}
 
 // processesCommand is ps of the OCI's family.
 func processesCommand(f *pflag.FlagSet) action {
@@ -61,23 +19,6 @@ func processesCommand(f *pflag.FlagSet) action {
 			return errors.New("ps requires an ID")
 		}
 		return c.processes(*format)
-	}
-}
-
-func rmCommand(f *pflag.FlagSet) action {
-	force := f.BoolP("force", "f", false, "kill them first, if they run")
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("rm needs a container: minictr ps lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
-		if err := e.Sweep(); err != nil {
-			return err
-		}
-		return c.each(func(name string) error { return e.Runtime.Delete(name, *force) })
 	}
 }
 

@@ -23,27 +23,32 @@ func (c *call) one() (*container.State, error) {
 	if err := c.exactly(1, "ID"); err != nil {
 		return nil, err
 	}
-	return c.runtime().Load(c.args[0])
+	return c.load(c.args[0])
 }
 
 func pauseCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
-		s, err := c.one()
-		if err != nil {
-			return err
-		}
-		return s.Pause()
+		return c.frozen((*container.State).Pause, (*engine.Engine).Pause)
 	}
 }
 
 func resumeCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
+		return c.frozen((*container.State).Resume, (*engine.Engine).Unpause)
+	}
+}
+
+// frozen stops containers, or lets them go on: one of the OCI's family, or those
+// of the engine.
+func (c *call) frozen(one func(*container.State) error, each func(*engine.Engine, *engine.Container) error) error {
+	if c.runc || len(c.args) == 1 && !c.isKept(c.args[0]) {
 		s, err := c.one()
 		if err != nil {
 			return err
 		}
-		return s.Resume()
+		return one(s)
 	}
+	return c.ofContainers(each)
 }
 
 // A limit is a flag of update that is a number.

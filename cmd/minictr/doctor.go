@@ -13,6 +13,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -212,7 +213,7 @@ func checkImages(c *call) finding {
 		return finding{limited, err.Error(), ""}
 	}
 	free := int64(st.Bavail) * st.Bsize
-	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, size(free)), ""}
+	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, format.Size(free)), ""}
 	if _, err := unix.Lgetxattr(e.Root, "user.overlay.opaque", nil); container.Rootless() && errors.Is(err, unix.ENOTSUP) {
 		f = finding{limited, e.Root + " is on a file system without attributes of users", "many images need them: --data-root chooses another file system"}
 	}

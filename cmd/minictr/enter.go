@@ -38,11 +38,15 @@ func (c *call) needsRoot() bool {
 	if !c.ociFamily() {
 		return true
 	}
-	return len(c.args) > 0 && c.ofImage(c.args[0])
+	return c.flags.Changed("all") && c.name == "start" || len(c.args) > 0 && c.ofImage(c.args[0])
 }
 
 // ofImage says whether a container is one of the everyday commands.
-func (c *call) ofImage(id string) bool {
-	s, err := c.runtime().Load(id)
-	return err == nil && s.ImageID != ""
+func (c *call) ofImage(name string) bool {
+	e, err := c.engine()
+	if err != nil {
+		return false
+	}
+	ctr, err := e.Find(name)
+	return err == nil && ctr.ImageID != ""
 }

@@ -34,9 +34,11 @@ func execCommand(f *pflag.FlagSet) action {
 	f.StringVarP(&o.process, "process", "p", "", "the process is described by the JSON in `FILE`")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give it a terminal")
 	f.BoolVarP(&o.detach, "detach", "d", false, "do not wait for its end")
-	f.StringVar(&o.cwd, "cwd", "", "begin in `DIR`")
+	f.StringVarP(&o.cwd, "workdir", "w", "", "begin in `DIR`")
+	f.StringVar(&o.cwd, "cwd", "", "as --workdir, of the OCI's family: `DIR`")
+	f.BoolP("interactive", "i", false, "keep standard input open (always so)")
 	f.VarP((*list)(&o.env), "env", "e", "set `NAME=VALUE` in its environment")
-	f.StringVarP(&o.user, "user", "u", "", "run as `UID[:GID]`")
+	f.StringVarP(&o.user, "user", "u", "", "run as `USER[:GROUP]`, by number, or by name in a container of an image")
 	f.Int64SliceVarP(&o.groups, "additional-gids", "g", nil, "give it the `GID` as well")
 	f.VarP((*list)(&o.caps), "cap", "c", "give it a `CAPABILITY`")
 	f.BoolVar(&o.noPrivs, "no-new-privs", false, "no program gives it more privileges")
@@ -50,15 +52,20 @@ func execCommand(f *pflag.FlagSet) action {
 			return errors.New("exec needs a container and a command: minictr exec ID COMMAND")
 		}
 		r := c.runtime()
-		s, err := r.Load(c.args[0])
+		s, err := c.load(c.args[0])
 		if err != nil {
 			return err
 		}
+		c.everyday = s.Image != "" && o.process == "" && !c.runc
 		config, err := r.Config(s)
 		if err != nil {
 			return err
 		}
-		p, err := o.describe(config, c.args[1:])
+		var read spec.FileReader
+		if c.everyday {
+			read = s.Reader()
+		}
+		p, err := o.describe(config, c.args[1:], read)
 		if err != nil {
 			return err
 		}
@@ -70,8 +77,9 @@ func execCommand(f *pflag.FlagSet) action {
 	}
 }
 
-// describe is the process that the flags ask for.
-func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process, error) {
+// describe is the process that the flags ask for. Read reads files of a container
+// whose users may be named; it is nil in the OCI's family.
+func (o *execFlags) describe(config *specs.Spec, args []string, read spec.FileReader) (*specs.Process, error) {
 	if o.process != "" {
 		data, err := sys.ReadFile(o.process)
 		if err != nil {
@@ -100,6 +108,13 @@ func (o *execFlags) describe(config *specs.Spec, args []string) (*specs.Process,
 		p.ApparmorProfile = o.apparmor
 	}
 	o.capabilities(p)
+	if read != nil && o.user != "" {
+		own := specs.Spec{Process: p}
+		p.Env = slices.DeleteFunc(p.Env, func(e string) bool {
+			return strings.HasPrefix(e, "HOME=") && !slices.Contains(o.env, e) // it was the other user's
+		})
+		return p, spec.SetUser(&own, o.user, read)
+	}
 	return p, o.ids(p)
 }
 
@@ -118,7 +133,8 @@ func (o *execFlags) capabilities(p *specs.Process) {
 	p.Capabilities = &sets
 }
 
-// ids are numbers alone: a name would be looked up in files of the container.
+// ids are numbers alone in the OCI's family: a name would be looked up in files of
+// the container.
 func (o *execFlags) ids(p *specs.Process) error {
 	id := func(text string) (uint32, error) {
 		n, err := strconv.ParseUint(text, 10, 31)
@@ -157,6 +173,11 @@ func (c *call) exec(r *container.Runtime, s *container.State, config *specs.Spec
 	}
 	options.Cgroup, options.Paused = o.cgroup, o.paused
 	if o.detach {
+		if c.everyday { // nobody sees what it writes
+			if c.stderr, err = engine.Silence(); err != nil {
+				return err
+			}
+		}
 		p, err := r.Exec(s, config.Process, options)
 		if err != nil {
 			return err

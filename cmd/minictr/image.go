@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,78 +20,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/image"
 )
-
-// none stands for a name or an ID that there is not, as Docker has it.
-const none = "<none>"
-
-// A listing is how a list of images or layers is to be printed.
-type listing struct {
-	whole  *bool
-	format *string
-}
-
-func listFlags(f *pflag.FlagSet) listing {
-	return listing{
-		whole:  f.Bool("no-trunc", false, "shorten nothing"),
-		format: f.String("format", "table", "print it in this `FORMAT`: table, or json, an object a line"),
-	}
-}
-
-func (l listing) json() bool { return *l.format == "json" }
-
-func (l listing) id(d image.Digest) string {
-	if *l.whole {
-		return d.String()
-	}
-	return d.Short()
-}
-
-// text shortens what people wrote.
-func (l listing) text(s string) string {
-	s = printable(strings.Join(strings.Fields(s), " "))
-	if runes := []rune(s); !*l.whole && len(runes) > 45 {
-		return string(runes[:44]) + "…"
-	}
-	return s
-}
-
-// print prints a table, unless what is in it has been printed as JSON.
-func (l listing) print(w io.Writer, rows [][]string) error {
-	switch *l.format {
-	case "json":
-		return nil
-	case "table":
-	default:
-		return fmt.Errorf("--format: %q is neither table nor json", *l.format)
-	}
-	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(out, strings.Join(row, "\t"))
-	}
-	return out.Flush()
-}
-
-// image is what docker images prints of one of an image's names.
-func (l listing) image(img *image.Image, name string) any {
-	repository, tag := none, none
-	if ref, err := image.ParseReference(name); err == nil {
-		tag = ref.Tag
-		ref.Tag, ref.Digest = "", image.Digest{}
-		repository = strings.TrimSuffix(ref.Familiar(), ":latest")
-	}
-	return struct{ CreatedAt, Digest, ID, Repository, Size, Tag string }{
-		moment(img.Config.Created), img.Manifest.Digest.String(), l.id(img.ID), repository, size(img.Size), tag,
-	}
-}
-
-func moment(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return t.Format(time.RFC3339)
-}
 
 // images finds those of some names, and returns the names in full. The built-in
 // one is made, if it is named.
@@ -169,27 +99,6 @@ type rootFS struct {
 	Layers []image.Digest
 }
 
-func inspectCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		images, _, _, err := c.images(c.args)
-		if err != nil {
-			return err
-		}
-		var list []any
-		for _, img := range images {
-			d, err := documentOf(img)
-			if err != nil {
-				return err
-			}
-			if err := d.refer(img); err != nil {
-				fmt.Fprintf(c.stderr, "minictr: warning: %s\n", printable(err.Error()))
-			}
-			list = append(list, d)
-		}
-		return writeJSON(c.stdout, list)
-	}
-}
-
 func documentOf(img *image.Image) (*imageDocument, error) {
 	text, err := img.Document()
 	if err != nil {
@@ -250,39 +159,43 @@ func historyCommand(f *pflag.FlagSet) action {
 	quiet := f.BoolP("quiet", "q", false, "only the IDs")
 	human := f.BoolP("human", "H", true, "round sizes and dates")
 	list := listFlags(f)
-	return ofImage(func(c *call, img *image.Image) (err error) {
-		size, created := size, created
+	return ofImage(func(c *call, img *image.Image) error {
+		size, day := format.Size, day
 		if !*human {
-			size, created = func(n int64) string { return strconv.FormatInt(n, 10) }, moment
+			size, day = func(n int64) string { return strconv.FormatInt(n, 10) }, moment
 		}
 		// The last step made the image; those before it have no image here.
 		id, layer := list.id(img.ID), len(img.Layers)
-		rows := [][]string{{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}}
+		var rows []format.Row
 		for _, h := range slices.Backward(historyOf(img)) {
 			var bytes int64
 			if !h.EmptyLayer && layer > 0 {
 				layer--
 				bytes = img.Layers[layer].Size
 			}
-			row := struct{ Comment, CreatedAt, CreatedBy, ID, Size string }{h.Comment, moment(h.Created), h.CreatedBy, id, size(bytes)}
-			switch {
-			case *quiet:
-				_, err = fmt.Fprintln(c.stdout, id)
-			case list.json():
-				err = writeCompact(c.stdout, row)
-			default:
-				rows = append(rows, []string{id, created(h.Created), list.text(h.CreatedBy), row.Size, list.text(h.Comment)})
-			}
-			if err != nil {
-				return err
-			}
+			rows = append(rows, format.Row{
+				"ID": id, "CreatedAt": moment(h.Created), "CreatedSince": since(h.Created), "Created": computed(day(h.Created)),
+				"CreatedBy": list.text(h.CreatedBy), "Size": size(bytes), "Comment": list.text(h.Comment),
+			})
 			id = "<missing>"
 		}
 		if *quiet {
-			return nil
+			return format.Print(c.stdout, "{{.ID}}", rows)
 		}
-		return list.print(c.stdout, rows)
+		return c.print(list, historyFields(), []string{"ID", "Created", "CreatedBy", "Size", "Comment"}, rows)
 	})
+}
+
+func historyFields() []format.Field {
+	return []format.Field{
+		{Name: "ID", Heading: "IMAGE"},
+		{Name: "Created", Heading: "CREATED"},
+		{Name: "CreatedSince", Heading: "CREATED"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
+		{Name: "CreatedBy", Heading: "CREATED BY", Long: true},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Comment", Heading: "COMMENT", Long: true},
+	}
 }
 
 // historyOf is an image's history; of layers that it does not tell of, that
@@ -361,31 +274,19 @@ func (i interruptible) Write(p []byte) (int, error) {
 
 func imagePruneCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "also those with a name, if no container uses them")
-	force := f.BoolP("force", "f", false, "do not ask")
+	force := forceFlag(f)
 	return withEngine(0, func(c *call, e *engine.Engine) error {
-		if !*force {
-			what := "all images without a name"
-			if *all {
-				what = "all images that no container uses"
-			}
-			fmt.Fprintf(c.stderr, "minictr: this removes %s: go on? [y/N] ", what)
-			answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-			if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-				return errors.New("nothing is removed: --force does not ask")
-			}
+		what := "all images without a name"
+		if *all {
+			what = "all images that no container uses"
+		}
+		if err := c.sure(*force, what); err != nil {
+			return err
 		}
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		removed, freed, err := e.Prune(*all)
-		for _, img := range removed {
-			for _, name := range img.Names {
-				fmt.Fprintln(c.stdout, "untagged:", familiar(name))
-			}
-			fmt.Fprintln(c.stdout, "deleted:", img.ID)
-		}
-		fmt.Fprintln(c.stdout, "total reclaimed space:", size(freed))
-		return err
+		return c.pruneImages(e, *all)
 	})
 }
 
@@ -395,19 +296,20 @@ func imageTreeCommand(*pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		out := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(out, "LAYER\tBLOB\tUNPACKED\tADDS\tREPLACES\tREMOVES\tHIDES\tMADE BY")
+		lines := [][]string{{"LAYER", "BLOB", "UNPACKED", "ADDS", "REPLACES", "REMOVES", "HIDES", "MADE BY"}}
 		var all, hidden int64
-		short := false
+		short, table := false, "table"
 		for _, l := range changes {
 			all, hidden = all+l.Unpacked, hidden+l.Hides
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", l.Blob.Digest.Short(), size(l.Blob.Size), size(l.Unpacked), l.Adds, l.Replaces, l.Removes, size(l.Hides),
-				listing{whole: &short}.text(strings.TrimPrefix(l.Command, "/bin/sh -c #(nop) ")))
+			lines = append(lines, []string{
+				l.Blob.Digest.Short(), format.Size(l.Blob.Size), format.Size(l.Unpacked), strconv.Itoa(l.Adds), strconv.Itoa(l.Replaces), strconv.Itoa(l.Removes), format.Size(l.Hides),
+				listing{&short, &table}.text(strings.TrimPrefix(l.Command, "/bin/sh -c #(nop) ")),
+			})
 		}
-		if err := out.Flush(); err != nil || hidden == 0 {
+		if err := format.Align(c.stdout, lines); err != nil || hidden == 0 {
 			return err
 		}
-		_, err = fmt.Fprintf(c.stdout, "\n%s of %s can't be seen any more, and are still in the image: a layer can hide what\nlies below it, but a file that it deletes makes the image no smaller\n", size(hidden), size(all))
+		_, err = fmt.Fprintf(c.stdout, "\n%s of %s can't be seen any more, and are still in the image: a layer can hide what\nlies below it, but a file that it deletes makes the image no smaller\n", format.Size(hidden), format.Size(all))
 		return err
 	})
 }

@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/image"
 )
 
@@ -149,28 +149,53 @@ func filtered(images []*image.Image, filters []string) ([]*image.Image, error) {
 }
 
 // listImages prints a line for each name of each image.
-func (c *call) listImages(images []*image.Image, list listing, digests bool) (err error) {
-	rows := [][]string{{"IMAGE", "DIGEST", "ID", "LAYERS", "SIZE", "CREATED"}}
+func (c *call) listImages(images []*image.Image, list listing, digests bool) error {
+	var rows []format.Row
 	for _, img := range images {
 		names := img.Names
 		if len(names) == 0 {
 			names = []string{none}
 		}
 		for _, name := range names {
-			if list.json() {
-				err = errors.Join(err, writeCompact(c.stdout, list.image(img, name)))
-			}
-			rows = append(rows, []string{
-				familiar(name), img.Manifest.Digest.String(), list.id(img.ID), strconv.Itoa(len(img.Layers)), size(img.Size), created(img.Config.Created),
-			})
+			rows = append(rows, list.image(img, name))
 		}
 	}
-	if !digests {
-		for i := range rows {
-			rows[i] = slices.Delete(rows[i], 1, 2)
-		}
+	table := []string{"Image", "ID", "Layers", "Size", "Created"}
+	if digests {
+		table = slices.Insert(table, 1, "Digest")
 	}
-	return errors.Join(err, list.print(c.stdout, rows))
+	return c.print(list, imageFields(), table, rows)
+}
+
+func imageFields() []format.Field {
+	return []format.Field{
+		{Name: "Image", Heading: "IMAGE", Long: true},
+		{Name: "Repository", Heading: "REPOSITORY"},
+		{Name: "Tag", Heading: "TAG"},
+		{Name: "Digest", Heading: "DIGEST", Long: true},
+		{Name: "ID", Heading: "ID"},
+		{Name: "Layers", Heading: "LAYERS"},
+		{Name: "Size", Heading: "SIZE"},
+		{Name: "Created", Heading: "CREATED"},
+		{Name: "CreatedSince", Heading: "CREATED"},
+		{Name: "CreatedAt", Heading: "CREATED AT"},
+	}
+}
+
+// image is what docker images says of one of an image's names.
+func (l listing) image(img *image.Image, name string) format.Row {
+	repository, tag := none, none
+	if ref, err := image.ParseReference(name); err == nil {
+		tag = ref.Tag
+		ref.Tag, ref.Digest = "", image.Digest{}
+		repository = strings.TrimSuffix(ref.Familiar(), ":latest")
+	}
+	created := img.Config.Created
+	return format.Row{
+		"Image": computed(familiar(name)), "Repository": repository, "Tag": tag, "Digest": img.Manifest.Digest.String(), "ID": l.id(img.ID),
+		"Layers": computed(strconv.Itoa(len(img.Layers))), "Size": format.Size(img.Size),
+		"Created": computed(day(created)), "CreatedSince": since(created), "CreatedAt": moment(created),
+	}
 }
 
 // ofRepository are the images that have a name in a repository, or with its tag;
@@ -195,26 +220,6 @@ func familiar(name string) string {
 		return ref.Familiar()
 	}
 	return name
-}
-
-func size(n int64) string {
-	const unit = 1000
-	switch {
-	case n < unit:
-		return fmt.Sprintf("%dB", n)
-	case n < unit*unit:
-		return fmt.Sprintf("%.1fkB", float64(n)/unit)
-	case n < unit*unit*unit:
-		return fmt.Sprintf("%.1fMB", float64(n)/unit/unit)
-	}
-	return fmt.Sprintf("%.2fGB", float64(n)/unit/unit/unit)
-}
-
-func created(t *time.Time) string {
-	if t == nil || t.Unix() <= 0 {
-		return "-"
-	}
-	return t.Format("2006-01-02")
 }
 
 func rmiCommand(f *pflag.FlagSet) action {

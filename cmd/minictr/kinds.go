@@ -17,6 +17,7 @@ import (
 	"github.com/minictr/minictr/pkg/registry"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/pkg/vm"
+	"github.com/minictr/minictr/pkg/volume"
 	"github.com/minictr/minictr/pkg/wall"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -101,6 +102,8 @@ func kinds(err error) []kind {
 		{"FILE-EXISTS", "the file is there already", "it is never replaced", errors.Is(err, fs.ErrExist)},
 		{"CONTAINER-MISSING", "there is no container of this ID or name", "minictr ps lists them", errors.Is(err, container.ErrNotExist)},
 		{"CONTAINER-MISSING", "", "minictr ps lists ours, docker ps or podman ps those of others; --pid takes any process", errors.Is(err, wall.ErrNotFound)},
+		{"VOLUME-MISSING", "there is no volume of this name", "minictr volume ls lists them", errors.Is(err, volume.ErrNotExist)},
+		{"VOLUME-USED", "a container uses the volume", "minictr rm removes the container first", errors.Is(err, volume.ErrInUse)},
 		{"PROCESS-MISSING", "there is no process of this PID, or it ended while it was looked at", "ps -e lists those that run", errors.Is(err, wall.ErrNoProcess)},
 		{"CONTAINER-RUNNING", "the container runs, and what was asked for needs it to have ended", "minictr rm -f kills it first", errors.Is(err, container.ErrRunning)},
 		{"CONTAINER-STOPPED", "the container has ended, and what was asked for needs it to run", "", errors.Is(err, container.ErrStopped)},

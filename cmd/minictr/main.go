@@ -23,6 +23,7 @@ import (
 	"unicode"
 
 	"github.com/minictr/minictr/pkg/compare"
+	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/vm"
 	"github.com/minictr/minictr/rootfs"
@@ -58,11 +59,14 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 func run(c *call, args []string) int {
 	err := dispatch(c, args)
 	var exit exitCode
+	var monitor engine.MonitorError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &exit):
 		return int(exit)
+	case errors.As(err, &monitor): // it has said why
+		return int(monitor)
 	}
 	message, hint, code, status := explain(err)
 	if c.ociFamily() {
@@ -115,7 +119,11 @@ func isControl(r rune) bool { return r != '\t' && (unicode.IsControl(r) || unico
 
 // ociFamily says whether the call is one that container managers make.
 func (c *call) ociFamily() bool {
-	return c.runc || c.oci || c.name == "run" && c.flags != nil && c.flags.Changed("bundle") || c.name == "ps" && len(c.args) > 0
+	if c.everyday {
+		return false
+	}
+	bundle := c.flags != nil && c.flags.Changed("bundle")
+	return c.runc || c.oci && (c.name != "create" || bundle) || c.name == "run" && bundle || c.name == "ps" && len(c.args) > 0
 }
 
 // logError appends an error to the log.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -44,24 +45,33 @@ func (o *startFlags) sockets(f *pflag.FlagSet) {
 	f.IntVar(&o.preserve, "preserve-fds", 0, "pass `N` descriptors from 3 on to it as well")
 }
 
-func createCommand(f *pflag.FlagSet) action {
-	var o startFlags
-	f.StringVarP(&o.bundle, "bundle", "b", ".", "the OCI bundle in `DIR`")
+// createBundleCommand is create of the OCI's family alone.
+func createBundleCommand(f *pflag.FlagSet) action {
+	o := createFlags(f, ".")
+	return func(c *call) error { return c.createBundle(o) }
+}
+
+// createFlags are those of create for a bundle.
+func createFlags(f *pflag.FlagSet, bundle string) *startFlags {
+	o := new(startFlags)
+	f.StringVarP(&o.bundle, "bundle", "b", bundle, "the OCI bundle in `DIR`")
 	o.add(f)
-	return func(c *call) error {
-		if err := c.exactly(1, "ID"); err != nil {
-			return err
-		}
-		s, ctr, err := c.newContainer(&o, true)
-		if err != nil {
-			return err
-		}
-		options, err := o.options(s, true)
-		if err == nil {
-			err = ctr.Create(s, options)
-		}
-		return o.leave(ctr, err)
+	return o
+}
+
+func (c *call) createBundle(o *startFlags) error {
+	if err := c.exactly(1, "ID"); err != nil {
+		return err
 	}
+	s, ctr, err := c.newContainer(o, true)
+	if err != nil {
+		return err
+	}
+	options, err := o.options(s, true)
+	if err == nil {
+		err = ctr.Create(s, options)
+	}
+	return o.leave(ctr, err)
 }
 
 // newContainer loads a bundle, and takes the ID for it.
@@ -169,7 +179,8 @@ func sendPidfd(path string, pid int, kind string) error {
 	return unix.Sendmsg(socket, []byte(kind), unix.UnixRights(pidfd), nil, 0)
 }
 
-func startCommand(*pflag.FlagSet) action {
+// beginCommand is start of the OCI's family alone.
+func beginCommand(*pflag.FlagSet) action {
 	return func(c *call) error {
 		if err := c.exactly(1, "ID"); err != nil {
 			return err
@@ -233,7 +244,7 @@ func stateCommand(*pflag.FlagSet) action {
 		if err := c.exactly(1, "ID"); err != nil {
 			return err
 		}
-		s, err := c.runtime().Load(c.args[0])
+		s, err := c.load(c.args[0])
 		if err != nil {
 			return err
 		}
@@ -247,23 +258,35 @@ func stateCommand(*pflag.FlagSet) action {
 
 func killCommand(f *pflag.FlagSet) action {
 	all := f.BoolP("all", "a", false, "all its processes, not only the first")
+	named := f.StringP("signal", "s", "", "send this `SIGNAL`")
 	return func(c *call) error {
-		if len(c.args) == 0 || len(c.args) > 2 {
+		name, ids := *named, c.args
+		// The OCI's kill has the signal after the ID.
+		if n := len(ids); name == "" && n > 1 {
+			if _, err := signalOf(ids[n-1]); err == nil || n == 2 && c.runtime().Has(ids[0]) {
+				name, ids = ids[n-1], ids[:n-1]
+			}
+		}
+		if len(ids) == 0 {
 			return errors.New("kill needs an ID, and may have a signal: minictr kill ID [SIGNAL]")
 		}
-		signal := "TERM"
-		if len(c.args) > 1 {
-			signal = c.args[1]
+		if len(ids) == 1 && c.runtime().Has(ids[0]) && !c.isKept(ids[0]) {
+			sig, err := signalOf(cmp.Or(name, "TERM"))
+			if err != nil {
+				return err
+			}
+			s, err := c.runtime().Load(ids[0])
+			if err != nil {
+				return err
+			}
+			return s.Signal(sig, *all)
 		}
-		sig, err := signalOf(signal)
+		sig, err := signalOf(cmp.Or(name, "KILL"))
 		if err != nil {
 			return err
 		}
-		s, err := c.runtime().Load(c.args[0])
-		if err != nil {
-			return err
-		}
-		return s.Signal(sig, *all)
+		c.args = ids
+		return c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Kill(ctr, sig, *all) })
 	}
 }
 

@@ -214,25 +214,3 @@ func near(code string) []string {
 	slices.SortStableFunc(all, func(a, b string) int { return distance(a, code) - distance(b, code) })
 	return all[:3]
 }
-
-// distance is how many letters must be put in, left out or changed to make one
-// word of another.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := corner
-			if a[i] != b[j] {
-				change++
-			}
-			corner = row[j+1]
-			row[j+1] = min(change, row[j]+1, corner+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/rootless"
@@ -22,6 +22,7 @@ import (
 func planCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "")
+	initFlag(f, &o)
 	verbose := f.CountP("verbose", "v", "print each call; twice (-vv), also why it is made")
 	format := f.String("format", "text", "print it in this `FORMAT`: text or json")
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
@@ -170,28 +171,7 @@ func fields(s string) (list []string) {
 	return list
 }
 
-func writeJSON(w io.Writer, v any) error { return encode(w, v, "  ", false) }
+func writeJSON(w io.Writer, v any) error { return format.JSON(w, v, "  ", false) }
 
 // writeCompact is writeJSON on one line, for programs.
-func writeCompact(w io.Writer, v any) error { return encode(w, v, "", true) }
-
-// encode also escapes what JSON may have as it is, and some terminals take for a
-// command: U+007F to U+009F.
-func encode(w io.Writer, v any, indent string, html bool) error {
-	var text, safe strings.Builder
-	out := json.NewEncoder(&text)
-	out.SetEscapeHTML(html)
-	out.SetIndent("", indent)
-	if err := out.Encode(v); err != nil {
-		return err
-	}
-	for _, r := range text.String() {
-		if r >= 0x7f && r <= 0x9f {
-			fmt.Fprintf(&safe, `\u%04x`, r)
-		} else {
-			safe.WriteRune(r)
-		}
-	}
-	_, err := io.WriteString(w, safe.String())
-	return err
-}
+func writeCompact(w io.Writer, v any) error { return format.JSON(w, v, "", true) }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/image"
 )
 
@@ -29,9 +30,12 @@ func (c *call) progress(quiet, plain bool) (report func(image.Progress), stop fu
 		return nil, func() error { return nil }
 	}
 	p := &progress{call: c, done: map[image.Digest]bool{}}
-	p.drawn = c.stderr == os.Stderr && term.IsTerminal(2) && !plain && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	p.drawn = c.stderr == os.Stderr && term.IsTerminal(2) && !plain && drawable()
 	return p.report, p.stop
 }
+
+// drawable says whether control sequences are welcome on a terminal.
+func drawable() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" }
 
 type progress struct {
 	*call
@@ -54,7 +58,7 @@ func (p *progress) report(now image.Progress) {
 	switch {
 	case whole:
 		p.done[now.Layer] = true
-		p.print("layer %s: done, %s\n", now.Layer.Short(), size(now.Total))
+		p.print("layer %s: done, %s\n", now.Layer.Short(), format.Size(now.Total))
 		if i >= 0 {
 			p.layer = slices.Delete(p.layer, i, i+1)
 		}
@@ -96,7 +100,7 @@ func (p *progress) text(width, height int) string {
 	var text strings.Builder
 	for _, l := range p.layer[:min(len(p.layer), height-1)] {
 		line := fmt.Sprintf("layer %s: ", l.Layer.Short())
-		end := fmt.Sprintf("%s of %s", size(l.Done), size(l.Total))
+		end := fmt.Sprintf("%s of %s", format.Size(l.Done), format.Size(l.Total))
 		if room := min(width-1-len(line)-len("[] ")-len(end), 38); room >= 5 {
 			full := int(int64(room) * l.Done / max(l.Total, 1))
 			line += "[" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "] "

@@ -23,8 +23,8 @@ func TestProgressFits(t *testing.T) {
 		want          string
 	}{
 		{80, 24, "layer aaaaaaaaaaaa: [=================                     ] 2.4MB of 5.1MB\n" +
-			"layer bbbbbbbbbbbb: [                                      ] 0B of 123.5MB\n"},
-		{50, 24, "layer aaaaaaaaaaaa: [=====       ] 2.4MB of 5.1MB\nlayer bbbbbbbbbbbb: [             ] 0B of 123.5MB\n"},
+			"layer bbbbbbbbbbbb: [                                      ] 0B of 123MB\n"},
+		{50, 24, "layer aaaaaaaaaaaa: [=====       ] 2.4MB of 5.1MB\nlayer bbbbbbbbbbbb: [               ] 0B of 123MB\n"},
 		{30, 24, "layer aaaaaaaaaaaa: 2.4MB of \nlayer bbbbbbbbbbbb: 0B of 123\n"},
 		{80, 2, "layer aaaaaaaaaaaa: [=================                     ] 2.4MB of 5.1MB\n"},
 		{1, 1, ""},
@@ -54,7 +54,7 @@ func TestProgressOnce(t *testing.T) {
 	for _, n := range []int64{1, 500, 1000, 1000} {
 		report(image.Progress{Layer: d, Done: n, Total: 1000})
 	}
-	if err := stop(); err != nil || out.String() != "layer cccccccccccc: done, 1.0kB\n" {
+	if err := stop(); err != nil || out.String() != "layer cccccccccccc: done, 1kB\n" {
 		t.Errorf("got %q, %v", &out, err)
 	}
 	if report, _ := c.progress(true, false); report != nil {

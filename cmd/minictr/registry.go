@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/registry"
 )
@@ -59,7 +60,7 @@ func pullCommand(f *pflag.FlagSet) action {
 		if err := c.exactly(1, "IMAGE"); err != nil {
 			return err
 		}
-		p, err := platformOf(*platform)
+		p, err := engine.ParsePlatform(*platform)
 		if err != nil {
 			return err
 		}
@@ -96,18 +97,6 @@ func (c *call) sayName(ref image.Reference) {
 	if name := c.args[0]; !strings.HasPrefix(name, ref.Repository()) {
 		fmt.Fprintf(c.stderr, "minictr: %s is %s\n", name, ref)
 	}
-}
-
-// platformOf reads the flag --platform.
-func platformOf(s string) (p image.Platform, err error) {
-	if s == "" {
-		return p, nil
-	}
-	parts := strings.Split(s, "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return p, fmt.Errorf("--platform: %q is not OS/ARCH[/VARIANT], as in linux/arm64", s)
-	}
-	return image.Platform{OS: parts[0], Architecture: parts[1], Variant: strings.Join(parts[2:], "")}, nil
 }
 
 func pushCommand(f *pflag.FlagSet) action {

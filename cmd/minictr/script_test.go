@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,24 @@ func setup(env *testscript.Env) error {
 	env.Setenv("MINICTR_DATA_ROOT", filepath.Join(env.WorkDir, "root"))
 	env.Setenv("MINICTR_ROOT", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("IMAGES", images)
+	env.Defer(func() { removeAll(env) })
 	return nil
+}
+
+// removeAll takes away the containers of a script that has failed: those that
+// nobody waits for would outlive it.
+func removeAll(env *testscript.Env) {
+	command := func(args ...string) []byte {
+		cmd := exec.Command(minictr, args...)
+		cmd.Env = env.Vars
+		out, _ := cmd.Output() // what it says is not this script's subject
+		return out
+	}
+	if _, err := os.Stat(env.Getenv("MINICTR_DATA_ROOT")); err == nil {
+		if ids := strings.Fields(string(command("ps", "-aq"))); len(ids) > 0 {
+			command(append([]string{"rm", "-f"}, ids...)...)
+		}
+	}
 }
 
 func condition(name string) (bool, error) {

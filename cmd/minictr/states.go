@@ -92,13 +92,18 @@ func listCommand(f *pflag.FlagSet) action {
 	}
 }
 
-// processes prints those of a container: their PIDs, or what ps(1) says of
-// them.
+// processes prints those of a container of the OCI's family.
 func (c *call) processes(format string) error {
-	s, err := c.runtime().Load(c.args[0])
+	s, err := c.load(c.args[0])
 	if err != nil {
 		return err
 	}
+	return c.processesOf(s, format)
+}
+
+// processesOf prints the processes of a container: their PIDs, or what ps(1)
+// says of them, with the options that the arguments name.
+func (c *call) processesOf(s *container.State, format string) error {
 	pids, err := s.Processes()
 	if err != nil {
 		return err

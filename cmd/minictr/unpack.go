@@ -27,6 +27,7 @@ func unpackCommand(f *pflag.FlagSet) action {
 func bundleCommand(f *pflag.FlagSet) action {
 	var o engine.Options
 	wallFlags(f, &o, "v")
+	initFlag(f, &o)
 	return func(c *call) error {
 		if len(c.args) < 2 {
 			return errors.New("bundle needs an image and a directory: minictr bundle tiny DIR sh")

@@ -18,14 +18,20 @@ func newFlags() *pflag.FlagSet {
 }
 
 // flagError says what is wrong with the flags, and where to read about them.
-func flagError(err error, command string) error {
-	text := err.Error()
+func flagError(err error, f *pflag.FlagSet, command string) error {
+	text, hint := err.Error(), ""
 	var unknown *pflag.NotExistError
 	var bare *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown):
-		text = "unknown flag " + dashed(unknown)
+		if why := absent(unknown.GetSpecifiedName()); why != "" {
+			return fmt.Errorf("--%s: %s", unknown.GetSpecifiedName(), why)
+		}
+		name := dashed(unknown)
+		var known []string
+		f.VisitAll(func(flag *pflag.Flag) { known = append(known, "--"+flag.Name) })
+		text, hint = "unknown flag "+name, didYouMean(name, known)
 	case errors.As(err, &bare):
 		text = "flag needs an argument: " + dashed(bare)
 	case errors.As(err, &invalid):
@@ -38,7 +44,7 @@ func flagError(err error, command string) error {
 		}
 		text = fmt.Sprintf("invalid value %q for flag --%s: %s", invalid.GetValue(), invalid.GetFlag().Name, cause)
 	}
-	return fmt.Errorf("%s: minictr help%s", text, command)
+	return fmt.Errorf("%s: %sminictr help%s", text, hint, command)
 }
 
 // dashed is a flag as it was given: -q in -aq, or --quiet.

@@ -81,12 +81,14 @@ func vmCommand(f *pflag.FlagSet) action {
 // noBricks refuses the flags of run that say how a container's wall is built:
 // the one of a virtual machine has no such bricks.
 func (c *call) noBricks() (err error) {
-	for _, name := range []string{"name", "pids-limit", "read-only", "cap-add", "cap-drop", "network", "new-privileges", "without"} {
-		if c.flags.Changed(name) {
-			return fmt.Errorf("--%s: a virtual machine's wall is the hypervisor, and has no such brick", name)
+	bricks := newFlags()
+	brickFlags(bricks, new(engine.Options))
+	c.flags.Visit(func(f *pflag.Flag) {
+		if err == nil && bricks.Lookup(f.Name) != nil {
+			err = fmt.Errorf("--%s: a virtual machine's wall is the hypervisor, and has no such brick", f.Name)
 		}
-	}
-	return nil
+	})
+	return err
 }
 
 // broughtFiles are the command and the directory that it expects to run in.

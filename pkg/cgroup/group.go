@@ -355,41 +355,45 @@ func (p Place) inheritAll(b *plan.Builder, limits []setting) {
 // come; the ones that count for statistics come if they can.
 func (p Place) delegate(b *plan.Builder, limits []setting) {
 	var want []string
-	need := make(map[string]bool)
+	need := make(map[string]string) // a file of the controller's that a limit is written to
 	for _, s := range limits {
 		if c := controllerOf(s.file); strings.HasPrefix(s.file, p.Dir+"/") && c != "cgroup" {
-			need[c] = true
+			need[c] = s.file
 		}
 	}
 	for _, c := range p.Controllers {
-		if need[c] || slices.Contains([]string{"cpu", "io", "memory", "pids"}, c) {
+		if need[c] != "" || slices.Contains([]string{"cpu", "io", "memory", "pids"}, c) {
 			want = append(want, c)
 		}
 	}
 	if len(want) == 0 {
 		return
 	}
-	for _, dir := range append([]string{p.Base}, p.parents()...) {
-		path := dir + "/cgroup.subtree_control"
+	above := append([]string{p.Base}, p.parents()...)
+	for i, dir := range above {
+		path, nearest := dir+"/cgroup.subtree_control", i == len(above)-1
 		b.Act("the cgroups below get these controllers only from above",
 			callText("write", path, "+"+strings.Join(want, " +")),
-			func(*plan.Run) error { return handOn(path, want, need) })
+			func(*plan.Run) error { return handOn(path, want, need, nearest) })
 	}
 }
 
 // handOn enables the controllers that are not enabled yet, one by one:
-// cgroupfs takes all names of one write(2) or none.
-func handOn(path string, want []string, need map[string]bool) error {
+// cgroupfs takes all names of one write(2) or none. One that somebody else is
+// just enabling is told as enabled before its files are there, in the cgroups of
+// the nearest one above; to enable it once more is to wait until they are.
+func handOn(path string, want []string, need map[string]string, nearest bool) error {
 	text, err := read(path)
 	if err != nil {
 		return err
 	}
 	enabled := strings.Fields(text)
 	for _, c := range want {
-		if slices.Contains(enabled, c) {
+		file := need[c]
+		if slices.Contains(enabled, c) && (!nearest || file == "" || unix.Access(file, unix.F_OK) == nil) {
 			continue
 		}
-		if err := write(path, "+"+c); err != nil && need[c] {
+		if err := write(path, "+"+c); err != nil && file != "" {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package cgroup
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +168,40 @@ func TestStatisticsOfBothVersions(t *testing.T) {
 		}
 		if len(s.IO) != 2 || s.IO[0] != (IOStats{Major: 8, ReadBytes: 5}) || s.IO[1] != (IOStats{254, 0, 1, 2, 3, 4}) {
 			t.Errorf("v2 %v: %+v", p.V2, s.IO)
+		}
+	}
+}
+
+// TestHandOn has controllers that are enabled, that are not, and one that
+// somebody else is just enabling: its file is not there yet.
+func TestHandOn(t *testing.T) {
+	for _, c := range []struct {
+		enabled, there string
+		nearest        bool
+		want           string
+	}{
+		{"memory pids", "pids.max", true, "memory pids"},
+		{"memory", "", true, "+pids"},
+		{"memory pids", "", true, "+pids"},
+		{"memory pids", "", false, "memory pids"},
+	} {
+		dir := t.TempDir()
+		control := filepath.Join(dir, "cgroup.subtree_control")
+		if err := os.WriteFile(control, []byte(c.enabled), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c.there != "" {
+			if err := os.WriteFile(filepath.Join(dir, c.there), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		need := map[string]string{"pids": filepath.Join(dir, "pids.max")}
+		if err := handOn(control, []string{"memory", "pids"}, need, c.nearest); err != nil {
+			t.Errorf("%v: %v", c, err)
+		}
+		// A file of cgroupfs keeps nothing of what was written; this one does.
+		if got, _ := os.ReadFile(control); !strings.HasPrefix(string(got), c.want) {
+			t.Errorf("%v: it holds %q", c, got)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type Host struct {
 // program: the order of the bricks is fixed here, and nowhere else.
 func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	b := plan.New()
+	h.Init, h.Process.Init = spec.HasInit(s), spec.HasInit(s)
 
 	// The runtime, outside the wall.
 	if err := scope(b, s, h); err != nil {
@@ -42,6 +43,7 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	namespace.MountIDs(b, s)
 	namespace.Open(b, s, h.Host)
 	namespace.CopyUp(b, s, h.Host)
+	namespace.CopyFiles(b, s)
 	namespace.Sync(b, s, h.Host, hasEarly(s))
 	fifos(b, h)
 	process.Label(b, s)
@@ -65,7 +67,8 @@ func Compile(s *specs.Spec, h Host) (*plan.Plan, error) {
 	h.Cgroup.InScope(b)
 	namespace.CgroupRoot(b, s)
 	namespace.Join(b, s)
-	namespace.Network(b, s, h.Host)
+	namespace.Loopback(b, s)
+	namespace.TakeInterfaces(b, s, h.Host)
 	namespace.UTS(b, s)
 	if err := namespace.Mounts(b, s, h.Host); err != nil {
 		return nil, err
@@ -109,10 +112,10 @@ func release(b *plan.Builder) {
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
-// cgroup that it would be in. It changes nothing and needs no privilege. Enters is
-// that of Inspect.
-func Plan(id, bundle string, s *specs.Spec, enters bool) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, nil, enters)
+// cgroup that it would be in. It changes nothing and needs no privilege. Enters and
+// made are those of Inspect.
+func Plan(id, bundle string, s *specs.Spec, enters bool, made ...string) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s, nil, enters, made...)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

@@ -214,7 +214,7 @@ func (r *Runtime) remove(s *State) (err error) {
 	if err == nil && s.Owned {
 		err = s.Host.Cgroup.Prune()
 	}
-	if err == nil && s.Owned {
+	if err == nil && s.Owned && !s.Kept {
 		err = sys.RemoveAll(s.Bundle)
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/network"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/process"
 	"github.com/minictr/minictr/pkg/spec"
@@ -124,7 +125,20 @@ func merge(target, patch any) any {
 	return out
 }
 
-func compile(t *testing.T, kind string, config any) *plan.Plan {
+// joined is a container's attachment to a network, from a golden plan's file.
+func joined(t *testing.T, data string) namespace.Network {
+	t.Helper()
+	if data == "" {
+		return nil
+	}
+	a := new(network.Attachment)
+	if err := decode([]byte(data), a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func compile(t *testing.T, kind string, config any, attachment namespace.Network) *plan.Plan {
 	t.Helper()
 	data, err := json.Marshal(config)
 	if err != nil {
@@ -134,11 +148,13 @@ func compile(t *testing.T, kind string, config any) *plan.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := container.Compile(s, host(kind, s))
+	h := host(kind, s)
+	h.Network = attachment
+	p, err := container.Compile(s, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := container.Compile(s, host(kind, s))
+	again, err := container.Compile(s, h)
 	if err != nil || text(t, again) != text(t, p) {
 		t.Errorf("compiling twice gives two plans (%v)", err)
 	}
@@ -224,11 +240,11 @@ func TestPlans(t *testing.T) {
 			if err := decode([]byte(parts["config.json"]), &patch); err != nil {
 				t.Fatal(err)
 			}
-			p := compile(t, strings.TrimSpace(parts["host"]), merge(original, patch))
+			p := compile(t, strings.TrimSpace(parts["host"]), merge(original, patch), joined(t, parts["network"]))
 			got := text(t, p)
-			if !reflect.DeepEqual(patch, map[string]any{}) || strings.TrimSpace(parts["host"]) != "hybrid" {
+			if !reflect.DeepEqual(patch, map[string]any{}) || parts["network"] != "" || strings.TrimSpace(parts["host"]) != "hybrid" {
 				var b bytes.Buffer
-				if err := plan.Diff(&b, compile(t, "hybrid", original), p, lang.English); err != nil {
+				if err := plan.Diff(&b, compile(t, "hybrid", original, nil), p, lang.English); err != nil {
 					t.Fatal(err)
 				}
 				got = b.String()
@@ -247,7 +263,7 @@ func TestPlans(t *testing.T) {
 func TestBricksFitAScreen(t *testing.T) {
 	for l, most := range map[lang.Language]int{lang.English: 20, lang.Korean: 20, lang.Both: 40} {
 		var b bytes.Buffer
-		if err := compile(t, "hybrid", base(t)).Format(&b, plan.Bricks, l); err != nil {
+		if err := compile(t, "hybrid", base(t), nil).Format(&b, plan.Bricks, l); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSpace(b.String()), "\n")

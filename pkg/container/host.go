@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -20,15 +21,16 @@ import (
 // Inspect finds out what Compile needs to know of this machine for a bundle.
 // It changes nothing and needs no privilege. Units, if not nil, is who is to
 // make the cgroup. Enters says that a user who is not root will be that of a user
-// namespace before.
-func Inspect(id, bundle string, s *specs.Spec, units Units, enters bool) (h Host, err error) {
+// namespace before. Made are files that are yet to be made, and directories, with a
+// slash at the end.
+func Inspect(id, bundle string, s *specs.Spec, units Units, enters bool, made ...string) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
 	if h.Rootfs, err = rootfs(h.Bundle, s); err != nil {
 		return h, err
 	}
-	if h.Files, err = sources(h.Bundle, s); err != nil {
+	if h.Files, err = sources(h.Bundle, s, made); err != nil {
 		return h, err
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
@@ -139,13 +141,18 @@ func seLinux(s *specs.Spec) error {
 	return nil
 }
 
-// home is where the user is at home, by the container's own list of users. It
-// may be anybody's file: no link of it leads out, and a long one is not read.
+// home is where the user is at home, by the container's own list of users.
 func home(root string, s *specs.Spec) string {
 	if spec.HasHome(s) {
 		return ""
 	}
-	return spec.Home(func(name string) ([]byte, error) {
+	return spec.Home(reader(root), s.Process.User.UID)
+}
+
+// reader reads files of a container. They may be anybody's: no link leads out,
+// and neither a long one nor a device is read.
+func reader(root string) spec.FileReader {
+	return func(name string) ([]byte, error) {
 		path, err := locate(root, name, 0) // to open a device does something, whatever comes after it
 		if err != nil {
 			return nil, err
@@ -163,20 +170,27 @@ func home(root string, s *specs.Spec) string {
 		text := make([]byte, st.Size)
 		n, err := unix.Read(fd, text)
 		return text[:max(n, 0)], err
-	}, s.Process.User.UID)
+	}
 }
+
+// Reader reads files of a running container's root, such as its list of users.
+func (s *State) Reader() spec.FileReader { return reader(fmt.Sprintf("/proc/%d/root", s.PID)) }
 
 // maxPasswd is the longest list of users that is read, in bytes.
 const maxPasswd = 1 << 20
 
 // sources tells which bind mounts are of files.
-func sources(bundle string, s *specs.Spec) (map[string]bool, error) {
+func sources(bundle string, s *specs.Spec, made []string) (map[string]bool, error) {
 	files := make(map[string]bool)
 	for i, m := range s.Mounts {
 		if !namespace.IsBind(m) {
 			continue
 		}
 		source := namespace.Source(m, bundle)
+		if file := slices.Contains(made, m.Source); file || slices.Contains(made, m.Source+"/") {
+			files[source] = file
+			continue
+		}
 		var st unix.Stat_t
 		if err := unix.Stat(source, &st); err != nil {
 			return nil, fmt.Errorf("/mounts/%d/source: %s: %w", i, source, err)

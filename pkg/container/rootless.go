@@ -49,7 +49,10 @@ func (h *Host) rootless(s *specs.Spec, enters bool) error {
 }
 
 // mayBuild says whether this user can make the container at all.
-func (h Host) mayBuild() error {
+func (h Host) mayBuild(s *specs.Spec) error {
+	if h.Network != nil && !namespace.Has(s, specs.NetworkNamespace) {
+		return errors.New("/linux/namespaces: the host's own network can't be joined to another")
+	}
 	if os.Geteuid() != 0 && h.Owner == nil {
 		return fmt.Errorf("/linux/namespaces: %w: without root a container needs a user namespace: minictr spec --rootless writes such a config.json", unix.EPERM)
 	}

@@ -25,7 +25,8 @@ type Config struct {
 	Image    string // as it was asked for
 	ImageID  string
 	Bundle   string // absolute path
-	Owned    bool   // the bundle is made for this container, and removed with it
+	Owned    bool   // the bundle is made for this container, and removed with it,
+	Kept     bool   // unless it is kept for the next start
 	Detached bool   // the container outlives this process
 	Scope    bool   // systemd makes the cgroup
 }
@@ -52,7 +53,7 @@ func (r *Runtime) New(c Config) (*Container, error) {
 		return nil, fmt.Errorf("invalid container name %q: it takes what an ID takes", c.Name)
 	}
 	ctr := &Container{runtime: r, scope: c.Scope, State: State{
-		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned,
+		ID: c.ID, Name: c.Name, Image: c.Image, ImageID: c.ImageID, Created: time.Now().UTC(), Bundle: c.Bundle, Owned: c.Owned, Kept: c.Kept,
 		Detached: c.Detached, UID: os.Getuid(), Runtime: os.Getpid(),
 	}}
 	var err error
@@ -85,6 +86,9 @@ type Options struct {
 	Paused bool
 	// OldKeys leaves the runtime's session keyring to the program.
 	OldKeys bool
+	// Network, if not nil, is what the container's own network namespace is
+	// joined to. The caller takes away what is left of that.
+	Network namespace.Network
 	// Edit, if not nil, changes the plan before it is carried out: tests make
 	// steps fail, and a profile adds clocks.
 	Edit func(*plan.Plan)
@@ -169,9 +173,9 @@ func (c *Container) create(s *specs.Spec, host Host, o Options) error {
 
 // build compiles the plan and carries it out; the child is on its way then.
 func (c *Container) build(s *specs.Spec, host Host, o Options) error {
-	host.Dir, host.Relay, host.Units = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units
+	host.Dir, host.Relay, host.Units, host.Network = c.runtime.dir(c.ID), o.Relay > 0, c.runtime.Units, o.Network
 	host.Process.Preserved, host.Process.OldKeys = o.Preserved, o.OldKeys
-	if err := host.mayBuild(); err != nil {
+	if err := host.mayBuild(s); err != nil {
 		return err
 	}
 	p, err := Compile(s, host)

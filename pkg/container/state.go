@@ -36,7 +36,8 @@ type State struct {
 	Phase   Phase  `json:"-"`
 	Created time.Time
 	Bundle  string
-	Owned   bool // the bundle is removed with the container
+	Owned   bool // the bundle is removed with the container,
+	Kept    bool `json:",omitempty"` // unless it is kept for the next start
 	// Detached says that the container outlives the process that makes it.
 	Detached bool
 	Hooks    bool // config.json asks for hooks
@@ -263,12 +264,18 @@ func (r *Runtime) read(id string) (*State, error) {
 }
 
 // List returns the states of all containers, in the order of their IDs.
-func (r *Runtime) List() (list []*State, err error) {
+func (r *Runtime) List() (list []*State, err error) { return r.ListBut(nil) }
+
+// ListBut is List without those that the caller knows already.
+func (r *Runtime) ListBut(known map[string]bool) (list []*State, err error) {
 	dirs, err := os.ReadDir(r.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, d := range dirs {
+		if known[d.Name()] {
+			continue
+		}
 		s, e := r.read(d.Name())
 		switch {
 		case !d.IsDir(): // it is no container's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -142,4 +143,18 @@ func (r *Runtime) Config(s *State) (*specs.Spec, error) {
 	}
 	c := new(specs.Spec)
 	return c, spec.Unmarshal(data, c)
+}
+
+// Await waits until the container's first process has ended, and says whether it
+// has.
+func (s *State) Await(wait time.Duration) (bool, error) {
+	fd, err := s.pidfd()
+	if errors.Is(err, ErrStopped) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	return sys.Await(fd, wait)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -27,16 +28,25 @@ func (e *Engine) Unpack(ctx context.Context, name, dir string, devices bool) err
 // can run: its files below rootfs, and a config.json as run would write it. Its
 // device nodes are guarded by the container's device cgroup. The directory can
 // be entered by its owner alone: there may be set-user-ID programs in it.
-func (e *Engine) Bundle(ctx context.Context, o Options, dir string) error {
-	img, err := e.Image(ctx, o.Image, true)
+func (e *Engine) Bundle(ctx context.Context, o Options, dir string) (err error) {
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return err
 	}
 	template := Template{Config: spec.Image(img.Config.Config), Read: img.ReadFile}
+	volumes := e.volumesFor(&o)
+	if o, err = e.known(o); err != nil {
+		return err
+	}
 	s, bricks, err := Spec(NewID(), template, o)
 	if err != nil {
 		return err
 	}
+	unlock, err := volumes.hold(ctx, img, s, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	for _, b := range bricks {
 		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
 	}

@@ -98,12 +98,12 @@ func piped(ctx context.Context, write func(io.Writer) error, read func(io.Reader
 // Commit makes an image of a container's: what the container has changed in its
 // root is one more layer. Its processes stand still while it is read, if pause
 // says so.
-func (e *Engine) Commit(ctx context.Context, id, name string, pause bool, m Making) (img *image.Image, err error) {
+func (e *Engine) Commit(ctx context.Context, ref, name string, pause bool, m Making) (img *image.Image, err error) {
 	at, err := now()
 	if err != nil {
 		return nil, err
 	}
-	store, s, base, err := e.rootOf(id)
+	store, c, base, err := e.rootOf(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -111,39 +111,56 @@ func (e *Engine) Commit(ctx context.Context, id, name string, pause bool, m Maki
 	if err := config.Config.Change(m.Changes...); err != nil {
 		return nil, err
 	}
-	config = config.Made(at, image.History{Author: m.Author, CreatedBy: strings.Join(s.Command, " "), Comment: m.Message})
-	status, err := s.Status()
-	if err != nil {
-		return nil, err
-	}
-	if pause && len(s.Host.Cgroup.Places) == 0 {
-		fmt.Fprintf(e.Messages, "minictr: container %s goes on meanwhile: without a cgroup it can't be paused\n", s.ID)
-		pause = false
-	}
-	if pause && status == specs.StateRunning {
+	config = config.Made(at, image.History{Author: m.Author, CreatedBy: strings.Join(c.Command, " "), Comment: m.Message})
+	if pause {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM) // it must not stay paused
 		defer stop()
-		if err := s.Pause(); err != nil {
-			return nil, fmt.Errorf("pause: %w", err)
+		resume, e := c.pause()
+		if e != nil {
+			return nil, e
 		}
-		defer func() {
-			e := s.Resume()
-			if now, _ := s.Status(); e != nil && now != specs.StateStopped { // it may have been killed meanwhile
-				err = errors.Join(err, fmt.Errorf("resume: %w", e))
-			}
-		}()
+		defer func() { err = errors.Join(err, resume()) }()
 	}
-	err = piped(ctx, func(w io.Writer) error { return image.PackUpper(w, filepath.Join(s.Bundle, "upper")) }, func(r io.Reader) error {
+	err = piped(ctx, func(w io.Writer) error { return image.PackUpper(w, filepath.Join(c.Dir(), "upper")) }, func(r io.Reader) error {
 		img, err = store.Commit(ctx, base, r, name, config, image.Options{})
 		return err
 	})
 	return img, err
 }
 
+// pause has a container's processes stand still, if it runs, until resume.
+func (c *Container) pause() (resume func() error, err error) {
+	none := func() error { return nil }
+	s, err := c.State()
+	if errors.Is(err, container.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if status, err := s.Status(); err != nil || status != specs.StateRunning {
+		return none, err
+	}
+	if len(s.Host.Cgroup.Places) == 0 {
+		fmt.Fprintf(c.engine.Messages, "minictr: container %s goes on meanwhile: without a cgroup it can't be paused\n", c.Title())
+		return none, nil
+	}
+	if err := s.Pause(); err != nil {
+		return nil, fmt.Errorf("pause: %w", err)
+	}
+	return func() error {
+		err := s.Resume()
+		if now, _ := s.Status(); err != nil && now != specs.StateStopped { // it may have been killed meanwhile
+			return fmt.Errorf("resume: %w", err)
+		}
+		return nil
+	}, nil
+}
+
 // Export writes the tar of a container's root, without what is mounted in it.
-func (e *Engine) Export(id string, w io.Writer) error {
-	_, s, base, err := e.rootOf(id)
+func (e *Engine) Export(ref string, w io.Writer) error {
+	_, c, base, err := e.rootOf(ref)
 	if err != nil {
 		return err
 	}
@@ -151,27 +168,24 @@ func (e *Engine) Export(id string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return image.Pack(w, append([]string{filepath.Join(s.Bundle, "upper")}, layers...), time.Time{})
+	return image.Pack(w, append([]string{filepath.Join(c.Dir(), "upper")}, layers...), time.Time{})
 }
 
 // rootOf finds a container that is of an image, and that image.
-func (e *Engine) rootOf(id string) (*image.Store, *container.State, *image.Image, error) {
-	s, err := e.Runtime.Load(id)
-	if errors.Is(err, container.ErrNotExist) {
-		return nil, nil, nil, fmt.Errorf("%w; when run ends, its container is gone", err)
-	}
+func (e *Engine) rootOf(ref string) (*image.Store, *Container, *image.Image, error) {
+	c, err := e.Find(ref)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if s.ImageID == "" {
-		return nil, nil, nil, fmt.Errorf("container %s is of a bundle, and has no image: its files are in %s", id, s.Bundle)
+	if c.ImageID == "" {
+		return nil, nil, nil, fmt.Errorf("container %s is of a bundle, and has no image: its files are in %s", ref, c.Dir())
 	}
 	store, err := e.Images()
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	img, err := store.Get(s.ImageID)
-	return store, s, img, err
+	img, err := store.Get(c.ImageID)
+	return store, c, img, err
 }
 
 // Prune removes the images that no container uses and that have no name, or
@@ -186,7 +200,7 @@ func (e *Engine) Prune(all bool) (removed []*image.Image, freed int64, err error
 		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	containers, err := e.Runtime.List()
+	containers, err := e.Containers()
 	if err != nil {
 		return nil, 0, err
 	}

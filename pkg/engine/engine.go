@@ -10,15 +10,12 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/registry"
-	"github.com/minictr/minictr/pkg/sys"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -54,33 +51,6 @@ func (e *Engine) Images() (*image.Store, error) {
 	return store, err
 }
 
-// Sweep takes away what killed containers have left, and says so. It also
-// removes bundles without a state: a power cut empties the one directory, and
-// not the other. What can't be removed now is told, and left to the next
-// command: it is not the business of this one.
-func (e *Engine) Sweep() error {
-	failed := func(err error) {
-		fmt.Fprintf(e.Messages, "minictr: what a killed container has left can't be removed yet: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
-	}
-	top, prefix := filepath.Split(e.bundle(""))
-	bundles, err := os.ReadDir(top)                                                         // before the states are read: a new container has a state first
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) { // another's are not ours to remove
-		return err
-	}
-	swept, err := e.Runtime.Sweep(failed)
-	for _, s := range swept {
-		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
-	}
-	for _, b := range bundles {
-		if id, ours := strings.CutPrefix(b.Name(), prefix); ours && !e.Runtime.Has(id) {
-			if err := sys.RemoveAll(filepath.Join(top, b.Name())); err != nil {
-				failed(err)
-			}
-		}
-	}
-	return err
-}
-
 // FullName is the name by which the store knows the built-in image, if that is
 // meant, and else the name itself.
 func FullName(name string) string {
@@ -110,7 +80,7 @@ func (e *Engine) RemoveImage(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	containers, err := e.Runtime.List()
+	containers, err := e.Containers()
 	if err != nil {
 		return err
 	}

@@ -32,16 +32,17 @@ func nested() (*Nested, error) {
 
 // setNested makes the wall one for a user namespace. A limit that nobody has asked
 // for is left out where it can't be kept.
-func setNested(s *specs.Spec, id string, o Options) {
+func setNested(s *specs.Spec, id string, o Options) error {
 	n := o.Nested
 	if n == nil {
-		return
+		return nil
 	}
 	spec.Nested(s, n.IDs)
 	s.Linux.CgroupsPath = "minictr-" + id
 	if r := s.Linux.Resources; r != nil && !n.Limits && o.Pids == 0 {
 		r.Pids = nil
 	}
+	return n.has(s.Process.User)
 }
 
 // has says whether the user is one of the user namespace.

@@ -30,8 +30,8 @@ func TestNested(t *testing.T) {
 	}{
 		{"many ids", Nested{IDs: 65537, Limits: true}, Options{}, "sysfs", "gid=5", "0 65536", "2048"},
 		{"one id", Nested{IDs: 1}, Options{}, "sysfs", "", "0 0", "none"},
-		{"a limit asked for", Nested{IDs: 1}, Options{Pids: 10}, "sysfs", "", "0 0", "10"},
-		{"the host's network", Nested{IDs: 65537}, Options{Network: "host"}, "rbind,nosuid,noexec,nodev,rro", "gid=5", "", "none"},
+		{"a limit asked for", Nested{IDs: 1}, Options{Limits: Limits{Pids: 10}}, "sysfs", "", "0 0", "10"},
+		{"the host's network", Nested{IDs: 65537}, Options{Connection: Connection{Network: "host"}}, "rbind,nosuid,noexec,nodev,rro", "gid=5", "", "none"},
 		{"no cgroup", Nested{IDs: 65537}, Options{Without: []string{"cgroup"}}, "sysfs", "gid=5", "0 65536", "none"},
 	} {
 		test.o.Nested = &test.n

@@ -1,49 +1,90 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"path"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
-	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
-// Options are those of run and plan. A zero value is what the image says,
-// behind the default wall.
+// Options are those of run and plan, as they were typed. A zero value is what
+// the image says, behind the default wall.
 type Options struct {
 	Name       string
 	Image      string
 	Args       []string // in place of the image's Cmd
 	Entrypoint []string // in place of the image's; nil is the image's
-	Env        []string // NAME=VALUE, or NAME to take it from Lookup
-	Lookup     func(name string) (string, bool)
-	Workdir    string
-	User       string   // USER[:GROUP]
-	Volumes    []string // HOST:CONTAINER[:OPTIONS]
-	Hostname   string
-	Memory     string // bytes, with b, k, m or g
-	CPUs       string // processors, "0.5"
-	Pids       int64  // 0 is the default, -1 no limit
-	ReadOnly   bool
+	Pull       string   // "always", "missing" or "never"
+	Platform   string   // OS/ARCH[/VARIANT]
+	CIDFile    string   // takes the container's ID
+
+	Env         []string // NAME=VALUE, or NAME to take it from Lookup
+	EnvFiles    []string
+	Labels      []string // NAME=VALUE, or NAME
+	LabelFiles  []string
+	Annotations []string // NAME=VALUE
+	Workdir     string
+	User        string   // USER[:GROUP]
+	Groups      []string // names or numbers
+	Terminal    bool
+	Hostname    string
+	Domainname  string
+	StopSignal  string
+	StopTimeout *int // seconds; nil is the default, -1 for ever
+
+	ReadOnly bool
+	Volumes  []string // [HOST|NAME:]CONTAINER[:OPTIONS]
+	Mounts   []string // KEY=VALUE,...
+	Tmpfs    []string // PATH[:OPTIONS]
+	Secrets  []string // id=NAME,src=FILE,...
+	Configs  []string // src=FILE,target=PATH,...
+	ShmSize  string   // bytes
+	Devices  []string // HOST[:CONTAINER[:rwm]]
+
+	Limits
+
 	CapAdd     []string
 	CapDrop    []string
-	Network    string // "none" or "host"
-	Privileges bool   // setuid programs may give privileges
-	Terminal   bool
+	Privileges bool     // setuid programs may give privileges
+	Security   []string // KEY[=VALUE] of --security-opt
+	Privileged bool
+	Init       bool     // process 1 is the parent of the program
 	Without    []string // bricks to leave out
-	Nested     *Nested  // if it is made in a user namespace
+	Nested     *Nested  `json:"-"` // if it is made in a user namespace
+
+	// Whose namespaces it has: "" is its own, "host", or "container:NAME".
+	PID, IPC, UTS, Cgroupns, Userns string
+	Connection
+
+	Detach      bool
+	Remove      bool // it is removed when it ends
+	Interactive bool // standard input stays open
+
+	Restart   string   // see ParseRestart
+	LogDriver string   // "json-file" or "none"
+	LogOpts   []string // see ParseLog
+
+	Sources `json:"-"`
+}
+
+// Sources know what names in options stand for. Where one is nil, there is
+// nothing of the kind.
+type Sources struct {
+	Lookup func(name string) (string, bool) // a variable of the environment
+	// Volume is the directory of a volume, which is made if there is none yet;
+	// "" is a new one that nobody has named.
+	Volume func(name string) (source string, err error)
+	// Join is the file of a container's namespace: of kind pid, ipc, uts or network.
+	Join func(kind, container string) (path string, err error)
+	// FindNetwork says whether there is a network of this name.
+	FindNetwork func(name string) error
 }
 
 // A Template is what a spec needs to know of an image.
@@ -71,10 +112,16 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	if s.Hostname == "" {
 		s.Hostname = id
 	}
-	s.Linux.CgroupsPath = "/minictr/" + id
+	s.Domainname = o.Domainname
+	s.Linux.CgroupsPath = path.Join("/", o.CgroupParent, id)
+	if o.CgroupParent == "" {
+		s.Linux.CgroupsPath = "/minictr/" + id
+	}
 	s.Process.Terminal = o.Terminal
-	s.Process.NoNewPrivileges = !o.Privileges
 	s.Root.Readonly = o.ReadOnly
+	if o.Init {
+		spec.SetInit(s)
+	}
 	if o.Terminal {
 		spec.SetEnv(s, "TERM=xterm")
 	}
@@ -84,21 +131,50 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	if err := setProcess(s, img, o); err != nil {
 		return nil, nil, err
 	}
-	for _, edit := range [...]func(*specs.Spec, Options) error{setCapabilities, setLimits, setNetwork, setVolumes} {
-		if err := edit(s, o); err != nil {
+	w := &wall{Spec: s}
+	for _, edit := range [...]func(*wall, Options) error{
+		setLabels, setCapabilities, setSecurity, setLimits, setMounts, setDevices, setNamespaces, setNetwork, checkRecord,
+	} {
+		if err := edit(w, o); err != nil {
 			return nil, nil, err
 		}
 	}
 	if o.ReadOnly {
 		setImageVolumes(s, img.Config.Volumes)
 	}
-	s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
-	bricks, err := spec.Without(s, o.Without...)
+	if s.Linux.Seccomp == nil && !w.lacks("seccomp") {
+		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
+	}
+	names := slices.DeleteFunc(slices.Clone(o.Without), w.lacks)
+	bricks, err := spec.Without(s, names...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--without: %w", err)
 	}
-	setNested(s, id, o)
-	return s, bricks, spec.Validate(s)
+	if err := setNested(s, id, o); err != nil {
+		return nil, nil, err
+	}
+	return s, append(w.gone, bricks...), spec.Validate(s)
+}
+
+// A wall is a spec in the making, and what has been left out of it.
+type wall struct {
+	*specs.Spec
+	gone []spec.Brick
+}
+
+// lacks says whether a brick is gone already.
+func (w *wall) lacks(name string) bool {
+	return slices.ContainsFunc(w.gone, func(b spec.Brick) bool { return b.Name == name })
+}
+
+// leave leaves bricks out that are there yet.
+func (w *wall) leave(bricks ...spec.Brick) {
+	for _, b := range bricks {
+		if !w.lacks(b.Name) {
+			b.Leave(w.Spec)
+			w.gone = append(w.gone, b)
+		}
+	}
 }
 
 // overlay is the root: the layers of the image, and a directory of the
@@ -108,177 +184,4 @@ func overlay(img Template) specs.Mount {
 		Destination: "/", Type: "overlay", Source: "overlay",
 		Options: []string{"lowerdir=" + strings.Join(img.Layers, ":"), "upperdir=upper", "workdir=work"},
 	}
-}
-
-func setProcess(s *specs.Spec, img Template, o Options) error {
-	config := img.Config
-	if o.User != "" {
-		config.User = o.User
-	}
-	for _, e := range o.Env {
-		name, _, given := strings.Cut(e, "=")
-		if name == "" {
-			return fmt.Errorf("--env: %q is not NAME=VALUE", e)
-		}
-		if !given {
-			value, ok := o.Lookup(name)
-			if !ok {
-				continue // as docker does: nothing to take over
-			}
-			e = name + "=" + value
-		}
-		config.Env = append(config.Env[:len(config.Env):len(config.Env)], e)
-	}
-	spec.SetEnv(s, "HOSTNAME="+s.Hostname)
-	if err := spec.SetImage(s, config, o.Entrypoint, o.Args, img.Read); err != nil {
-		return err
-	}
-	if o.Workdir != "" {
-		if !path.IsAbs(o.Workdir) {
-			return fmt.Errorf("--workdir: %q is not an absolute path", o.Workdir)
-		}
-		s.Process.Cwd = o.Workdir
-	}
-	return nil
-}
-
-func setCapabilities(s *specs.Spec, o Options) error {
-	caps := s.Process.Capabilities.Bounding
-	drop, err := capabilities("--cap-drop", o.CapDrop)
-	if err != nil {
-		return err
-	}
-	add, err := capabilities("--cap-add", o.CapAdd)
-	if err != nil {
-		return err
-	}
-	if slices.Contains(drop, "ALL") {
-		caps = nil
-	}
-	if slices.Contains(add, "ALL") {
-		return errors.New("--cap-add: ALL is not a wall; name the capabilities that the program needs")
-	}
-	caps = slices.DeleteFunc(slices.Concat(caps, add), func(c string) bool { return slices.Contains(drop, c) })
-	slices.Sort(caps)
-	caps = slices.Compact(caps)
-	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
-	return nil
-}
-
-// capabilities puts names in the kernel's form: net_raw is CAP_NET_RAW.
-func capabilities(flag string, names []string) (list []string, err error) {
-	for _, n := range names {
-		n = strings.ToUpper(n)
-		if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
-			n = "CAP_" + n
-		}
-		if n != "ALL" && !slices.Contains(plan.CapNames[:], n) {
-			return nil, fmt.Errorf("%s: unknown capability %q", flag, n)
-		}
-		list = append(list, n)
-	}
-	return list, nil
-}
-
-func setLimits(s *specs.Spec, o Options) error {
-	r := s.Linux.Resources
-	if o.Memory != "" {
-		limit, err := Bytes(o.Memory)
-		if err == nil && limit < minMemory {
-			err = fmt.Errorf("%q is less than %d MB, with which no program begins", o.Memory, minMemory>>20)
-		}
-		if err != nil {
-			return fmt.Errorf("--memory: %w", err)
-		}
-		swap := limit // no swap: what is over the limit is over it
-		r.Memory = &specs.LinuxMemory{Limit: &limit, Swap: &swap}
-	}
-	if o.CPUs != "" {
-		n, err := strconv.ParseFloat(o.CPUs, 64)
-		if err != nil || !(n >= 0.01 && n <= 4096) {
-			return fmt.Errorf("--cpus: %q is no number of processors from 0.01 to 4096", o.CPUs)
-		}
-		period := uint64(100_000) // microseconds
-		quota := int64(math.Round(n * float64(period)))
-		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period}
-	}
-	switch {
-	case o.Pids < -1:
-		return fmt.Errorf("--pids-limit: %d is neither a number of processes nor -1, no limit", o.Pids)
-	case o.Pids != 0:
-		r.Pids.Limit = &o.Pids
-	}
-	return nil
-}
-
-// minMemory is Docker's: with less a process can hardly begin.
-const minMemory = 6 << 20
-
-// Bytes reads a size: a number with b, k, m or g, in powers of 1024.
-func Bytes(s string) (int64, error) {
-	number, shift := strings.ToLower(s), 0
-	for _, unit := range [...]struct {
-		suffix string
-		shift  int
-	}{{"kib", 10}, {"mib", 20}, {"gib", 30}, {"kb", 10}, {"mb", 20}, {"gb", 30}, {"k", 10}, {"m", 20}, {"g", 30}, {"b", 0}} {
-		if n, ok := strings.CutSuffix(number, unit.suffix); ok {
-			number, shift = n, unit.shift
-			break
-		}
-	}
-	n, err := strconv.ParseFloat(number, 64)
-	n *= float64(int64(1) << shift)
-	if err != nil || !(n >= 0 && n < math.MaxInt64) {
-		return 0, fmt.Errorf("%q is no number of bytes, with or without b, k, m or g", s)
-	}
-	return int64(n), nil
-}
-
-func setNetwork(s *specs.Spec, o Options) error {
-	switch o.Network {
-	case "", "none":
-		return nil
-	case "host":
-		spec.HostNetwork(s)
-		return nil
-	}
-	return fmt.Errorf("--network: %q is neither none nor host", o.Network)
-}
-
-// setImageVolumes keeps what the image calls volumes writable where the root is
-// not. Elsewhere the container's own layer serves: it lives as long.
-func setImageVolumes(s *specs.Spec, volumes map[string]struct{}) {
-	for _, v := range slices.Sorted(maps.Keys(volumes)) {
-		dest := path.Clean("/" + v)
-		if dest != "/" && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}})
-		}
-	}
-}
-
-func setVolumes(s *specs.Spec, o Options) error {
-	for _, v := range o.Volumes {
-		parts := strings.Split(v, ":")
-		if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
-			return fmt.Errorf("--volume: %q is not HOST:CONTAINER[:OPTIONS], with CONTAINER an absolute path below /", v)
-		}
-		if !strings.ContainsAny(parts[0][:1], "/.") {
-			return fmt.Errorf("--volume: %q is the name of a volume, and there are none: a path begins with a slash or a dot", parts[0])
-		}
-		source, err := filepath.Abs(parts[0])
-		if err != nil {
-			return fmt.Errorf("--volume: %w", err)
-		}
-		options := []string{"rbind", "rprivate"}
-		if len(parts) == 3 {
-			for word := range strings.SplitSeq(parts[2], ",") {
-				if !slices.Contains([]string{"ro", "rw", "nosuid", "nodev", "noexec", "rprivate", "private", "rslave", "slave", "rshared", "shared"}, word) {
-					return fmt.Errorf("--volume: unknown option %q in %q", word, v)
-				}
-				options = append(options, word)
-			}
-		}
-		s.Mounts = append(s.Mounts, specs.Mount{Destination: parts[1], Type: "bind", Source: source, Options: options})
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
@@ -20,14 +21,24 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.Nested, err = nested(); err != nil {
+	if o, err = e.known(o); err != nil {
 		return nil, nil, err
 	}
 	s, bricks, err := Spec(anyID, img, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s, true)
+	if err := e.showFiles(s, o.Connection); err != nil {
+		return nil, nil, err
+	}
+	made := etcFiles[:]
+	volumes := namesOf(e.Volumes(), s)
+	for _, m := range s.Mounts {
+		if volumes[path.Clean(m.Destination)] != "" {
+			made = append(made, m.Source+"/")
+		}
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, true, made...)
 	return p, bricks, err
 }
 

@@ -10,12 +10,10 @@ import (
 	"os/signal"
 	"path/filepath"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
-	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 )
@@ -35,7 +33,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err := e.Sweep(); err != nil {
 		return 0, err
 	}
-	img, err := e.Image(ctx, o.Image, true)
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return 0, err
 	}
@@ -45,18 +43,14 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	if o.Nested, err = nested(); err != nil {
-		return 0, err
-	}
-	s, bricks, err := Spec(id, template, o)
-	if err == nil {
-		err = o.Nested.has(s.Process.User)
-	}
+	volumes := e.volumesFor(&o)
+	s, err := e.spec(id, template, o)
 	if err != nil {
 		return 0, err
 	}
-	for _, b := range bricks {
-		fmt.Fprintf(e.Messages, "minictr: %s\n", lang.Local().Line(b.String()))
+	ports, err := published(o.Connection, img.Config.Config.ExposedPorts)
+	if err != nil {
+		return 0, err
 	}
 	signals.Wait()
 	c, err := e.claim(img, container.Config{
@@ -65,16 +59,37 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, c.Delete()) }()
-	if err := bundle(c.Bundle, img, s); err != nil {
+	defer func() {
+		err = errors.Join(err, c.Delete(), e.freeName(o.Name, id), e.removeAnonymous(volumes.anonymous))
+	}()
+	if err := os.MkdirAll(filepath.Dir(c.Bundle), 0o711); err != nil {
+		return 0, err
+	}
+	if err := os.Mkdir(c.Bundle, 0o755); err != nil {
+		return 0, err
+	}
+	unlock, err := volumes.hold(ctx, img, s, o)
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(bundle(c.Bundle, img, s), unlock()); err != nil {
+		return 0, err
+	}
+	if err := o.noteID(id); err != nil {
 		return 0, err
 	}
 	if s, err = spec.Load(c.Bundle); err != nil {
 		return 0, err
 	}
-	status, err = Foreground(s.Process.Terminal, signals, func(o container.Options) (Process, error) {
-		o.Edit = edit
-		return c, c.Start(s, o)
+	link, err := e.connect(id, c.Bundle, s.Hostname, o, ports)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, link.close()) }()
+	status, err = Foreground(s.Process.Terminal, signals, func(tty container.Options) (Process, error) {
+		tty.Edit = edit
+		err := c.Start(s, link.options(tty))
+		return c, errors.Join(err, link.listen())
 	})
 	if err == nil && c.OOMKilled() {
 		fmt.Fprintln(e.Messages, "minictr: the container was out of memory, and the kernel killed a process in it: --memory gives it more")
@@ -90,28 +105,21 @@ func (e *Engine) claim(img *image.Image, config container.Config) (c *container.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	return e.Runtime.New(config)
-}
-
-// bundle writes the files of a container: its config.json, a link to the
-// image's layers, the layer that it writes to, and the place for all.
-func bundle(dir string, img *image.Image, s *specs.Spec) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
-		return err
+	if config.Name == "" {
+		return e.Runtime.New(config)
 	}
-	for _, d := range []string{"", "rootfs", "upper", "work"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			return err
-		}
-	}
-	layers, _, err := img.Lower()
+	open, err := e.guard()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.Symlink(filepath.Join(layers, "l"), filepath.Join(dir, "l")); err != nil {
-		return err
+	defer func() { err = errors.Join(err, open()) }()
+	if err := e.takeName(config.Name, config.ID); err != nil {
+		return nil, err
 	}
-	return spec.Write(dir, s)
+	if c, err = e.Runtime.New(config); err != nil {
+		return nil, errors.Join(err, e.freeName(config.Name, config.ID))
+	}
+	return c, nil
 }
 
 // Signals are those that a container in the foreground gets from us, for the
@@ -166,7 +174,7 @@ func Foreground(terminal bool, signals *Signals, start func(container.Options) (
 	var o container.Options
 	var tty *terminalRelay
 	if terminal {
-		if tty, err = newTerminal(); err != nil {
+		if tty, err = newTerminal(true); err != nil {
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, tty.close()) }()

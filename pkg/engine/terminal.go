@@ -24,7 +24,9 @@ type terminalRelay struct {
 	output    chan error
 }
 
-func newTerminal() (*terminalRelay, error) {
+// newTerminal waits for a container's terminal, which ours, if people sees it,
+// lends its size and its ends of lines.
+func newTerminal(people bool) (*terminalRelay, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair for the terminal: %w", err)
@@ -32,7 +34,7 @@ func newTerminal() (*terminalRelay, error) {
 	t := &terminalRelay{container: pair[0], ours: pair[1], arrived: make(chan struct{}), output: make(chan error, 1)}
 	go func() {
 		defer close(t.arrived)
-		if t.err = t.take(); t.err != nil {
+		if t.err = t.take(people); t.err != nil {
 			_ = unix.Shutdown(t.ours, unix.SHUT_RDWR) // the container must not wait
 		}
 	}()
@@ -41,7 +43,7 @@ func newTerminal() (*terminalRelay, error) {
 
 // take receives the master end as soon as the container sends it, sets the
 // terminal up, and lets the container, which waits for that, go on.
-func (t *terminalRelay) take() error {
+func (t *terminalRelay) take(people bool) error {
 	fd, err := receive(t.ours)
 	if err != nil {
 		return fmt.Errorf("the container's terminal did not come: %w", err)
@@ -50,9 +52,11 @@ func (t *terminalRelay) take() error {
 		return errors.Join(err, unix.Close(fd))
 	}
 	t.fd, t.master = fd, os.NewFile(uintptr(fd), "the container's terminal")
-	t.resize()
-	if err := clearOnlcr(fd); err != nil {
-		return err
+	if people {
+		t.resize()
+		if err := clearOnlcr(fd); err != nil {
+			return err
+		}
 	}
 	_, err = unix.Write(t.ours, []byte{0})
 	return err

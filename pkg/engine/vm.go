@@ -10,7 +10,7 @@ import (
 // the same files, the same process, the same limits of memory and processors.
 // What the host has is copied into it: volumes are not shared.
 func (e *Engine) VM(ctx context.Context, o Options) (*vm.Config, error) {
-	img, err := e.Image(ctx, o.Image, true)
+	img, err := e.imageFor(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -30,10 +30,10 @@ func (e *Engine) VM(ctx context.Context, o Options) (*vm.Config, error) {
 		Cgroup: vm.CgroupV2, Modules: containerModules, CPUs: 1,
 		Layers: layers, Process: s.Process, Hostname: s.Hostname,
 	}
-	if limit := s.Linux.Resources.Memory; limit != nil {
+	if limit := s.Linux.Resources.Memory; limit != nil && limit.Limit != nil {
 		c.Memory = *limit.Limit
 	}
-	if cpu := s.Linux.Resources.CPU; cpu != nil {
+	if cpu := s.Linux.Resources.CPU; cpu != nil && cpu.Quota != nil {
 		c.CPUs = max(1, int((*cpu.Quota+int64(*cpu.Period)-1)/int64(*cpu.Period)))
 	}
 	for _, m := range s.Mounts {

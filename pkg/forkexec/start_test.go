@@ -19,6 +19,13 @@ import (
 
 // short makes the plan of a process without a wall: the steps, then argv.
 func short(argv []string, steps func(b *plan.Builder)) *plan.Plan {
+	b := toProgram(argv, steps)
+	b.Do("the program", plan.Execve(argv[0], argv, []string{"HOME=/"}))
+	return b.Plan()
+}
+
+// toProgram is all of that but the program.
+func toProgram(argv []string, steps func(b *plan.Builder)) *plan.Builder {
 	b := plan.New()
 	b.Section(plan.Parent, "clone", "the process is made")
 	b.Clone("the process", plan.Clone3(0, ""))
@@ -32,8 +39,7 @@ func short(argv []string, steps func(b *plan.Builder)) *plan.Plan {
 	b.Section(plan.Stub, "program", "the program")
 	b.Do("nothing of ours stays open", plan.SetCloexec(plan.Report, true))
 	b.Do("tell that it is done", plan.Write(plan.Report, plan.Ready))
-	b.Do("the program", plan.Execve(argv[0], argv, []string{"HOME=/"}))
-	return b.Plan()
+	return b
 }
 
 func run(t *testing.T, p *plan.Plan, fd map[plan.Reg]int) (unix.WaitStatus, error) {

@@ -18,12 +18,18 @@ import (
 // (CVE-2019-5736: a program whose first line is "#!/proc/self/exe") gets only
 // that. Its last act is execve(argv[0], argv+1, envp).
 //
+// A stub can also be process 1: its clone(2) makes a child, which goes on in the
+// table, and it goes on at the step that stands in the clone's sixth argument,
+// which the kernel does not look at. That is the first of five: one call, and a
+// loop of rt_sigtimedwait(2) that makes the others as signals tell. To what
+// stands for registers in them the machine code adds their values.
+//
 // The table begins with the report's fcntl(2) FD_CLOEXEC, which fails in a
 // stub that the kernel starts a second time, so such a script ends at once.
 
 const (
 	stubBase  = 0x400000 // where the program is mapped; nothing else is there
-	stubTable = 0x200    // offset of the table, known to the machine code
+	stubTable = 0x280    // offset of the table, known to the machine code
 	entrySize = 64       // bytes of a table entry: number, six arguments, tail
 	endOfList = ^uint64(0)
 )
@@ -47,7 +53,7 @@ func Program(steps []*plan.Step) ([]byte, error) {
 
 // seal makes the stub of the plan and opens it for the child.
 func seal(p *plan.Plan, inputs map[plan.Reg]int) error {
-	b := &program{memory: memory{inputs: inputs}}
+	b := &program{memory: memory{inputs: inputs, regs: map[plan.Reg]uint16{plan.Forked: 1, plan.Signal: 2, plan.Status: 3}}}
 	number := 0
 	for _, s := range p.Sections {
 		for _, step := range s.Steps {
@@ -55,10 +61,13 @@ func seal(p *plan.Plan, inputs map[plan.Reg]int) error {
 			if s.Where != plan.Stub {
 				continue
 			}
-			if b.last = number; step.Call.Number != unix.SYS_EXECVE {
-				if err := b.add(step, number); err != nil {
-					return err
-				}
+			if number == b.stays {
+				b.table[b.fork+6].value = stubBase + stubTable + 8*uint64(len(b.table))
+			}
+			if step.Call.Number == unix.SYS_EXECVE {
+				b.end(number)
+			} else if err := b.add(step, number); err != nil {
+				return err
 			}
 		}
 	}
@@ -88,11 +97,14 @@ func seal(p *plan.Plan, inputs map[plan.Reg]int) error {
 type program struct {
 	memory memory
 	table  []operand // eight an entry
-	last   int       // number of the step that is the final execve
+	fork   int       // index of the clone's entry
+	stays  int       // number of the step that its parent goes on with; 0 is none
 }
 
 func (b *program) add(step *plan.Step, number int) error {
-	if step.Out != "" || step.Then != 0 || len(step.Allow) > 1 || len(step.Allow) == 1 && step.Allow[0].Then != 0 {
+	if step.Out == plan.Forked && step.Then > number {
+		b.fork, b.stays = len(b.table), step.Then
+	} else if step.Out != "" && step.Out != plan.Signal || step.Then != 0 || len(step.Allow) > 1 || len(step.Allow) == 1 && step.Allow[0].Then != 0 {
 		return fmt.Errorf("forkexec: step %d: %s: the stub has no registers and no jumps", number, step)
 	}
 	entry := make([]operand, entrySize/8)
@@ -106,6 +118,13 @@ func (b *program) add(step *plan.Step, number int) error {
 	entry[7].value = b.tail(number, step.Allow)
 	b.table = append(b.table, entry...)
 	return nil
+}
+
+// end adds the final execve.
+func (b *program) end(number int) {
+	entry := make([]operand, entrySize/8)
+	entry[0].value, entry[7].value = endOfList, b.tail(number, nil)
+	b.table = append(b.table, entry...)
 }
 
 // tail is the last word of an entry: the step's number, the errno that is no
@@ -125,9 +144,6 @@ func (b *program) elf() ([]byte, error) {
 	if headers+len(text) > stubTable {
 		return nil, fmt.Errorf("forkexec: the stub's code of %d bytes is too long", len(text))
 	}
-	end := make([]operand, entrySize/8)
-	end[0].value, end[7].value = endOfList, b.tail(b.last, nil)
-	b.table = append(b.table, end...)
 	data := stubTable + 8*len(b.table)
 	file := make([]byte, data)
 	copy(file, "\x7fELF\x02\x01\x01") // 64 bits, little endian, version 1

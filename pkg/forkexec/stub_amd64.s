@@ -13,7 +13,7 @@ TEXT ·code(SB), NOSPLIT, $0-16
 // here. At its start SP points to argc, argv, NULL, envp.
 TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVQ SP, R12
-	MOVQ $0x400200, BX             // stubBase + stubTable
+	MOVQ $0x400280, BX             // stubBase + stubTable
 step:
 	MOVQ 0(BX), AX
 	TESTQ AX, AX
@@ -27,6 +27,12 @@ step:
 	SYSCALL
 	CMPQ AX, $-4095
 	JAE failed
+	CMPQ 0(BX), $56                // clone
+	JNE next
+	TESTQ AX, AX
+	JEQ next
+	TESTQ R9, R9                   // where the parent goes on
+	JNE init
 next:
 	ADDQ $64, BX
 	JMP step
@@ -55,6 +61,59 @@ failed:
 	MOVQ $231, AX                  // exit_group
 	SYSCALL
 	HLT
+init:
+	MOVQ AX, R13                   // the child
+	MOVQ R9, BX
+	MOVQ 0(BX), AX                 // close_range
+	MOVQ 8(BX), DI
+	MOVQ 16(BX), SI
+	MOVQ 24(BX), DX
+	SYSCALL
+	CMPQ AX, $-4095
+	JAE failed
+	ADDQ $64, BX
+wait:
+	MOVQ 0(BX), AX                 // rt_sigtimedwait
+	MOVQ 8(BX), DI
+	MOVQ 16(BX), SI
+	MOVQ 24(BX), DX
+	MOVQ 32(BX), R10
+	SYSCALL
+	CMPQ AX, $-4                   // EINTR
+	JEQ wait
+	CMPQ AX, $-4095
+	JAE failed
+	CMPQ AX, $17                   // SIGCHLD
+	JEQ reap
+	MOVQ AX, SI
+	MOVQ R13, DI
+	MOVQ 64(BX), AX                // kill
+	SYSCALL
+	JMP wait
+reap:
+	MOVQ 128(BX), AX               // wait4
+	MOVQ 136(BX), DI
+	MOVQ R12, SI                   // argc is not needed any more
+	MOVQ 152(BX), DX
+	MOVQ 160(BX), R10
+	SYSCALL
+	TESTQ AX, AX
+	JEQ wait
+	CMPQ AX, $-4095
+	JAE failed
+	CMPQ AX, R13
+	JNE reap
+	MOVL 0(R12), DI
+	ANDL $127, DI                  // WTERMSIG
+	JEQ exited
+	ADDL $128, DI
+	JMP end
+exited:
+	MOVBLZX 1(R12), DI             // WEXITSTATUS
+end:
+	MOVQ 192(BX), AX               // exit_group
+	SYSCALL
+	JMP failed
 
 TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
 	RET

@@ -13,7 +13,7 @@ TEXT ·code(SB), NOSPLIT, $0-16
 // here. At its start RSP points to argc, argv, NULL, envp.
 TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD RSP, R20
-	MOVD $0x400200, R19            // stubBase + stubTable
+	MOVD $0x400280, R19            // stubBase + stubTable
 step:
 	MOVD 0(R19), R8
 	TBNZ $63, R8, exec             // endOfList
@@ -23,6 +23,11 @@ step:
 	SVC
 	CMN $4095, R0
 	BCS failed
+	MOVD 0(R19), R1
+	CMP $220, R1                   // clone
+	BNE next
+	CBZ R0, next
+	CBNZ R5, init                  // where the parent goes on
 next:
 	ADD $64, R19
 	JMP step
@@ -51,6 +56,55 @@ failed:
 	MOVD $94, R8                   // exit_group
 	SVC
 	UNDEF
+init:
+	MOVD R0, R21                   // the child
+	MOVD R5, R19
+	MOVD 0(R19), R8                // close_range
+	LDP 8(R19), (R0, R1)
+	MOVD 24(R19), R2
+	SVC
+	CMN $4095, R0
+	BCS failed
+	ADD $64, R19
+wait:
+	MOVD 0(R19), R8                // rt_sigtimedwait
+	LDP 8(R19), (R0, R1)
+	LDP 24(R19), (R2, R3)
+	SVC
+	CMN $4, R0                     // EINTR
+	BEQ wait
+	CMN $4095, R0
+	BCS failed
+	CMP $17, R0                    // SIGCHLD
+	BEQ reap
+	MOVD R0, R1
+	MOVD R21, R0
+	MOVD 64(R19), R8               // kill
+	SVC
+	B wait
+reap:
+	MOVD 128(R19), R8              // wait4
+	MOVD 136(R19), R0
+	MOVD R20, R1                   // argc is not needed any more
+	MOVD 152(R19), R2
+	MOVD 160(R19), R3
+	SVC
+	CBZ R0, wait
+	CMN $4095, R0
+	BCS failed
+	CMP R21, R0
+	BNE reap
+	MOVWU 0(R20), R0
+	ANDS $127, R0, R1              // WTERMSIG
+	BEQ exited
+	ADD $128, R1, R0
+	B end
+exited:
+	MOVBU 1(R20), R0               // WEXITSTATUS
+end:
+	MOVD 192(R19), R8              // exit_group
+	SVC
+	B failed
 
 TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
 	RET

@@ -62,8 +62,8 @@ func (u *unpacker) create(e entry) error {
 			err = u.createNode(e)
 		}
 	}
-	if err != nil {
-		return err
+	if err != nil || u.live() && kindOf(e.hdr.Typeflag) == unix.S_IFREG {
+		return err // such a file is finished
 	}
 	return u.finish(e, true)
 }
@@ -105,6 +105,13 @@ func mknod(e entry) error {
 // good, but its path may have led through what is gone.
 func (u *unpacker) clear(e entry) error {
 	u.stale = true
+	if u.live() {
+		err := sys.Call("unlinkat", func() error { return unix.Unlinkat(e.parent.fd, e.base, 0) })
+		if errors.Is(err, unix.EISDIR) {
+			return &ConflictError{Name: e.path, Dir: true}
+		}
+		return err
+	}
 	return sys.RemoveAllAt(e.parent.fd, e.base)
 }
 
@@ -121,6 +128,9 @@ func (u *unpacker) mkdir(e entry) (fresh bool, err error) {
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return false, nil
+	}
+	if u.live() {
+		return false, &ConflictError{Name: e.path}
 	}
 	if e.hdr == &unlistedHeader && !overlay.IsWhiteout(&stat) {
 		return false, errors.New("is not a directory")
@@ -208,8 +218,14 @@ func (u *unpacker) writeFile(e entry) (err error) {
 		case size != e.hdr.Size, readErr != io.EOF && readErr != io.ErrUnexpectedEOF:
 			return readErr
 		case written < size: // it ends with a hole
-			return sys.Call("ftruncate", func() error { return unix.Ftruncate(fd, size) })
+			if err := sys.Call("ftruncate", func() error { return unix.Ftruncate(fd, size) }); err != nil {
+				return err
+			}
+			fallthrough
 		default:
+			if u.live() {
+				return u.finishFile(fd, e.hdr)
+			}
 			return nil
 		}
 	}
@@ -244,6 +260,9 @@ func (u *unpacker) isHole(p []byte) bool {
 // order that keeps them: chown(2) clears set-user-ID and capabilities, and
 // changes times. What a fresh entry has by itself needs no call.
 func (u *unpacker) finish(e entry, fresh bool) (err error) {
+	if u.live() {
+		return u.finishLive(e)
+	}
 	hdr, mode := e.hdr, uint32(e.hdr.Mode)&0o7777
 	ours := fresh && !e.parent.setgid // the group is that of this process, and the mode is what was asked for
 	if !ours || hdr.Uid != u.uid || hdr.Gid != u.gid {

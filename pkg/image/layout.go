@@ -196,9 +196,9 @@ func choose(from []Descriptor, want Platform) (Descriptor, error) {
 		case d.Platform == nil:
 			silent = append(silent, d)
 		case isAttestation(d):
-		case want.runs(*d.Platform) && d.Platform.Variant == want.Variant:
+		case want.Runs(*d.Platform) && d.Platform.Variant == want.Variant:
 			return d, nil
-		case want.runs(*d.Platform):
+		case want.Runs(*d.Platform):
 			fits = append(fits, d)
 		default:
 			have = append(have, *d.Platform)

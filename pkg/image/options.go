@@ -51,15 +51,15 @@ func (o Options) platform() Platform {
 // nothing may be for any.
 func (o Options) accept(p Platform) error {
 	want := o.platform()
-	if p.Architecture == "" && p.OS == "" || want.runs(p) {
+	if p.Architecture == "" && p.OS == "" || want.Runs(p) {
 		return nil
 	}
 	return &PlatformError{Want: want, Have: []Platform{p}}
 }
 
-// runs tells whether an image for other serves who wants p. A variant counts
+// Runs tells whether an image for other serves who wants p. A variant counts
 // only if both have one.
-func (p Platform) runs(other Platform) bool {
+func (p Platform) Runs(other Platform) bool {
 	return p.OS == other.OS && p.Architecture == other.Architecture &&
 		(p.Variant == "" || other.Variant == "" || p.Variant == other.Variant)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Pack writes the tar of what overlayfs shows of the directories, the top one
@@ -29,6 +30,18 @@ func Pack(w io.Writer, dirs []string, newest time.Time) error { return pack(w, d
 // is a whiteout, and the attribute of an opaque directory an entry in it
 // (image-spec, layer.md).
 func PackUpper(w io.Writer, dir string) error { return pack(w, []string{dir}, true, time.Time{}) }
+
+// Pack writes the tar of a file that Find has found, and of all that is in it,
+// under another name; that of a directory's contents is ".". Others may change
+// the tree meanwhile: no device and no pipe is opened, and no link is followed.
+// What is in /proc and other file systems of the kernel's is left out.
+func (f *File) Pack(w io.Writer, name string, owner Owner) error {
+	p := &packer{out: tar.NewWriter(w), links: map[inode]string{}, owner: owner}
+	if err := p.entry(name, f.Base, []*os.File{f.Dir}); err != nil {
+		return fmt.Errorf("pack: %.300q: %w", name, err)
+	}
+	return p.out.Close()
+}
 
 func pack(w io.Writer, dirs []string, layer bool, newest time.Time) (err error) {
 	p := &packer{out: tar.NewWriter(w), layer: layer, newest: newest, links: map[inode]string{}}
@@ -58,6 +71,7 @@ type packer struct {
 	layer  bool
 	newest time.Time
 	links  map[inode]string // the first name of each file that has several
+	owner  Owner            // nil: they are as they are
 }
 
 type inode struct{ dev, ino uint64 }
@@ -85,7 +99,7 @@ func (p *packer) directory(name string, dirs []*os.File) error {
 	}
 	for _, base := range slices.Sorted(maps.Keys(top)) {
 		full := path.Join(name, base)
-		if err := p.entry(full, base, dirs[top[base]:]); err != nil {
+		if err := p.entry(full, base, dirs[top[base]:]); err != nil && !errors.Is(err, unix.ENOENT) { // else it has just been removed
 			return fmt.Errorf("pack: %.300q: %w", full, err)
 		}
 	}
@@ -97,9 +111,6 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 	dir := int(dirs[0].Fd())
 	var stat unix.Stat_t
 	if err := unix.Fstatat(dir, base, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if err == unix.ENOENT {
-			return nil // it has just been removed
-		}
 		return os.NewSyscallError("fstatat", err)
 	}
 	switch {
@@ -112,6 +123,9 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 	}
 	hdr := &tar.Header{
 		Name: name, Mode: int64(stat.Mode & 0o7777), Uid: int(stat.Uid), Gid: int(stat.Gid), ModTime: mtime(&stat), Format: tar.FormatPAX,
+	}
+	if err := p.owned(hdr); err != nil {
+		return err
 	}
 	if !p.newest.IsZero() && hdr.ModTime.After(p.newest) {
 		hdr.ModTime = p.newest
@@ -154,6 +168,14 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 	return p.out.WriteHeader(hdr)
 }
 
+// owned gives an entry another owner, if that is asked for.
+func (p *packer) owned(hdr *tar.Header) (err error) {
+	if p.owner != nil {
+		hdr.Uid, hdr.Gid, err = p.owner(hdr.Uid, hdr.Gid)
+	}
+	return err
+}
+
 func mtime(stat *unix.Stat_t) time.Time { return time.Unix(stat.Mtim.Sec, stat.Mtim.Nsec) }
 
 // subdirectory writes a directory and what is in it, in the lower ones too.
@@ -188,21 +210,40 @@ func (p *packer) subdirectory(hdr *tar.Header, base string, dirs []*os.File) (er
 			return err
 		}
 	}
+	if len(merged) > 0 && isKernels(int(merged[0].Fd())) {
+		return nil
+	}
 	return p.directory(name, merged)
 }
 
+// isKernels says whether a directory shows what the kernel makes up: such files
+// have no size, and no end.
+func isKernels(dir int) bool {
+	var fs unix.Statfs_t
+	if err := sys.Call("fstatfs", func() error { return unix.Fstatfs(dir, &fs) }); err != nil {
+		return false
+	}
+	switch fs.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, mqueueMagic:
+		return true
+	}
+	return false
+}
+
+const mqueueMagic = 0x19800202 // ipc/mqueue.c
+
 // file writes a regular file. Its holes are not read.
 func (p *packer) file(hdr *tar.Header, dir int, base string) (err error) {
-	fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f, err := openRegular(dir, base)
 	if err != nil {
-		return os.NewSyscallError("openat", err)
+		return err
 	}
-	f := os.NewFile(uintptr(fd), base)
 	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return errors.Join(err, errors.New("has just become another file"))
+	if err != nil {
+		return err
 	}
+	fd := int(f.Fd())
 	hdr.Typeflag, hdr.Size = tar.TypeReg, info.Size()
 	if err := p.out.WriteHeader(hdr); err != nil {
 		return err
@@ -232,6 +273,26 @@ func (p *packer) file(hdr *tar.Header, dir int, base string) (err error) {
 		at = hole
 	}
 	return nil
+}
+
+// openRegular opens a file that is nothing but regular: to open a device may do
+// something, and a pipe waits.
+func openRegular(dir int, base string) (*os.File, error) {
+	fd, err := sys.Number("openat", func() (int, error) {
+		return unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) // O_PATH: nothing to lose
+	var stat unix.Stat_t
+	if err := sys.Call("fstat", func() error { return unix.Fstat(fd, &stat) }); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, errReplaced
+	}
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // a lease would hold us up
 }
 
 type zeros struct{}

@@ -55,6 +55,30 @@ func (w *walk) close() (err error) {
 }
 
 func (w *walk) readFile(layers []string, name string) ([]byte, error) {
+	file, err := w.find(layers, name)
+	if err != nil {
+		return nil, err
+	}
+	if file == nil {
+		return nil, unix.EISDIR
+	}
+	return readRegular(file)
+}
+
+// directory opens a directory of the layers.
+func (w *walk) directory(layers []string, name string) (merged, error) {
+	file, err := w.find(layers, name)
+	if file != nil {
+		return nil, errors.Join(unix.ENOTDIR, file.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w.dirs[len(w.dirs)-1], nil
+}
+
+// find goes to a file; there is none if it is a directory, where we are then.
+func (w *walk) find(layers []string, name string) (*os.File, error) {
 	var root merged
 	for _, layer := range layers {
 		fd, err := w.openDir(unix.AT_FDCWD, layer, 0)
@@ -78,12 +102,12 @@ func (w *walk) readFile(layers []string, name string) ([]byte, error) {
 		case file != nil && len(todo) > 0:
 			return nil, errors.Join(unix.ENOTDIR, file.Close())
 		case file != nil:
-			return readRegular(file)
+			return file, nil
 		case target != "":
 			todo = append(strings.Split(target, "/"), todo...)
 		}
 	}
-	return nil, unix.EISDIR
+	return nil, nil
 }
 
 // stays takes the components that need no look-up.

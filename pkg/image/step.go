@@ -74,7 +74,10 @@ func (u *unpacker) ascend(n int) (err error) {
 	for len(u.steps) > n {
 		last := u.steps[len(u.steps)-1]
 		u.steps = u.steps[:len(u.steps)-1]
-		e := setTimes(last.fd, ".", last.atime, last.mtime)
+		var e error
+		if !u.live() || !u.unlisted[last.path] { // what others made keeps the time of its change
+			e = setTimes(last.fd, ".", last.atime, last.mtime)
+		}
 		_ = unix.Close(last.fd) // O_PATH: there is nothing to lose
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", last.name, e))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,43 @@ func (i *Image) Unpack(ctx context.Context, dir string, devices bool) (left []st
 		return c.finish()
 	})
 	return left, err
+}
+
+// CopyDir makes the directory dir with what layers, the top one first, have in
+// the directory name, as Unpack does, with its device nodes. It does nothing if
+// that is no directory. Symbolic links lead on inside the layers.
+func CopyDir(ctx context.Context, layers []string, name, dir string) (found bool, err error) {
+	w := &walk{}
+	defer func() { err = errors.Join(err, w.close()) }()
+	merged, err := w.directory(layers, name)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	dirs := make([]string, len(merged))
+	for i, fd := range merged {
+		if dirs[i], err = os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err != nil {
+			return false, err
+		}
+	}
+	return true, MakeDir(dir, func(partial string) error {
+		c := copier{ctx: ctx, to: partial, devices: true, links: map[[2]uint64]string{}}
+		if err := overlay.Walk(dirs, c.copy); err != nil {
+			return err
+		}
+		return c.finish()
+	})
+}
+
+// CopyAttributes gives a file the owner, the mode, the extended attributes and
+// the times of another, but for what overlayfs has put there.
+func CopyAttributes(from, to string) error {
+	if err := copyAttributes(from, to); err != nil {
+		return err
+	}
+	return copyTimes(from, to)
 }
 
 // MakeDir makes a directory whole or not at all: fill fills one beside it, named

@@ -46,6 +46,7 @@ type unpacker struct {
 	acl       bool   // a directory may have a default for them
 	zero, buf []byte
 
+	owner    Owner           // of a tree that is live, see Extract
 	unlisted map[string]bool // directories that were made but not listed yet
 }
 
@@ -97,10 +98,7 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	u := &unpacker{
-		ctx: ctx, budget: budget, maxPath: limits.Path, uid: os.Geteuid(), gid: os.Getegid(), umask: umask(),
-		zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize), unlisted: map[string]bool{".": true},
-	}
+	u := newUnpacker(ctx, budget, limits.Path)
 	defer func() { err = errors.Join(err, u.ascend(0)) }()
 	if err := dropACLs(dir); err != nil { // the directory above may have given it some
 		return nil, err
@@ -114,20 +112,37 @@ func untar(ctx context.Context, r io.Reader, dir string, budget *budget, limits 
 	if err := u.setRoot(&unlistedHeader); err != nil {
 		return nil, err
 	}
-	archive := tar.NewReader(r)
+	if err := u.all(tar.NewReader(r)); err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(u.unlisted)), nil
+}
+
+func newUnpacker(ctx context.Context, budget *budget, maxPath int64) *unpacker {
+	return &unpacker{
+		ctx: ctx, budget: budget, maxPath: maxPath, uid: os.Geteuid(), gid: os.Getegid(), umask: umask(),
+		zero: make([]byte, holeSize), buf: make([]byte, 32*holeSize), unlisted: map[string]bool{".": true},
+	}
+}
+
+// all makes all entries of an archive.
+func (u *unpacker) all(archive *tar.Reader) error {
 	for {
 		hdr, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return slices.Sorted(maps.Keys(u.unlisted)), nil
+			return nil
 		}
 		if err == nil {
-			err = errors.Join(ctx.Err(), u.budget.entries.take(1))
+			err = errors.Join(u.ctx.Err(), u.budget.entries.take(1))
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := u.extract(hdr, archive); err != nil {
-			return nil, &EntryError{Name: hdr.Name, Err: err}
+			if u.live() { // it is no image's
+				return fmt.Errorf("%.300q: %w", hdr.Name, err)
+			}
+			return &EntryError{Name: hdr.Name, Err: err}
 		}
 	}
 }
@@ -161,6 +176,9 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 		if hdr.Typeflag != tar.TypeDir {
 			return errors.New("the root of a layer must be a directory")
 		}
+		if u.live() {
+			return nil // the directory is another's, and keeps what it has
+		}
 		delete(u.unlisted, name)
 		return u.setRoot(hdr)
 	}
@@ -172,7 +190,7 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 		return err
 	}
 	base := path.Base(name)
-	if hidden, found := strings.CutPrefix(base, whiteoutPrefix); found {
+	if hidden, found := strings.CutPrefix(base, whiteoutPrefix); found && !u.live() {
 		return u.whiteout(parent.fd, base, hidden, path.Join(parent.path, hidden))
 	}
 	return u.create(entry{parent: parent, base: base, path: path.Join(parent.path, base), hdr: hdr, content: content})

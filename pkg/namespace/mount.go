@@ -24,12 +24,14 @@ func Mounts(b *plan.Builder, s *specs.Spec, h Host) error {
 	first := 0
 	if Layered(s) {
 		m.empty(s, h)
+		m.keepCopies(s, h)
 		m.layers(s.Mounts[0], h)
 		first = 1
 	} else {
 		b.At("/root/path")
 		b.Get(root, "a copy of the root file system's mount", plan.OpenTree(plan.AtFdcwd, h.Rootfs, unix.AT_RECURSIVE))
 		m.empty(s, h)
+		m.keepCopies(s, h)
 		b.At("/root/path")
 		b.Do("attached, since only then other mounts can go below it", plan.MoveMountAt(root, plan.AtFdcwd, h.Rootfs))
 		if h.Rootfs == "/" {
@@ -90,6 +92,9 @@ func (m *maker) mount(s *specs.Spec, h Host, mount specs.Mount, i int) error {
 	switch {
 	case o.remount:
 		return m.remount(dest, o)
+	case IsCopy(mount):
+		m.showCopy(i, dest, o)
+		return nil
 	case mount.Type == "cgroup" || mount.Type == "cgroup2":
 		m.cgroups(s, h, dest, o)
 		return nil

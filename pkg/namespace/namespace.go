@@ -25,10 +25,13 @@ type Host struct {
 	Nodes   []string        `json:",omitempty"` // devices that linux.devices asks for and that are there
 	Cgroups []Cgroup        // hierarchies, for mounts of type cgroup
 	Relay   bool            // the runtime itself stands between the terminal and the person
+	Init    bool            // the terminal is to control the session of a child
 	Owner   *Owner          `json:",omitempty"` // who the runtime is, without root's power
 	Nested  bool            // the runtime is in a user namespace itself
 	// Help runs a program that has more power than its caller.
 	Help func(path string, args ...string) error `json:"-"`
+	// Network, if not nil, is what its own network namespace is joined to.
+	Network Network `json:"-"`
 }
 
 // An Owner is the unprivileged user who runs a runtime. A user namespace of its
@@ -151,16 +154,15 @@ func UTS(b *plan.Builder, s *specs.Spec) {
 	}
 }
 
-// Network brings the loopback interface of a new network namespace up. There
-// is no other, unless the runtime moves some of the host's inside.
-func Network(b *plan.Builder, s *specs.Spec, h Host) {
+// Loopback brings the loopback interface of a new network namespace up. There
+// is no other, unless the runtime brings some from the host.
+func Loopback(b *plan.Builder, s *specs.Spec) {
 	if _, i := find(s, specs.NetworkNamespace); IsNew(s, specs.NetworkNamespace) {
 		b.Section(plan.Child, "network", "a network of its own, with only itself in it")
 		b.At(pointer(i))
 		fd := b.Get("net", "any socket reaches the network devices", plan.SocketInet())
 		b.Do("127.0.0.1 answers, and it is not the host's", plan.InterfaceUp(fd, "lo"))
 	}
-	takeInterfaces(b, s, h)
 }
 
 // Time makes the time namespace, writes its offsets and enters it,

@@ -35,7 +35,7 @@ func optionsOf(words []string) (o options) {
 // are for the file system.
 func Options() (words []string) {
 	words = []string{
-		"bind", "defaults", "idmap", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "ridmap", "silent", "tmpcopyup",
+		"bind", "copyfile", "defaults", "idmap", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "ridmap", "silent", "tmpcopyup",
 		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync",
 	} // the last by fsconfig(2)
 	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
@@ -58,8 +58,8 @@ func (o *options) mount(word string) bool {
 		return true
 	}
 	switch word {
-	case "defaults", "silent", "loud", "iversion", "noiversion", "norelatime":
-		// Of no effect on a mount that is being made.
+	case "copyfile", "defaults", "silent", "loud", "iversion", "noiversion", "norelatime":
+		// Of no effect on a mount that is being made; see IsCopy.
 	case "remount":
 		o.remount = true
 	case "tmpcopyup":

@@ -60,7 +60,9 @@ func (m *maker) terminal(s *specs.Spec, h Host, open plan.Call) (tty plan.Reg) {
 	if h.Relay {
 		m.Do("it has set its end up, so the program's first byte passes as it should", plan.ReadByte(Console))
 	}
-	m.Do("it controls this session", plan.ControllingTerminal(tty))
+	if !h.Init {
+		m.Do("it controls this session", plan.ControllingTerminal(tty))
+	}
 	return tty
 }
 

@@ -16,7 +16,7 @@ const sync plan.Reg = "sync"
 // synced says whether the parent has to do something for the child of which
 // that knows nothing, besides hooks.
 func synced(s *specs.Spec, h Host) bool {
-	return IsNew(s, specs.UserNamespace) || copies(s, h) || moves(s)
+	return IsNew(s, specs.UserNamespace) || copies(s, h) || moves(s, h)
 }
 
 // Sync makes the socket pair over which the parent tells a child that it may

@@ -25,6 +25,7 @@ type Host struct {
 	OldKeys    bool   // the process keeps the runtime's session keyring
 	NoGroups   bool   // it may not change its supplementary groups
 	Rootless   bool   // the runtime has no privileges
+	Init       bool   // process 1 is the parent of the program
 	Hook       string // path of the program, if it is a hook and not the container's own
 }
 

@@ -92,10 +92,14 @@ func Program(b *plan.Builder, s *specs.Spec, h Host, handOver func(*plan.Builder
 	if !mute {
 		stands(b, h)
 	}
+	stays, err := part(b, s, h)
+	if err != nil {
+		return err
+	}
 	b.Section(plan.Stub, "program", "the process becomes your program")
 	b.At("/process/args")
 	b.Do("from here on it is an ordinary process behind a wall", plan.Execve(name, args, env))
-	return nil
+	return stay(b, h, stays, filter)
 }
 
 // environment has each name once: programs differ in which of two they take.

@@ -25,9 +25,9 @@ import (
 // File is the name of the file with the locks: no container can have it.
 const File = "user:namespace"
 
-// variable names, in the environment of who is in the namespace, the descriptor of
-// that file.
-const variable = "MINICTR_USER_NAMESPACE"
+// Variable names, in the environment of who is in the namespace, the descriptor of
+// that file. Their children inherit both.
+const Variable = "MINICTR_USER_NAMESPACE"
 
 // Bytes of the file that are locked. A process that carries the network of the
 // containers, as pasta(1) can, will have one of its own to be found by.
@@ -48,16 +48,22 @@ func Enter(root string, help func(path string, args ...string) error) error {
 	if err != nil {
 		return err
 	}
-	fd, err := sys.Number("open", func() (int, error) {
+	low, err := sys.Number("open", func() (int, error) {
 		return unix.Open(filepath.Join(root, File), unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	})
 	if err != nil {
 		return fmt.Errorf("%s in %s: %w", File, root, err)
 	}
+	// A child of ours that begins with descriptors of its own has this one, too. The
+	// other goes before there are locks, which would go with it.
+	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, 64)
+	if err = errors.Join(err, unix.Close(low)); err != nil {
+		return fmt.Errorf("fcntl F_DUPFD_CLOEXEC: %w", err)
+	}
 	if err := set(fd, unix.F_SETLKW, unix.F_WRLCK, turn); err != nil {
 		return err
 	}
-	env := append(os.Environ(), fmt.Sprintf("%s=%d", variable, fd))
+	env := append(os.Environ(), fmt.Sprintf("%s=%d", Variable, fd))
 	for {
 		run := &plan.Run{Fd: map[plan.Reg]int{locks: fd}}
 		member, err := member(fd)
@@ -116,7 +122,7 @@ func makeNamespace(help func(path string, args ...string) error) (int, error) {
 // Stay is what a program does first: if it is in a user's namespace, others find
 // that by this process from now on, and the next one may enter.
 func Stay() error {
-	fd, err := strconv.Atoi(os.Getenv(variable))
+	fd, err := strconv.Atoi(os.Getenv(Variable))
 	if err != nil {
 		return nil //nolint:nilerr // it is in none
 	}

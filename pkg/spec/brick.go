@@ -16,11 +16,21 @@ const ours = "org.minictr."
 // Unlimited is the annotation of a container that has no cgroup of its own.
 const Unlimited = ours + "unlimited"
 
+// Init is the annotation of a container whose process 1 is not its program, but
+// the parent of it, who reaps what else ends there.
+const Init = ours + "init"
+
+// SetInit asks for that.
+func SetInit(s *specs.Spec) { Annotate(s, Init, "true") }
+
+// HasInit says whether it is asked for.
+func HasInit(s *specs.Spec) bool { return s.Annotations[Init] != "" }
+
 // A Brick is a part of the wall that can be left out, to see what leaks.
 type Brick struct {
 	Name  string
 	Leaks string // what the container sees or can do without it
-	leave func(*specs.Spec)
+	Leave func(*specs.Spec)
 }
 
 // String says that the brick is left out, and what leaks.
@@ -60,7 +70,7 @@ func Without(s *specs.Spec, names ...string) (left []Brick, err error) {
 	for _, b := range Bricks() {
 		known = append(known, b.Name)
 		if slices.Contains(names, b.Name) {
-			b.leave(s)
+			b.Leave(s)
 			left = append(left, b)
 		}
 	}
@@ -96,7 +106,7 @@ func withoutCgroup(s *specs.Spec) {
 		}
 	}
 	s.Linux.Resources = nil
-	annotate(s, Unlimited, "true")
+	Annotate(s, Unlimited, "true")
 }
 
 // withoutCaps gives back capabilities, but none of those whose effect nothing

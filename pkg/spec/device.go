@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -8,7 +9,8 @@ import (
 
 // DefaultDevices are the rules for the devices that every container may use,
 // whatever its own rules say, and for the nodes that it asks for: nodes may be
-// made, but of all devices only these opened.
+// made, but of all devices only these opened. For a node that a rule of its own
+// names, that says how it may be used.
 func DefaultDevices(s *specs.Spec) []specs.LinuxDeviceCgroup {
 	rule := func(kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
 		r := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
@@ -35,9 +37,16 @@ func DefaultDevices(s *specs.Spec) []specs.LinuxDeviceCgroup {
 		rules = append(rules, rule("c", 5, 1, "rwm")) // console
 	}
 	for _, d := range s.Linux.Devices {
-		if kind := strings.Replace(d.Type, "u", "c", 1); kind != "p" {
+		if kind := strings.Replace(d.Type, "u", "c", 1); kind != "p" && !ruled(s, kind, d) {
 			rules = append(rules, rule(kind, d.Major, d.Minor, "rwm"))
 		}
 	}
 	return rules
+}
+
+// ruled says whether a rule of the spec is for this very device.
+func ruled(s *specs.Spec, kind string, d specs.LinuxDevice) bool {
+	return s.Linux.Resources != nil && slices.ContainsFunc(s.Linux.Resources.Devices, func(r specs.LinuxDeviceCgroup) bool {
+		return r.Type == kind && r.Major != nil && *r.Major == d.Major && r.Minor != nil && *r.Minor == d.Minor
+	})
 }

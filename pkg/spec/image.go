@@ -31,6 +31,9 @@ type Image struct {
 // A FileReader reads a small file of an image, by its path in the image.
 type FileReader func(path string) ([]byte, error)
 
+// StopSignal is the annotation that keeps an image's stop signal.
+const StopSignal = "org.opencontainers.image.stopSignal"
+
 // SetImage makes the spec run what an image says, conversion.md of the image
 // specification: its command, environment, working directory, user, labels
 // and stop signal. Args, if any, take the place of Cmd; entrypoint, if not
@@ -54,17 +57,21 @@ func SetImage(s *specs.Spec, c Image, entrypoint, args []string, read FileReader
 		s.Process.Cwd = "/" + strings.TrimPrefix(c.WorkingDir, "/")
 	}
 	for name, value := range c.Labels {
-		if !strings.HasPrefix(name, ours) { // those are orders to the runtime, and not the image's to give
-			annotate(s, name, value)
+		if !IsOurs(name) { // those are not the image's to give
+			Annotate(s, name, value)
 		}
 	}
 	if c.StopSignal != "" {
-		annotate(s, "org.opencontainers.image.stopSignal", c.StopSignal)
+		Annotate(s, StopSignal, c.StopSignal)
 	}
 	return SetUser(s, c.User, read)
 }
 
-func annotate(s *specs.Spec, name, value string) {
+// IsOurs says whether an annotation is an order to this runtime.
+func IsOurs(name string) bool { return strings.HasPrefix(name, ours) }
+
+// Annotate sets an annotation.
+func Annotate(s *specs.Spec, name, value string) {
 	if s.Annotations == nil {
 		s.Annotations = make(map[string]string)
 	}
@@ -136,6 +143,28 @@ func SetUser(s *specs.Spec, user string, read FileReader) error {
 	s.Process.User = u
 	if !HasHome(s) {
 		SetEnv(s, "HOME="+cmp.Or(home, "/"))
+	}
+	return nil
+}
+
+// AddGroups adds supplementary groups, each a number or a name in the image's
+// own /etc/group.
+func AddGroups(s *specs.Spec, names []string, read FileReader) error {
+	if len(names) == 0 {
+		return nil
+	}
+	groups, err := entries(read, "/etc/group", 4)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		gid, err := groupOf(name, groups)
+		if err != nil {
+			return err
+		}
+		if u := &s.Process.User; !slices.Contains(u.AdditionalGids, gid) {
+			u.AdditionalGids = append(u.AdditionalGids, gid)
+		}
 	}
 	return nil
 }

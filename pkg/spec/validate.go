@@ -243,6 +243,9 @@ func validateMounts(s *specs.Spec) error {
 		case slices.Contains(m.Options, "tmpcopyup") && (m.Type != "tmpfs" || s.Mounts[0].Type == "overlay" && path.Clean(s.Mounts[0].Destination) == "/"):
 			return fmt.Errorf("/mounts/%d/options: tmpcopyup is for a tmpfs over what a root file system has in one directory", i)
 		}
+		if slices.Contains(m.Options, "copyfile") && (m.Type != "tmpfs" || !path.IsAbs(m.Source)) {
+			return fmt.Errorf("/mounts/%d/options: copyfile is for a tmpfs whose source is the absolute path of a file", i)
+		}
 		if err := validateMountMaps(s, m, bind); err != nil {
 			return fmt.Errorf("/mounts/%d%w", i, err)
 		}

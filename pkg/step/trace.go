@@ -72,7 +72,7 @@ func (t *tracer) take() error {
 	if _, alive, err := stop(t.pid); err != nil || !alive {
 		return err
 	}
-	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_EXITKILL
+	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_EXITKILL
 	if err := unix.PtraceSetOptions(t.pid, options); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (t *tracer) trace() error {
 		switch {
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
 			err = t.call()
-		case ws.TrapCause() == unix.PTRACE_EVENT_CLONE:
+		case ws.TrapCause() == unix.PTRACE_EVENT_CLONE || ws.TrapCause() == unix.PTRACE_EVENT_FORK:
 			var pid uint
 			pid, err = unix.PtraceGetEventMsg(t.pid)
 			t.second = int(pid)
@@ -170,7 +170,8 @@ func (t *tracer) call() error {
 	return t.adopt()
 }
 
-// adopt goes on with the second child. What the first still does is to end.
+// adopt goes on with the second child. What the first still does is to end, or
+// to wait for the second.
 func (t *tracer) adopt() error {
 	if err := unix.PtraceDetach(t.pid); err != nil {
 		return err
@@ -199,6 +200,9 @@ func (t *tracer) goOn(step *plan.Step, now forkexec.Stop) string {
 			t.next++
 		}
 		return "0"
+	case now.Errno == 0 && step.Out == plan.Forked: // it is the child who is followed
+		t.jump(0)
+		return fmt.Sprint(now.Result)
 	case now.Errno == 0:
 		t.jump(step.Then)
 		return fmt.Sprint(now.Result)

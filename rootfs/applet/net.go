@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 	"net"
 	"net/netip"
@@ -80,13 +81,17 @@ func address(n uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, n)))
 }
 
-// listen takes TCP connections on a port, and closes them, until it is killed.
+// listen takes TCP connections on a port, says something to who connects if it
+// has words, and closes them, until it is killed.
 func listen(c *call) error {
-	place := c.Args[0]
+	place, network := c.Args[0], "tcp4"
 	if !strings.Contains(place, ":") {
 		place = ":" + place
 	}
-	l, err := net.Listen("tcp4", place)
+	if strings.HasPrefix(place, "[") {
+		network = "tcp" // of both families, if it is [::]
+	}
+	l, err := net.Listen(network, place)
 	if err != nil {
 		return err
 	}
@@ -98,8 +103,28 @@ func listen(c *call) error {
 		if err != nil {
 			return err
 		}
+		if len(c.Args) > 1 {
+			fmt.Fprintln(conn, strings.Join(c.Args[1:], " "))
+		}
 		conn.Close()
 	}
+}
+
+// patience is how long connect waits for a server.
+const patience = 5 * time.Second
+
+// connect prints what a server says to who connects.
+func connect(c *call) error {
+	conn, err := net.DialTimeout("tcp", c.Args[0], patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err = io.Copy(c.out, conn)
+	return err
 }
 
 // ping sends ICMP echo requests, icmp(7), one each second.

@@ -30,6 +30,11 @@ func callsOf(action string) []string {
 		return []string{"mkdirat(AT_FDCWD, " + words[0] + ", 0755)"}
 	case name == "open":
 		return []string{opened(0)}
+	case name == "fsmount":
+		return []string{"fsmount("}
+	case name == "sendfile":
+		dir := call[len("sendfile(openat("):strings.Index(call, ",")]
+		return []string{opened(1), "openat(" + dir + ", " + words[0] + ", ", "sendfile(@, "}
 	case name == "copy":
 		return []string{opened(0), "read(@, ", opened(1), "write(@, "}
 	case name == "bpf":

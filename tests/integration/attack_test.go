@@ -88,32 +88,42 @@ func TestRuntimeBinary(t *testing.T) {
 		{"loader", interpretedBy("/proc/self/exe"), "evil"},
 		{"link", nil, "evil"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newSpec("evil", "evil")
-			dir := newBundle(t, s, "evil")
-			bin := filepath.Join(dir, "rootfs/bin")
-			if err := os.WriteFile(bin+"/evil2", []byte("#!/proc/self/exe\n"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if c.content == nil {
-				if err := os.Symlink("/proc/self/exe", bin+"/evil"); err != nil {
+		for _, init := range [...]bool{false, true} {
+			t.Run(fmt.Sprintf("%s, init %t", c.name, init), func(t *testing.T) {
+				s := newSpec("evil", "evil")
+				if init {
+					spec.SetInit(s)
+				}
+				dir := newBundle(t, s, "evil")
+				bin := filepath.Join(dir, "rootfs/bin")
+				if err := os.WriteFile(bin+"/evil2", []byte("#!/proc/self/exe\n"), 0o755); err != nil {
 					t.Fatal(err)
 				}
-			} else if err := os.WriteFile(bin+"/evil", c.content, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			tr, _ := h.straceAny(t, "run", "--bundle", dir, "evil")
-			_, pid := tr.born(t)
-			own := false
-			for _, call := range tr[pid] {
-				own = own || strings.HasPrefix(call.text, "execve(") && call.errno == ""
-				// What follows its first execve is the program's: the stub has three
-				// kinds of calls, and the Go runtime begins with others.
-				if own && (strings.HasPrefix(call.text, "arch_prctl(") || strings.HasPrefix(call.text, "mmap(") || strings.HasPrefix(call.text, "sched_")) {
-					t.Fatalf("a program with a runtime runs inside: %s", call.text)
+				if c.content == nil {
+					if err := os.Symlink("/proc/self/exe", bin+"/evil"); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := os.WriteFile(bin+"/evil", c.content, 0o755); err != nil {
+					t.Fatal(err)
 				}
-			}
-		})
+				tr, _ := h.straceAny(t, "run", "--bundle", dir, "evil")
+				_, pid := tr.born(t)
+				own, calls := false, tr[pid]
+				for _, child := range tr {
+					if init && len(child) > 0 && child[0].text == "setsid()" {
+						calls = child
+					}
+				}
+				for _, call := range calls {
+					own = own || strings.HasPrefix(call.text, "execve(") && call.errno == ""
+					// What follows its first execve is the program's: the stub has three
+					// kinds of calls, and the Go runtime begins with others.
+					if own && (strings.HasPrefix(call.text, "arch_prctl(") || strings.HasPrefix(call.text, "mmap(") || strings.HasPrefix(call.text, "sched_")) {
+						t.Fatalf("a program with a runtime runs inside: %s", call.text)
+					}
+				}
+			})
+		}
 	}
 	// A program that looks for a way out through every process that it sees.
 	const attack = `for p in self 1 2 3 4 5 6 7 8 9; do { echo x > /proc/$p/exe; } 2>/dev/null; done

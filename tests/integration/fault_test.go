@@ -58,7 +58,11 @@ func TestEveryStepCanFail(t *testing.T) {
 		{"bundle", false, func(*specs.Spec) {}, nil},
 		{"layers", true, func(*specs.Spec) {}, nil},
 		{"user namespace", false, userNamespace, []string{"sync", "clone", "maps", "user", "devices"}},
+		{"files in memory", false, func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/secret", Type: "tmpfs", Source: "/etc/hostname", Options: []string{"copyfile", "ro"}})
+		}, []string{"copies", "root"}},
 		{"filter before the privileges go", false, func(s *specs.Spec) { s.Process.NoNewPrivileges = false }, []string{"seccomp", "program"}},
+		{"init", false, spec.SetInit, []string{"init"}},
 		{"listener", false, func(s *specs.Spec) { asks(s, a, few...) }, []string{"gate", "seccomp", "listener", "handover", "program"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -77,7 +81,7 @@ func TestEveryStepCanFail(t *testing.T) {
 				if c.bricks != nil && !slices.Contains(c.bricks, st.brick) {
 					continue
 				}
-				if passed[st.Number] && !slices.Contains([]string{"mounts", "masks", "exec"}, st.brick) {
+				if passed[st.Number] && !slices.Contains([]string{"mounts", "masks", "exec", "init"}, st.brick) {
 					t.Errorf("step %d of the brick %s is passed by: it has no place to make, and none to search", st.Number, st.brick)
 				}
 				err := h.runBundle("fault", dir, func(p *plan.Plan) { fail(p, st.Number) })
@@ -164,6 +168,13 @@ func checkFault(t *testing.T, err error, st step, passed bool) {
 	if passed {
 		if err != nil {
 			t.Errorf("step %d is not needed here, and its failure ends the run: %v", st.Number, err)
+		}
+		return
+	}
+	if st.brick == "init" && slices.Contains([]string{"rt_sigtimedwait", "wait4", "exit_group"}, st.Call) {
+		// The program runs, so nobody is told any more, but it ends with process 1.
+		if err == nil || err.Error() != "the program ended with 0x7f00" {
+			t.Errorf("step %d fails, and the run ends with: %v", st.Number, err)
 		}
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,21 +93,23 @@ func machine(h host) fingerprint {
 			f = append(f, "mount "+strings.TrimSpace(line))
 		}
 	}
-	devices, _ := filepath.Glob("/sys/class/net/*")
+	devices, _ := net.Interfaces()
+	for _, d := range devices {
+		f = append(f, "network device "+d.Name)
+	}
 	name, _ := os.Hostname()
-	f = append(f, devices...)
 	f = append(f, nodes()...)
 	f = append(f, "host name "+name)
 	f = append(f, cgroups()...)
 	for _, p := range children() {
 		f = append(f, p.String())
 	}
-	for _, dir := range []string{h.run, filepath.Join(h.root, "containers"), filepath.Join(h.root, "tmp")} {
+	for _, dir := range []string{h.run, h.root + "/containers", h.root + "/tmp", h.root + "/names", h.root + "/networks", h.root + "/volumes"} {
 		if h == (host{}) {
 			break
 		}
 		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-			if err == nil && path != dir {
+			if err == nil && path != dir && filepath.Base(path) != "last" { // a network's last address, which the next one is not
 				f = append(f, "file "+path)
 			}
 			return nil

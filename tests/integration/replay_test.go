@@ -140,6 +140,12 @@ func walked(t *testing.T, p printed, tr trace) map[int]bool {
 		if err := r.call(c); err != nil {
 			t.Fatalf("%v\n(after %d of %d steps; differences of spelling belong to the tables in spelling_test.go)", err, len(r.done), len(r.steps))
 		}
+		if due.Result == string(plan.Forked) { // process 1 stays, and a child goes on
+			if err := r.stay(due.Then, c.result, calls); err != nil {
+				t.Fatal(err)
+			}
+			calls = r.forked(tr)
+		}
 		if due.Call == "clone3" { // the rest is done by the second child, who sees 0
 			second, _ := strconv.Atoi(c.result)
 			calls, r.regs[due.Result] = tr[second], "0"
@@ -254,6 +260,9 @@ func (r *replay) goOn(s step, c traced) error {
 		case "execve": // what stands after it is another process's
 			r.next = len(r.steps)
 			return nil
+		}
+		if s.Result == string(plan.Forked) {
+			return r.jump(0)
 		}
 		return r.jump(s.Then)
 	}

@@ -137,7 +137,6 @@ func TestExitStatus(t *testing.T) {
 		{"-u nosuch tiny id", 125, `no such user`},
 		{"-v /nosuch:/x tiny true", 125, "/nosuch"},
 		{"-w relative tiny true", 125, `"relative" is not an absolute path`},
-		{"--network bridge tiny true", 125, `--network: "bridge"`},
 		{"--cap-add nosuch tiny true", 125, `--cap-add`},
 		{"-m 1k tiny true", 125, `--memory`},
 	} {

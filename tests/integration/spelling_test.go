@@ -18,6 +18,8 @@ var tracedSpelling = [...]spelling{
 	{`pidfd=0x[0-9a-f]+`, "pidfd=&$$pidfd", "the address of a word is not known before"},
 	{`parent_tid=0x[0-9a-f]+`, "parent_tid=$$born", "nor that of another"},
 	{` => \{(pidfd|parent_tid)=\[\d+\]\}`, "", "what clone3 stores is a result, and no argument"},
+	{`^clone\(child_stack=NULL, flags=SIGCHLD\)`, "clone(SIGCHLD, NULL)", "strace names the arguments, in another order"},
+	{`^wait4\(-1, ([^,]+), `, "wait4(-1, $$status, ", "how a child ends is known only then"},
 	{`filter=\[.*\]\}`, "filter=...}", "the filter is compared instruction by instruction below"},
 }
 

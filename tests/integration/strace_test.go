@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,6 +157,16 @@ var walls = []struct {
 		}
 		s.Linux.Namespaces = s.Linux.Namespaces[:len(s.Linux.Namespaces)-1] // no cgroup namespace
 	}},
+	{"init", func(_ *testing.T, s *specs.Spec) { spec.SetInit(s) }},
+	{"init on a terminal in a user namespace", func(_ *testing.T, s *specs.Spec) {
+		userNamespace(s)
+		spec.SetInit(s)
+		s.Process.Terminal, s.Process.NoNewPrivileges = true, false
+	}},
+	{"init without a PID namespace", func(_ *testing.T, s *specs.Spec) {
+		spec.SetInit(s)
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+	}},
 	{"listener", func(t *testing.T, s *specs.Spec) { asks(s, newAgent(t, agent.Pass), few...) }},
 	{"listener, before the privileges go", func(t *testing.T, s *specs.Spec) {
 		s.Process.NoNewPrivileges = false
@@ -210,7 +221,8 @@ func TestPrintedIsWhatRunsOfExec(t *testing.T) {
 // TestPrintedIsWhatRunsOfImage does the same for run IMAGE and its flags.
 func TestPrintedIsWhatRunsOfImage(t *testing.T) {
 	flags := []string{
-		"", "--tty", "--user student --workdir /new", "--user 7:8 --read-only --hostname h --env A=b", "--memory 64m --cpus 0.5 --pids-limit 99",
+		"", "--tty", "--init --tty", "--user student --workdir /new", "--user 7:8 --read-only --hostname h --env A=b", "--memory 64m --cpus 0.5 --pids-limit 99",
+		"--secret id=s,src=/etc/hostname --tmpfs /t:size=1m --group-add 77 --device /dev/full --ulimit nofile=99 --ipc host",
 		"--volume /etc/hostname:/new/file:ro --volume /etc:/etc/host", "--cap-drop ALL --cap-add net_raw --network host", "--new-privileges --entrypoint /bin/id",
 	}
 	for _, b := range spec.Bricks() {

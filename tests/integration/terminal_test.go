@@ -146,25 +146,22 @@ func TestTerminal(t *testing.T) {
 // terminalSize is the size of the terminal of the one container that runs.
 func terminalSize(t *testing.T, h host) string {
 	t.Helper()
-	list := strings.Fields(h.must(t, "ps"))
-	for i, word := range list {
-		var pid int
-		if _, err := fmt.Sscan(word, &pid); err != nil || i < 6 || fmt.Sprint(pid) != word {
-			continue
-		}
-		// It is one of the container's own devpts, which only its root leads to.
-		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", pid), os.O_RDWR|unix.O_NOCTTY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("%d %d", size.Row, size.Col)
+	id := strings.TrimSpace(h.must(t, "ps", "-q"))
+	if id == "" {
+		return ""
 	}
-	return ""
+	pid := strings.TrimSpace(h.must(t, "inspect", "--format", "{{.State.Pid}}", id))
+	// It is one of the container's own devpts, which only its root leads to.
+	f, err := os.OpenFile("/proc/"+pid+"/fd/0", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %d", size.Row, size.Col)
 }
 
 // TestTerminalOutput is that nothing of a long output is lost or changed, to

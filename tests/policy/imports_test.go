@@ -22,11 +22,13 @@ var policy = []struct{ from, to string }{
 	// The core: from config.json to a running process.
 	{"pkg/sys", ""},
 	{"pkg/lang", ""},
+	{"pkg/format", "pkg/lang"},
 	{"pkg/plan", "pkg/lang"},
 	{"pkg/seccomp", ""},
 	{"pkg/spec", "pkg/sys"},
 	{"pkg/forkexec", "pkg/plan"},
-	{"pkg/namespace", "pkg/plan pkg/sys"},
+	{"pkg/netlink", "pkg/sys"},
+	{"pkg/namespace", "pkg/plan pkg/netlink pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
 	{"pkg/rootless", "pkg/plan pkg/forkexec pkg/namespace pkg/sys"},
@@ -35,10 +37,14 @@ var policy = []struct{ from, to string }{
 	// Who else makes cgroups.
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
 
+	// What joins containers to each other and to the world.
+	{"pkg/network", "pkg/plan pkg/namespace pkg/netlink pkg/sys"},
+
 	// Images: they know nothing of containers, and meet them in a bundle.
 	{"pkg/overlay", "pkg/sys"},
 	{"pkg/image", "pkg/overlay pkg/sys"},
 	{"pkg/registry", "pkg/image"},
+	{"pkg/volume", "pkg/image pkg/sys"}, // an empty one begins with what an image has
 	{"rootfs/applet", ""},
 	{"rootfs/shell", "rootfs/applet"},
 	{"rootfs", "pkg/plan pkg/forkexec rootfs/applet rootfs/shell"},
@@ -58,18 +64,22 @@ var policy = []struct{ from, to string }{
 	// The wall around any process.
 	{"pkg/wall", "pkg/lang pkg/plan pkg/cgroup pkg/seccomp pkg/sys"},
 
+	// What containers wrote.
+	{"pkg/logfile", "pkg/sys"},
+
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/vm rootfs"},
-	{"cmd/minictr", "pkg/lang pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
+	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
 }
 
 // core names the packages that anything else may build upon.
-var core = strings.Fields("pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/rootless pkg/seccomp pkg/cgroup pkg/container pkg/spec pkg/sys")
+var core = strings.Fields("pkg/plan pkg/forkexec pkg/netlink pkg/namespace pkg/process pkg/rootless pkg/seccomp pkg/cgroup pkg/container pkg/spec pkg/sys")
 
 // only lists packages whose import needs a reason, and where there is one.
 var only = []struct{ imported, by string }{
 	{"unsafe", "pkg/forkexec"},   // the child may not allocate, and memory is laid out for the kernel
 	{"net/http", "pkg/registry"}, // its protocol
+	{"text/template", ""},        // it would keep every method of the program, and slow down its start
 	// The shell that it embeds asks for an *exec.ExitError; QEMU; commands; scripts; ps(1).
 	{"os/exec", "rootfs/shell pkg/vm pkg/compare pkg/lesson cmd/minictr"},
 	{"C", ""}, // one static binary

@@ -32,6 +32,7 @@ var debian = [][2]string{
 	{"catatonit", "a container's first process"},
 	{"iptables", "the networks of Docker"},
 	{"iproute2", "the networks of the tests"},
+	{"nftables", "what others see of a firewall"},
 	{"procps", "ps of a container"},
 	{"systemd", "a container with systemd in it"},
 	{"uidmap", "a user's container with ids of its own"},

@@ -52,6 +52,15 @@ const cgroupMusts = "^TestSpecification$/^minictr$/^(config.md,_Linux_Process:_e
 // containers, and limit them, which takes cgroup version 2.
 const rootlessPodman = "TestRootlessPodman/minictr/(root|detached)|TestRootlessPodman/.*/limits"
 
+// modules are those of the kernel that the tests need, besides what every
+// machine has.
+func modules() (flags []string) {
+	for _, name := range []string{"loop", "veth", "bfq", "bridge", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_ct", "nft_nat"} {
+		flags = append(flags, "--module", name)
+	}
+	return flags
+}
+
 // vm boots virtual machines, each with one test program in it, as go test
 // -exec has them made; and tests what machines are for themselves.
 func vm(s *suite) {
@@ -81,9 +90,8 @@ func vm(s *suite) {
 		failed := s.failed
 		fmt.Printf("in a virtual machine: %s\n", m.name)
 		command := slices.Concat(global, []string{
-			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "--module", "loop", "--module", "veth", "--module", "bfq",
-			"-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
-		}, m.flags)
+			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
+		}, modules(), m.flags)
 		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", m.image), " ")
 		for _, args := range m.tests { // a machine has one emulated processor: two at once
 			if s.pattern != "" {

@@ -16,7 +16,8 @@ import (
 )
 
 // TestArm64 is that minictr, built for arm64, builds its wall there: the
-// machine's first process is that program, and so is the image.
+// machine's first process is that program, and so is the image. An init
+// there takes an orphan away, and passes signals on.
 func TestArm64(t *testing.T) {
 	kernel := os.Getenv("MINICTR_VM_ARM64")
 	if kernel == "" {
@@ -59,8 +60,10 @@ func TestArm64(t *testing.T) {
 		t.Fatal(r)
 	}
 	r := finish(t, command(t, booted("--kernel", kernel, "--init", program, "-m", "1g", "arm64", "sh", "-c",
-		`/bin/minictr run tiny sh -c 'uname -m; echo $$; id -u; grep Seccomp: /proc/self/status'`)...))
-	if r.status != 0 || strings.Join(strings.Fields(r.stdout), " ") != "aarch64 1 0 Seccomp: 2" {
+		`/bin/minictr run tiny sh -c 'uname -m; echo $$; id -u; grep Seccomp: /proc/self/status'
+		/bin/minictr run --init tiny sh -c 'trap "echo caught" USR1; echo $$; orphan; sleep 2; ps | grep -c "Z .*\[orphan\]"; kill -USR1 1; sleep 1; kill -TERM 1; sleep 9'
+		echo $?`)...))
+	if r.status != 0 || strings.Join(strings.Fields(r.stdout), " ") != "aarch64 1 0 Seccomp: 2 2 0 caught 143" {
 		t.Error(r)
 	}
 }

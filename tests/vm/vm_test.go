@@ -161,12 +161,13 @@ func TestPanic(t *testing.T) {
 
 // TestPanicInContainer is where a container's wall ends: of two containers on
 // one kernel, one panics it, and the other dies too. The machine's wall holds.
+// The two speak half a second apart: what is written to a terminal at once mixes.
 func TestPanicInContainer(t *testing.T) {
 	const alive, last = "b is alive\n", "a panics the kernel\n"
 	cmd := command(t, booted("-m", "1g", "-v", machine.args[0]+":/minictr", "tiny", "sh", "-c", `
 		/minictr run tiny sh -c 'while true; do echo b is alive; sleep 1; done' &
-		sleep 5
-		/minictr run --without masks tiny sh -c 'echo a panics the kernel; sleep 2; echo c > /proc/sysrq-trigger; sleep 1000'`)...)
+		sleep 5.5
+		/minictr run --without masks tiny sh -c 'for i in 1 2 3; do echo a panics the kernel; sleep 0.7; done; echo c > /proc/sysrq-trigger; sleep 1000'`)...)
 	before := bootID(t)
 	r := finish(t, cmd)
 	if !strings.Contains(r.stdout, alive) || !strings.Contains(r.stdout, last) {

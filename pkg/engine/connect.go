@@ -1,0 +1,351 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/network"
+)
+
+// Files of /etc that the engine makes for a container, in its directory, by
+// their names there.
+var etcFiles = [...]string{"hosts", "hostname", "resolv.conf"}
+
+// networks keeps the networks of this engine.
+func (e *Engine) networks() *network.Manager {
+	return &network.Manager{Root: filepath.Join(e.Root, "networks")}
+}
+
+// Networks is for those who make and remove them.
+func (e *Engine) Networks() *network.Manager { return e.networks() }
+
+// known completes options with what this engine knows of the names in them, and
+// of the user namespace.
+func (e *Engine) known(o Options) (_ Options, err error) {
+	if o.Join == nil {
+		o.Join = e.namespaceOf
+	}
+	if o.Volume == nil {
+		e.volumesFor(&o)
+	}
+	o.FindNetwork = func(name string) error {
+		if name == network.Default {
+			return nil
+		}
+		_, err := e.networks().Get(name)
+		return err
+	}
+	o.Nested, err = nested()
+	return o, err
+}
+
+// namespaceOf is the file of a running container's namespace.
+func (e *Engine) namespaceOf(kind, name string) (string, error) {
+	c, err := e.Find(name)
+	if err != nil {
+		return "", err
+	}
+	s, err := c.State()
+	if errors.Is(err, container.ErrNotExist) || err == nil && s.PID == 0 {
+		return "", fmt.Errorf("%w: %s: it has namespaces only while it runs", container.ErrStopped, name)
+	}
+	if err != nil {
+		return "", err
+	}
+	if kind == string(specs.NetworkNamespace) {
+		kind = "net"
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", s.PID, kind), nil
+}
+
+// rejoin finds the namespaces of other containers anew, which may have been
+// started again since.
+func (e *Engine) rejoin(s *specs.Spec, o Options) error {
+	for kind, mode := range map[specs.LinuxNamespaceType]string{
+		specs.PIDNamespace: o.PID, specs.IPCNamespace: o.IPC, specs.UTSNamespace: o.UTS, specs.NetworkNamespace: o.Network,
+	} {
+		name, other := strings.CutPrefix(mode, joined)
+		if !other {
+			continue
+		}
+		file, err := e.namespaceOf(string(kind), name)
+		if err != nil {
+			return err
+		}
+		for i, n := range s.Linux.Namespaces {
+			if n.Type == kind {
+				s.Linux.Namespaces[i].Path = file
+			}
+		}
+	}
+	return nil
+}
+
+// named says whether a container gets files of /etc of its own, which name
+// machines.
+func (c Connection) named() bool {
+	return c.On() != "" || c.Network == hostMode || len(c.AddHosts)+len(c.DNS)+len(c.DNSSearch)+len(c.DNSOptions) > 0
+}
+
+// showFiles mounts the files of /etc that are made for a container, or those of
+// the one whose network it shares.
+func (e *Engine) showFiles(s *specs.Spec, c Connection) error {
+	dir := ""
+	if name, other := strings.CutPrefix(c.Network, joined); other {
+		owner, err := e.Find(name)
+		if err != nil {
+			return err
+		}
+		if !owner.Options.named() {
+			return nil
+		}
+		dir = owner.dir
+	} else if !c.named() {
+		return nil
+	}
+	for _, name := range etcFiles {
+		destination := "/etc/" + name
+		if !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == destination }) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: destination, Type: "bind", Source: filepath.Join(dir, name), Options: []string{"rbind", "rprivate"}})
+		}
+	}
+	return nil
+}
+
+// published are the ports that options publish of an image's container.
+func published(c Connection, exposed map[string]struct{}) (ports []network.Port, err error) {
+	add := func(flag, text string) error {
+		list, err := network.ParsePorts(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+		ports = append(ports, list...)
+		return nil
+	}
+	for _, text := range c.Publish {
+		if err := add("--publish", text); err != nil {
+			return nil, err
+		}
+	}
+	if !c.PublishAll {
+		return ports, nil
+	}
+	for _, text := range slices.Concat(c.Expose, slices.Sorted(maps.Keys(exposed))) {
+		if err := add("--expose", text); err != nil { // to a port of the kernel's choice
+			return nil, err
+		}
+	}
+	return ports, nil
+}
+
+// A link is a container's connection while it runs.
+type link struct {
+	engine     *Engine
+	id         string
+	attachment *network.Attachment  // nil: it is on no network
+	ports      *network.Reservation // nil: it publishes none
+}
+
+// connect takes what a container needs of its network, and writes its files of
+// /etc. The interface is made by the plan.
+func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Port) (l *link, err error) {
+	l = &link{engine: e, id: id}
+	if _, other := strings.CutPrefix(o.Network, joined); other || !o.named() {
+		return l, nil
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	if name := o.On(); name != "" {
+		if err := l.join(name, o, ports); err != nil {
+			return l, err
+		}
+	}
+	resolv, err := resolvConf(o.Connection)
+	if err != nil {
+		return l, err
+	}
+	for name, text := range map[string]string{"hostname": hostname + "\n", "resolv.conf": resolv} {
+		if err := writeInPlace(filepath.Join(dir, name), text); err != nil {
+			return l, err
+		}
+	}
+	if l.attachment == nil {
+		text, err := hosts(hostname, o.Connection, nil, nil)
+		if err != nil {
+			return l, err
+		}
+		return l, writeInPlace(filepath.Join(dir, "hosts"), text)
+	}
+	return l, e.tellNames(l.attachment.Network)
+}
+
+func (l *link) join(name string, o Options, ports []network.Port) error {
+	n, err := l.engine.networks().Get(name)
+	if err != nil {
+		return err
+	}
+	if l.ports, err = network.Reserve(ports, n.Subnets); err != nil {
+		return err
+	}
+	endpoint := network.Endpoint{ID: l.id, Network: name, Names: append([]string{o.Name, l.id}, o.Aliases...), Ports: l.ports.Ports, MAC: o.MAC}
+	for text, at := range map[string]*netip.Addr{o.IP: &endpoint.IP, o.IP6: &endpoint.IP6} {
+		if text == "" {
+			continue
+		}
+		if *at, err = netip.ParseAddr(text); err != nil {
+			return err
+		}
+	}
+	l.attachment, err = l.engine.networks().Join(endpoint)
+	return err
+}
+
+// tellNames writes the names of all members of a network into the files of each.
+func (e *Engine) tellNames(name string) (err error) {
+	unlock, err := e.guard() // who comes last knows all
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	members, err := e.networks().Members(name)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		dir := e.bundle(m.ID)
+		hostname, err := os.ReadFile(filepath.Join(dir, "hostname"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is just coming, or going
+		}
+		if err != nil {
+			return err
+		}
+		var c Connection
+		if record, err := e.record(m.ID); err == nil {
+			c = record.Options.Connection
+		}
+		entries, err := hosts(strings.TrimSpace(string(hostname)), c, &m, members)
+		if err != nil {
+			return err
+		}
+		if err := writeInPlace(filepath.Join(dir, "hosts"), entries); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// hosts is the text of a container's hosts(5): on the host's network the host's
+// own, and what was added.
+func hosts(hostname string, c Connection, own *network.Attachment, members []network.Attachment) (string, error) {
+	var entries []network.HostEntry
+	for _, text := range c.AddHosts {
+		entry, err := network.ParseHostEntry(text)
+		if err != nil {
+			return "", fmt.Errorf("--add-host: %w", err)
+		}
+		entries = append(entries, entry)
+	}
+	if c.Network != hostMode {
+		return network.Hosts(hostname, entries, own, members)
+	}
+	text, err := os.ReadFile("/etc/hosts")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, entry := range entries {
+		if !entry.Address.IsValid() { // the host is the container's own here
+			entry.Address = netip.IPv6Loopback()
+		}
+		text = fmt.Appendf(text, "%s\t%s\n", entry.Address, entry.Name)
+	}
+	return string(text), nil
+}
+
+// resolvConf is the text of a container's resolv.conf(5).
+func resolvConf(c Connection) (string, error) {
+	dns := network.DNS{Search: c.DNSSearch, Options: c.DNSOptions}
+	for _, text := range c.DNS {
+		server, err := netip.ParseAddr(text)
+		if err != nil {
+			return "", fmt.Errorf("--dns: %w", err)
+		}
+		dns.Servers = append(dns.Servers, server)
+	}
+	if c.Network == hostMode && len(c.DNS)+len(c.DNSSearch)+len(c.DNSOptions) == 0 {
+		text, err := os.ReadFile("/etc/resolv.conf") // it reaches all that the host reaches
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return string(text), err
+	}
+	host, err := network.HostResolvConf()
+	text, _ := network.ResolvConf(host, dns)
+	return text, err
+}
+
+// writeInPlace writes a file that may be mounted already: its inode stays.
+func writeInPlace(name, text string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// options adds the connection to those of a start.
+func (l *link) options(o container.Options) container.Options {
+	if l.attachment != nil {
+		o.Network = l.attachment
+	}
+	return o
+}
+
+// listen shows published ports to those who look for them on the host.
+func (l *link) listen() error {
+	if l.ports == nil {
+		return nil
+	}
+	return l.ports.Listen(l.attachment)
+}
+
+// close takes the connection down.
+func (l *link) close() error {
+	var err error
+	if l.ports != nil {
+		err = l.ports.Close()
+	}
+	if l.attachment == nil {
+		return err
+	}
+	return errors.Join(err, l.engine.networks().Leave(l.id), l.engine.tellNames(l.attachment.Network))
+}
+
+// RemoveNetwork removes a network that no container is on, or is to be on when
+// it is started again.
+func (e *Engine) RemoveNetwork(name string) error {
+	list, err := e.Containers()
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.Options.On() == name {
+			return fmt.Errorf("network %s: %w: %s: minictr rm removes it", name, network.ErrInUse, c.Title())
+		}
+	}
+	return e.networks().Remove(name)
+}

@@ -1,0 +1,34 @@
+package engine
+
+import (
+	"path"
+	"path/filepath"
+	"slices"
+
+	overlayfs "github.com/minictr/minictr/pkg/overlay"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Diff lists what a container has changed of its image's files, in the order of
+// their paths. The empty files and directories that mounts cover are the
+// engine's, and no change.
+func (e *Engine) Diff(ref string) ([]overlayfs.Change, error) {
+	_, c, base, err := e.rootOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := base.LayerDirs()
+	if err != nil {
+		return nil, err
+	}
+	config, err := spec.Load(c.Dir())
+	if err != nil {
+		return nil, err
+	}
+	covered := map[string]bool{}
+	for _, m := range config.Mounts {
+		covered[path.Clean("/"+m.Destination)] = true
+	}
+	list, err := overlayfs.Changes(filepath.Join(c.Dir(), "upper"), layers)
+	return slices.DeleteFunc(list, func(c overlayfs.Change) bool { return covered[c.Path] }), err
+}

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
+)
+
+// An Event is a line of the engine's diary: something has happened to a
+// container.
+type Event struct {
+	Time       time.Time
+	Action     string // "create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "rename", "destroy"
+	ID         string
+	Name       string            `json:",omitempty"`
+	Image      string            `json:",omitempty"`
+	Attributes map[string]string `json:",omitempty"`
+}
+
+// maxEvents is how long the diary grows, in bytes, before it is begun anew; one
+// older is kept.
+const maxEvents = 1 << 20
+
+// EventsFile is the engine's diary, one JSON document a line. There is one more,
+// with .1 at its end, for what is older.
+func (e *Engine) EventsFile() string { return filepath.Join(e.Root, "events") }
+
+// event writes a line into the diary. What can't be written is no failure of
+// what has happened.
+func (e *Engine) event(c *Container, action string, attributes map[string]string) {
+	line := append(spec.Marshal(&Event{time.Now().UTC(), action, c.ID, c.Name, c.Options.Image, attributes}), '\n')
+	name := e.EventsFile()
+	if fi, err := os.Stat(name); err == nil && fi.Size() > maxEvents {
+		if err := os.Rename(name, name+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return
+	}
+	_, _ = f.Write(line)
+	_ = f.Close()
+}
+
+// EventOptions say which events are meant.
+type EventOptions struct {
+	Since, Until time.Time // zero is no bound
+	Follow       bool      // those to come, too, up to Until
+}
+
+// eventPause is how long a reader sleeps before it looks for more.
+const eventPause = 100 * time.Millisecond
+
+// Events reads the diary, and may stay to see what comes, until the context or
+// the time ends.
+func (e *Engine) Events(ctx context.Context, o EventOptions, emit func(Event) error) error {
+	if err := e.readEvents(e.EventsFile()+".1", o, emit); err != nil {
+		return err
+	}
+	file, err := os.Open(e.EventsFile())
+	for ; errors.Is(err, fs.ErrNotExist) && o.Follow && ctx.Err() == nil; file, err = os.Open(e.EventsFile()) {
+		time.Sleep(eventPause)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	var next *os.File // the diary, when it was begun anew; the old one is read to its end
+	lines := bufio.NewReader(file)
+	for rest := ""; ; {
+		line, err := lines.ReadString('\n')
+		rest += line
+		switch {
+		case err == nil:
+			if err := emitEvent(rest, o, emit); err != nil {
+				return err
+			}
+			rest = ""
+			continue
+		case !errors.Is(err, io.EOF):
+			return err
+		case next != nil:
+			_ = file.Close()
+			file, next = next, nil
+			lines.Reset(file)
+			continue
+		case !o.Follow, ctx.Err() != nil, !o.Until.IsZero() && time.Now().After(o.Until):
+			return nil
+		}
+		time.Sleep(eventPause)
+		if next, err = os.Open(e.EventsFile()); err != nil {
+			next = nil // it is just begun anew
+		} else if sameFile(file, next) {
+			_ = next.Close()
+			next = nil
+		}
+	}
+}
+
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	y, other := b.Stat()
+	return err == nil && other == nil && os.SameFile(x, y)
+}
+
+// readEvents reads a whole file.
+func (e *Engine) readEvents(name string, o EventOptions, emit func(Event) error) error {
+	data, err := sys.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		if err := emitEvent(line, o, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitEvent passes over what is damaged, and what is not meant.
+func emitEvent(line string, o EventOptions, emit func(Event) error) error {
+	var event Event
+	if spec.Unmarshal([]byte(line), &event) != nil || event.Time.Before(o.Since) || !o.Until.IsZero() && event.Time.After(o.Until) {
+		return nil
+	}
+	return emit(event)
+}

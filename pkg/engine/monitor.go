@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/logfile"
+	"github.com/minictr/minictr/pkg/spec"
+)
+
+// Descriptors that a monitor begins with, besides the standard ones.
+const (
+	lockFD   = 3 // the lock on the container's directory
+	reportFD = 4 // takes a byte when the container has begun
+)
+
+// A monitor stays with one container that runs detached: it does what run does
+// in the foreground, keeps the output and the exit status, and starts the
+// container again if that was asked for.
+type monitor struct {
+	*Container
+	log    *logfile.Writer
+	stderr *os.File // of the command that has started us, until the container has begun: then its end of a pipe is at 2
+	term   chan os.Signal
+	status Status
+	begun  bool
+}
+
+// Monitor is the whole life of a container's monitor: this process, which
+// Start has made. The error is that of the first start, which can be told on
+// standard error; what comes later is in the container's status.
+func (e *Engine) Monitor(id string) (err error) {
+	unix.CloseOnExec(lockFD)
+	unix.CloseOnExec(reportFD)
+	c, err := e.record(id)
+	if err != nil {
+		return err
+	}
+	c.lock = lockFD
+	m := &monitor{Container: c, term: make(chan os.Signal, 1)}
+	if m.stderr, err = keepStderr(); err != nil {
+		return err
+	}
+	e.Messages = m.stderr
+	signal.Ignore(unix.SIGHUP, unix.SIGINT)
+	signal.Notify(m.term, unix.SIGTERM)
+	// Who attaches takes the descriptor of our input, pidfd_getfd(2), which takes
+	// leave by Yama, too. It matters to nobody where there is no Yama: EINVAL.
+	_ = unix.Prctl(unix.PR_SET_PTRACER, unix.PR_SET_PTRACER_ANY, 0, 0, 0)
+	if m.log, err = logfile.Open(c.LogFile(), logfile.Rotation{MaxSize: max(c.Log.Size, 0), MaxFiles: c.Log.Files}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.log.Close()) }()
+	if m.status, err = c.Status(); err != nil {
+		return err
+	}
+	err = m.live()
+	if !m.begun {
+		m.status.Phase = Created
+		return errors.Join(err, m.note(err), unix.Dup3(int(fdOf(m.stderr)), 2, 0))
+	}
+	m.status.Phase = Exited
+	err = m.note(err)
+	if c.Options.Remove {
+		err = errors.Join(err, c.Discard(true))
+	}
+	return err
+}
+
+// note writes the status.
+func (m *monitor) note(err error) error {
+	m.status.Error = ""
+	if err != nil {
+		m.status.Error = err.Error()
+	}
+	return m.writeStatus(m.status)
+}
+
+// Waits of a restart policy, as Docker has them: from the first on they double,
+// until a container has run for a while.
+const (
+	firstDelay = 100 * time.Millisecond
+	lastDelay  = time.Minute
+	healthy    = 10 * time.Second
+)
+
+// live runs the container, again and again as its policy says.
+func (m *monitor) live() error {
+	m.status.Restarts = 0
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		err := m.once()
+		if err != nil && !m.begun {
+			return err
+		}
+		if m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
+			return err
+		}
+		if m.status.Finished.Sub(m.status.Started) >= healthy {
+			delay = firstDelay
+		}
+		m.status.Phase = Restarting
+		if err := m.note(err); err != nil {
+			return err
+		}
+		select {
+		case <-m.term:
+			return err
+		case <-time.After(delay):
+		}
+		m.status.Restarts++
+	}
+}
+
+// once runs the container to its end.
+func (m *monitor) once() (err error) {
+	e := m.engine
+	s, err := spec.Load(m.dir)
+	if err != nil {
+		return err
+	}
+	ctr, err := e.Runtime.New(container.Config{
+		ID: m.ID, Image: m.Options.Image, ImageID: m.ImageID, Bundle: m.dir, Owned: true, Kept: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ctr.Delete()) }()
+	if err := e.rejoin(s, m.Options); err != nil {
+		return err
+	}
+	link, err := e.connect(m.ID, m.dir, s.Hostname, m.Options, m.Ports)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, link.close()) }()
+	streams, err := openStreams(s.Process.Terminal, m.Options.Interactive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, streams.close()) }()
+	err = ctr.Start(s, link.options(streams.options()))
+	if err == nil {
+		err = errors.Join(streams.started(), link.listen())
+	}
+	if err != nil {
+		return errors.Join(err, ctr.Abort())
+	}
+	streams.copy(m.log)
+	if err := m.began(streams.input()); err != nil {
+		return errors.Join(err, ctr.Abort())
+	}
+	ended := make(chan struct{})
+	go m.obey(ctr, ended)
+	ws, err := ctr.Wait()
+	close(ended)
+	streams.drain()
+	m.status.Finished, m.status.OOMKilled, m.status.ExitCode = time.Now().UTC(), ctr.OOMKilled(), ws.ExitStatus()
+	if ws.Signaled() {
+		m.status.ExitCode = 128 + int(ws.Signal())
+	}
+	if m.status.OOMKilled {
+		e.event(m.Container, "oom", nil)
+	}
+	e.event(m.Container, "die", map[string]string{"exitCode": fmt.Sprint(m.status.ExitCode)})
+	return err
+}
+
+// began tells the world that the container has begun.
+func (m *monitor) began(input int) error {
+	m.status.Phase, m.status.Started, m.status.Finished = Running, time.Now().UTC(), time.Time{}
+	m.status.Monitor, m.status.Boot, m.status.Input = os.Getpid(), bootID(), input
+	m.status.ExitCode, m.status.OOMKilled = 0, false
+	if err := m.note(nil); err != nil {
+		return err
+	}
+	m.engine.event(m.Container, "start", nil)
+	if m.begun {
+		return nil
+	}
+	m.begun, m.engine.Messages = true, io.Discard
+	_, err := unix.Write(reportFD, []byte{1})
+	if errors.Is(err, unix.EPIPE) { // nobody waits for it any more
+		err = nil
+	}
+	err = errors.Join(err, unix.Close(reportFD), m.stderr.Close(), nowhere(2))
+	debug.FreeOSMemory() // much was needed once
+	return err
+}
+
+// obey sends the container its stop signal when somebody asks for its end by
+// ours.
+func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
+	select {
+	case <-ended:
+	case <-m.term:
+		_ = m.stop() // without the mark a policy may start it again
+		_ = ctr.Signal(m.stopSignal())
+	}
+}
+
+// stop marks a container as stopped by a person.
+func (c *Container) stop() error {
+	f, err := os.OpenFile(filepath.Join(c.dir, stoppedFile), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Stopped says whether a person has stopped a container.
+func (c *Container) Stopped() bool {
+	_, err := os.Lstat(filepath.Join(c.dir, stoppedFile))
+	return err == nil
+}

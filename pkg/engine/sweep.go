@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
+)
+
+// Sweep takes away what killed processes have left, and says so: containers of
+// the foreground, files without a container, and what a killed monitor did not
+// come to do. What can't be removed now is told, and left to the next command:
+// it is not the business of this one.
+func (e *Engine) Sweep() error {
+	failed := func(err error) {
+		fmt.Fprintf(e.Messages, "minictr: what a killed container has left can't be removed yet: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	ids, err := e.ids() // before the states are read: a new container has a state first
+	if err != nil {
+		return err
+	}
+	swept, err := e.Runtime.Sweep(failed)
+	for _, s := range swept {
+		if s.Kept {
+			continue
+		}
+		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
+		if err := e.freeName(s.Name, s.ID); err != nil {
+			failed(err)
+		}
+	}
+	for _, id := range ids {
+		if err := e.repair(id); err != nil {
+			failed(err)
+		}
+	}
+	if err := e.disconnect(); err != nil {
+		failed(err)
+	}
+	return err
+}
+
+// disconnect takes away what is left of connections whose containers are gone.
+func (e *Engine) disconnect() error {
+	stale, err := e.networks().Stale(func(id string) bool {
+		return e.Runtime.Has(id) || (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+	})
+	for _, id := range stale {
+		err = errors.Join(err, e.networks().Leave(id))
+	}
+	if len(stale) == 0 {
+		return err
+	}
+	all, lost := e.networks().List()
+	err = errors.Join(err, lost)
+	for _, n := range all { // the others must not take a name for somebody else's address
+		err = errors.Join(err, e.tellNames(n.Name))
+	}
+	return err
+}
+
+// repair puts right what a killed process has left of one container.
+func (e *Engine) repair(id string) error {
+	c := &Container{ID: id, dir: e.bundle(id), engine: e}
+	_, err := os.Lstat(filepath.Join(c.dir, recordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return e.abandoned(c)
+	}
+	var s Status
+	if s, err = c.Status(); err == nil && (s.Phase == Created || s.Phase == Exited) {
+		return nil
+	}
+	if c.Monitored() {
+		return nil
+	}
+	if c, err = e.record(id); err != nil {
+		return err
+	}
+	switch err := c.hold(); {
+	case errors.Is(err, unix.EWOULDBLOCK), errors.Is(err, fs.ErrNotExist):
+		return nil // somebody else repairs it, or has removed it
+	case err != nil:
+		return err
+	}
+	defer c.Close()
+	if s, err = c.Status(); err != nil || s.Phase == Created || s.Phase == Exited {
+		return err
+	}
+	return c.bury(s)
+}
+
+// bury writes down the end of a container whose monitor was killed: the kernel
+// has killed it then, too.
+func (c *Container) bury(s Status) error {
+	if _, err := c.engine.Runtime.SweepOne(c.ID); err != nil {
+		return err
+	}
+	s.Phase, s.Finished, s.ExitCode = Exited, time.Now().UTC(), 128+int(unix.SIGKILL)
+	s.Error = fmt.Sprintf("its monitor, process %d, was killed, and the kernel killed it with that", s.Monitor)
+	if s.Boot != bootID() {
+		s.Error, s.ExitCode = "it ended when the host did", lostStatus
+	}
+	if err := c.writeStatus(s); err != nil {
+		return err
+	}
+	c.engine.event(c, "die", map[string]string{"exitCode": fmt.Sprint(s.ExitCode)})
+	fmt.Fprintf(c.engine.Messages, "minictr: container %s has ended: %s: minictr start %[1]s\n", c.Title(), s.Error)
+	if c.Options.Remove {
+		return c.Discard(true)
+	}
+	return nil
+}
+
+// lostStatus is the exit status of a container whose own nobody has seen.
+const lostStatus = 255
+
+// bootID is another one after each start of the host, random(4).
+func bootID() string {
+	id, _ := sys.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
+// abandoned removes files of no container: a command was killed before it had
+// made one, or after it had removed one, or power was cut.
+func (e *Engine) abandoned(c *Container) (err error) {
+	if e.Runtime.Has(c.ID) {
+		return nil // it is in the foreground
+	}
+	unlock, err := e.guard()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if c.lock, err = lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if _, err := os.Lstat(filepath.Join(c.dir, recordFile)); err == nil || e.Runtime.Has(c.ID) {
+		return nil // it has become one just now
+	}
+	return sys.RemoveAll(c.dir)
+}

@@ -1,0 +1,252 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/netlink"
+	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/sys"
+)
+
+// inside is what the interface of a container is called there.
+const inside = "eth0"
+
+// outer is the name of its other end, at most 15 bytes.
+func outer(id string) string {
+	if len(id) == 12 && strings.Trim(id, "0123456789abcdef") == "" {
+		return "mc" + id
+	}
+	hash := fnv.New64a()
+	_, _ = io.WriteString(hash, id) // it can't fail, hash.Hash
+	return fmt.Sprintf("mc%012x", hash.Sum64()>>16)
+}
+
+// network is what the attachment knows of its network.
+func (a *Attachment) network() *Network {
+	n := &Network{Version: version, Name: a.Network, Bridge: a.Bridge, Internal: a.Internal}
+	for _, p := range a.Addresses {
+		n.Subnets = append(n.Subnets, p.Masked())
+	}
+	return n
+}
+
+// A step is an action with its text: the messages and files, one after the
+// other.
+type step struct {
+	text []string
+	do   []func(*plan.Run) error
+}
+
+func (s *step) add(do func(*plan.Run) error, format string, args ...any) {
+	s.text, s.do = append(s.text, fmt.Sprintf(format, args...)), append(s.do, do)
+}
+
+// act is what Builder.Act takes beside the reason.
+func (s *step) act() (string, func(*plan.Run) error) {
+	return strings.Join(s.text, ", "), func(r *plan.Run) error {
+		for _, do := range s.do {
+			if err := do(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Lay has the parent join the container to the network. All that the kernel
+// holds of it then ends with the container's network namespace, but for the
+// firewall's elements, and the bridge: Leave takes them away.
+func (a *Attachment) Lay(b *plan.Builder) {
+	text, do := a.bridge().act()
+	b.Act("the containers of a network meet at a bridge, and there the host is their gateway", text, do)
+	b.Act("other networks can't reach it, and what leaves the host has the host's address", opening, func(*plan.Run) error { return a.network().open() })
+	if !a.Internal {
+		a.forward(b)
+	}
+	text, do = a.pair().act()
+	b.Act("a cable: one end is inside, and ends with the container; the other is at the bridge", text, do)
+	text, do = a.addresses().act()
+	b.Act("its own addresses, and no neighbour can tell it of other routes", text, do)
+	if len(a.Gateways) > 0 {
+		text, do := a.routes().act()
+		b.Act("all that is elsewhere is reached through the host", text, do)
+	}
+	if len(a.Ports) > 0 {
+		b.Act("who asks the host at these ports is answered by the container", publishing, func(*plan.Run) error { return publish(a) })
+	}
+}
+
+// bridge makes the bridge, or leaves it as it is. An interface of that name that
+// is none is refused, for it has no spanning tree to be switched off.
+func (a *Attachment) bridge() *step {
+	s := new(step)
+	link := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(a.Bridge))
+	mac := hardware(gateway(a.Addresses[0]))
+	link = netlink.Attribute(link, unix.IFLA_ADDRESS, address(mac))
+	info := netlink.Attribute(nil, unix.IFLA_INFO_KIND, netlink.String("bridge"))
+	info = netlink.Attribute(info, unix.IFLA_INFO_DATA, netlink.Attribute(nil, unix.IFLA_BR_STP_STATE, netlink.Number(0)))
+	link = netlink.Attribute(link, unix.IFLA_LINKINFO, info)
+	s.add(func(r *plan.Run) error {
+		return netlink.Do(r.Fd[namespace.Outer], "RTM_NEWLINK, bridge", unix.RTM_NEWLINK, unix.NLM_F_CREATE, link)
+	}, "sendto(%s, {RTM_NEWLINK, %q, IFLA_INFO_KIND=\"bridge\", IFLA_BR_STP_STATE=0, IFLA_ADDRESS=%s, IFF_UP})", namespace.Outer, a.Bridge, mac)
+	for _, p := range a.Addresses {
+		if p.Addr().Is6() {
+			s.sysctl("ipv6/conf/"+a.Bridge+"/disable_ipv6", "0")
+			s.sysctl("ipv6/conf/"+a.Bridge+"/accept_ra", "0")
+		}
+		s.give(namespace.Outer, a.Bridge, netip.PrefixFrom(gateway(p), p.Bits()))
+	}
+	return s
+}
+
+// forward makes the host a router. One whose own routes come from a router
+// would not listen to that any more (accept_ra in the kernel's ip-sysctl.rst).
+func (a *Attachment) forward(b *plan.Builder) {
+	s := new(step)
+	for _, p := range a.Addresses {
+		if p.Addr().Is4() {
+			s.sysctl("ipv4/ip_forward", "1")
+			s.sysctl("ipv4/conf/"+a.Bridge+"/route_localnet", "1") // ports are published at 127.0.0.1, too
+			continue
+		}
+		b.Act("an interface whose routes a router has told goes on listening to it",
+			fmt.Sprintf(`sendto(%s, {RTM_GETROUTE, NLM_F_DUMP}), write("/proc/sys/net/ipv6/conf/*/accept_ra", "2")`, namespace.Outer),
+			func(r *plan.Run) error { return keepLearning(r.Fd[namespace.Outer]) })
+		s.sysctl("ipv6/conf/all/forwarding", "1")
+	}
+	text, do := s.act()
+	b.Act("the host is a router from now on: it passes on what is for others", text, do)
+}
+
+func keepLearning(socket int) error {
+	all, err := routes(socket)
+	for _, r := range all {
+		if !r.learnt {
+			continue
+		}
+		i, e := net.InterfaceByIndex(int(r.index))
+		if e == nil {
+			e = write("/proc/sys/net/ipv6/conf/"+i.Name+"/accept_ra", 0, "2")
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// pair makes the two ends of the cable, where each belongs.
+func (a *Attachment) pair() *step {
+	s := new(step)
+	s.add(func(r *plan.Run) error {
+		bridge, err := netlink.IndexOf(r.Fd[namespace.Outer], a.Bridge)
+		if err != nil {
+			return fmt.Errorf("SIOCGIFINDEX %s: %w", a.Bridge, err)
+		}
+		const peer = 1 // VETH_INFO_PEER
+		end := netlink.Attribute(netlink.Link(0, 0), unix.IFLA_IFNAME, netlink.String(inside))
+		end = netlink.Attribute(end, unix.IFLA_ADDRESS, address(a.MAC))
+		end = netlink.Attribute(end, unix.IFLA_NET_NS_FD, netlink.Number(uint32(r.Fd[namespace.Inside])))
+		info := netlink.Attribute(nil, unix.IFLA_INFO_KIND, netlink.String("veth"))
+		info = netlink.Attribute(info, unix.IFLA_INFO_DATA, netlink.Attribute(nil, peer, end))
+		link := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(outer(a.ID)))
+		link = netlink.Attribute(link, unix.IFLA_MASTER, netlink.Number(bridge))
+		link = netlink.Attribute(link, unix.IFLA_LINKINFO, info)
+		return netlink.Do(r.Fd[namespace.Outer], "RTM_NEWLINK, veth", unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, link)
+	}, "sendto(%s, {RTM_NEWLINK, %q, IFLA_INFO_KIND=\"veth\", IFLA_MASTER=%q, IFF_UP, VETH_INFO_PEER={%q, IFLA_ADDRESS=%s, IFLA_NET_NS_FD=%s}})",
+		namespace.Outer, outer(a.ID), a.Bridge, inside, a.MAC, namespace.Inside)
+	return s
+}
+
+// addresses gives the inner end its addresses, and sets it up.
+func (a *Attachment) addresses() *step {
+	s := new(step)
+	for _, p := range a.Addresses {
+		if p.Addr().Is6() {
+			const conf = "/proc/sys/net/ipv6/conf/" + inside
+			s.add(func(r *plan.Run) error {
+				return sys.OnThread(func() error {
+					if err := unix.Setns(r.Fd[namespace.Inside], unix.CLONE_NEWNET); err != nil {
+						return fmt.Errorf("setns: %w", err)
+					}
+					return errors.Join(write(conf+"/disable_ipv6", 0, "0"), write(conf+"/accept_ra", 0, "0"))
+				})
+			}, "setns(%s, CLONE_NEWNET), write(\"%s/disable_ipv6\", \"0\"), write(\"%[2]s/accept_ra\", \"0\")", namespace.Inside, conf)
+		}
+		s.give(namespace.Inner, inside, p)
+	}
+	up := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(inside))
+	s.add(func(r *plan.Run) error {
+		return netlink.Do(r.Fd[namespace.Inner], "RTM_SETLINK, IFF_UP", unix.RTM_SETLINK, 0, up)
+	}, "sendto(%s, {RTM_SETLINK, %q, IFF_UP})", namespace.Inner, inside)
+	return s
+}
+
+// routes are the default ones.
+func (a *Attachment) routes() *step {
+	s := new(step)
+	for _, g := range a.Gateways {
+		s.add(func(r *plan.Run) error {
+			index, err := netlink.IndexOf(r.Fd[namespace.Inner], inside)
+			if err != nil {
+				return fmt.Errorf("SIOCGIFINDEX %s: %w", inside, err)
+			}
+			m := make([]byte, unix.SizeofRtMsg)
+			m[0], m[4], m[5], m[7] = familyOf(g), unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RTN_UNICAST
+			m = netlink.Attribute(netlink.Attribute(m, unix.RTA_GATEWAY, g.AsSlice()), unix.RTA_OIF, netlink.Number(index))
+			return netlink.Do(r.Fd[namespace.Inner], fmt.Sprintf("RTM_NEWROUTE via %s", g), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m)
+		}, "sendto(%s, {RTM_NEWROUTE, default, RTA_GATEWAY=%s, RTA_OIF=%q})", namespace.Inner, g, inside)
+	}
+	return s
+}
+
+// give gives an interface an address. Nobody else has it: it can be used at
+// once, without asking the neighbours (IFA_F_NODAD).
+func (s *step) give(socket plan.Reg, name string, p netip.Prefix) {
+	flags := ""
+	if p.Addr().Is6() {
+		flags = ", IFA_F_NODAD"
+	}
+	s.add(func(r *plan.Run) error {
+		index, err := netlink.IndexOf(r.Fd[socket], name)
+		if err != nil {
+			return fmt.Errorf("SIOCGIFINDEX %s: %w", name, err)
+		}
+		m := []byte{familyOf(p.Addr()), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE} // struct ifaddrmsg
+		if p.Addr().Is6() {
+			m[2] = unix.IFA_F_NODAD
+		}
+		m = binary.NativeEndian.AppendUint32(m, index)
+		m = netlink.Attribute(netlink.Attribute(m, unix.IFA_LOCAL, p.Addr().AsSlice()), unix.IFA_ADDRESS, p.Addr().AsSlice())
+		return netlink.Do(r.Fd[socket], fmt.Sprintf("RTM_NEWADDR %s", p), unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m)
+	}, "sendto(%s, {RTM_NEWADDR, %q, %s%s})", socket, name, p, flags)
+}
+
+func (s *step) sysctl(name, value string) {
+	name = "/proc/sys/net/" + name
+	s.add(func(*plan.Run) error { return write(name, 0, value) }, "write(%q, %q)", name, value)
+}
+
+// address is a MAC address that was found to be one.
+func address(mac string) []byte {
+	a, _ := net.ParseMAC(mac)
+	return a
+}
+
+// write writes a file.
+func write(name string, flags int, text string) error {
+	fd, err := sys.Number("open "+name, func() (int, error) { return unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC|flags, 0o600) })
+	if err != nil {
+		return err
+	}
+	_, err = sys.Number("write "+name, func() (int, error) { return unix.Write(fd, []byte(text)) })
+	return errors.Join(err, unix.Close(fd))
+}
