@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -169,9 +170,7 @@ func eventFilter(filters []string) (func(engine.Event) bool, error) {
 
 func attributes(e engine.Event) map[string]string {
 	all := map[string]string{"image": e.Image, "name": e.Name}
-	for name, value := range e.Attributes {
-		all[name] = value
-	}
+	maps.Copy(all, e.Attributes)
 	return all
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/minictr/minictr/pkg/network"
 )
 
 // check refuses what no network could take.
@@ -27,27 +29,9 @@ func (c Connection) check() error {
 		}
 	}
 	for _, h := range c.AddHosts {
-		if _, _, err := HostLine(h); err != nil {
+		if _, err := network.ParseHostEntry(h); err != nil {
 			return fmt.Errorf("--add-host: %w", err)
 		}
 	}
 	return nil
-}
-
-// HostGateway stands in --add-host for the address by which a container reaches
-// its host.
-const HostGateway = "host-gateway"
-
-// HostLine reads NAME:IP or NAME=IP of --add-host. An address may stand in
-// brackets.
-func HostLine(text string) (name, address string, err error) {
-	name, address, found := strings.Cut(text, "=")
-	if !found {
-		name, address, _ = strings.Cut(text, ":")
-	}
-	address = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
-	if _, e := netip.ParseAddr(address); name == "" || strings.ContainsAny(name, " \t\n#") || e != nil && address != HostGateway {
-		return "", "", fmt.Errorf("%q is not NAME:IP, nor NAME:%s", text, HostGateway)
-	}
-	return name, address, nil
 }

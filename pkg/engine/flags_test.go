@@ -268,7 +268,7 @@ func TestFlagsRefuse(t *testing.T) {
 		{Options{Connection: Connection{IP: "fd00::1"}}, `--ip: "fd00::1" is no IPv4 address`},
 		{Options{Connection: Connection{MAC: "01:00:00:00:00:00"}}, `--mac-address: "01:00:00:00:00:00" is no address of one interface, such as 02:42:ac:11:00:02`},
 		{Options{Connection: Connection{DNS: []string{"x"}}}, `--dns: "x" is no IP address`},
-		{Options{Connection: Connection{AddHosts: []string{"x"}}}, `--add-host: "x" is not NAME:IP, nor NAME:host-gateway`},
+		{Options{Connection: Connection{AddHosts: []string{"x"}}}, `--add-host: "x": it is NAME:ADDRESS, such as db:10.0.0.5, or NAME:host-gateway`},
 		{Options{Restart: "always:3"}, `--restart: "always:3": only on-failure takes a number`},
 		{Options{Restart: "often"}, `--restart: "often" is none of no, on-failure[:N], always and unless-stopped`},
 		{Options{LogDriver: "syslog"}, `--log-driver: "syslog" is neither json-file nor none: output is kept in a file, or not at all`},

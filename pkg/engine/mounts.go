@@ -117,7 +117,7 @@ func (o Options) volume(name string) (string, error) {
 func fieldsOf(text string, known ...string) (map[string]string, error) {
 	words, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
-		return nil, fmt.Errorf("%q is not KEY=VALUE,...", text)
+		return nil, fmt.Errorf("%q is not a list of KEY=VALUE with commas between", text)
 	}
 	fields := make(map[string]string)
 	for _, word := range words {
@@ -158,6 +158,17 @@ func mountKeys() []string {
 	return strings.Fields("type source target readonly bind-propagation bind-nonrecursive bind-recursive volume-nocopy tmpfs-size tmpfs-mode consistency")
 }
 
+// recursion says whether a mount is to be read-only, and leaves out what is
+// mounted below the source if that is asked for.
+func recursion(m *specs.Mount, f map[string]string) (readonly bool, err error) {
+	flat, err := truth(f, "bind-nonrecursive")
+	if flat || f["bind-recursive"] == "disabled" {
+		m.Options[0] = "bind"
+	}
+	readonly, e := truth(f, "readonly")
+	return readonly, errors.Join(err, e)
+}
+
 // anyMount reads what --mount asks for.
 func anyMount(o Options, text string) (m specs.Mount, err error) {
 	f, err := fieldsOf(text, mountKeys()...)
@@ -177,13 +188,9 @@ func anyMount(o Options, text string) (m specs.Mount, err error) {
 	case !slices.Contains([]string{"rprivate", "private", "rslave", "slave", "rshared", "shared"}, m.Options[1]):
 		return m, fmt.Errorf("%q: bind-propagation is one of private, slave and shared, each also with an r before it", text)
 	}
-	flat, err1 := truth(f, "bind-nonrecursive")
-	readonly, err2 := truth(f, "readonly")
-	if err := errors.Join(err1, err2); err != nil {
+	readonly, err := recursion(&m, f)
+	if err != nil {
 		return m, fmt.Errorf("%q: %w", text, err)
-	}
-	if flat || f["bind-recursive"] == "disabled" {
-		m.Options[0] = "bind"
 	}
 	switch kind {
 	case "bind":

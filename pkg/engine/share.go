@@ -114,7 +114,7 @@ func (c Connection) On() string {
 }
 
 func setNetwork(w *wall, o Options) error {
-	if err := o.Connection.check(); err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
 	if name := o.On(); name != "" {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
@@ -53,7 +54,15 @@ func (e *Engine) disconnect() error {
 		return e.Runtime.Has(id) || (&Container{ID: id, dir: e.bundle(id)}).Monitored()
 	})
 	for _, id := range stale {
-		err = errors.Join(err, e.networks().Leave(id))
+		c := &Container{ID: id, dir: e.bundle(id), engine: e}
+		switch held := c.hold(); {
+		case errors.Is(held, unix.EWOULDBLOCK):
+			continue // it was just started again
+		case held != nil && !errors.Is(held, container.ErrNotExist):
+			err = errors.Join(err, held)
+			continue
+		}
+		err = errors.Join(err, e.networks().Leave(id), c.Close())
 	}
 	if len(stale) == 0 {
 		return err

@@ -337,7 +337,7 @@ func TestManyJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out[i].String()) {
-			for _, a := range strings.Fields(strings.Trim(line, "[]\n")) {
+			for a := range strings.FieldsSeq(strings.Trim(line, "[]\n")) {
 				if seen[a] {
 					t.Errorf("%s is leased twice", a)
 				}

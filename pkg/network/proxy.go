@@ -88,16 +88,7 @@ func datagrams(host *net.UDPConn, to netip.AddrPort) {
 			if container, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)); err == nil {
 				clients[client] = container
 				go func() {
-					for answer := make([]byte, 1<<16); ; {
-						_ = container.SetReadDeadline(time.Now().Add(idle))
-						n, err := container.Read(answer)
-						if err == nil {
-							_, err = host.WriteToUDPAddrPort(answer[:n], client)
-						}
-						if err != nil {
-							break
-						}
-					}
+					answer(host, container, client)
 					lock.Lock()
 					delete(clients, client)
 					lock.Unlock()
@@ -109,6 +100,20 @@ func datagrams(host *net.UDPConn, to netip.AddrPort) {
 			_, _ = container.Write(buffer[:n]) // a datagram may be lost
 		}
 		lock.Unlock()
+	}
+}
+
+// answer carries a client's answers back, until none has come for a while.
+func answer(host, container *net.UDPConn, client netip.AddrPort) {
+	for buffer := make([]byte, 1<<16); ; {
+		_ = container.SetReadDeadline(time.Now().Add(idle))
+		n, err := container.Read(buffer)
+		if err == nil {
+			_, err = host.WriteToUDPAddrPort(buffer[:n], client)
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func Privileged() []Brick {
 // this kind in place of its own.
 func Shared(kind specs.LinuxNamespaceType) Brick {
 	name := string(kind)
-	switch kind {
+	switch kind { //nolint:exhaustive // the others have the names of their bricks
 	case specs.NetworkNamespace:
 		name = "net"
 	case specs.CgroupNamespace:
