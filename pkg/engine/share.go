@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
 )
@@ -119,7 +118,7 @@ func setNetwork(w *wall, o Options) error {
 	}
 	if name := o.On(); name != "" {
 		if o.Nested != nil {
-			return fmt.Errorf("--network %s: %w: a network of containers needs root as yet: --network host, or sudo", name, unix.EPERM)
+			return fmt.Errorf("--network %s: a network of containers needs root as yet: --network host, or sudo", name)
 		}
 		if o.FindNetwork == nil {
 			return fmt.Errorf("--network: there is no network %q here; there are none, host and container:NAME", name)
