@@ -133,7 +133,7 @@ func (m *monitor) once() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ctr.Delete()) }()
+	defer func() { err = errors.Join(err, ctr.Abort()) }()
 	if err := e.rejoin(s, m.Options); err != nil {
 		return err
 	}
@@ -152,11 +152,12 @@ func (m *monitor) once() (err error) {
 		err = errors.Join(streams.started(), link.listen())
 	}
 	if err != nil {
-		return errors.Join(err, ctr.Abort())
+		return err
 	}
 	streams.copy(m.log)
 	if err := m.began(streams.input()); err != nil {
-		return errors.Join(err, ctr.Abort())
+		_ = ctr.Signal(unix.SIGKILL) // its output ends with it
+		return err
 	}
 	ended := make(chan struct{})
 	go m.obey(ctr, ended)

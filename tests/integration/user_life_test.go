@@ -13,7 +13,11 @@ import (
 func (u user) stays(t *testing.T, args ...string) string {
 	t.Helper()
 	id := strings.TrimSpace(u.must(t, append([]string{"run", "-d"}, args...)...))
-	t.Cleanup(func() { u.minictr(t, "rm", "-f", "-v", id) })
+	t.Cleanup(func() {
+		if r := u.minictr(t, "rm", "-f", "-v", id); r.status != 0 {
+			t.Error(r)
+		}
+	})
 	return id
 }
 
@@ -35,6 +39,10 @@ func TestUserDetached(t *testing.T) {
 	_ = attach.Wait()
 	if out := u.must(t, "exec", "web", "cat", "/data/file"); out != "kept\n" {
 		t.Errorf("exec printed %q", out)
+	}
+
+	if out := u.must(t, "top", "web"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "sleep 1000") && !strings.Contains(out, "cat") {
+		t.Errorf("top printed %q", out)
 	}
 
 	file := filepath.Join(owned(t, temp(t)), "file")
