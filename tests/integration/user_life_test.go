@@ -131,6 +131,14 @@ func TestUserMonitor(t *testing.T) {
 	}
 }
 
+// TestUserDevice shows a device under another name.
+func TestUserDevice(t *testing.T) {
+	u := newUser(t, subordinate)
+	if out := u.must(t, "run", "--device", "/dev/null:/dev/other", "tiny", "sh", "-c", "echo lost >/dev/other; cat /dev/other; test -c /dev/other && echo device"); out != "device\n" {
+		t.Errorf("it printed %q", out)
+	}
+}
+
 // TestUserNetworks is what a user's container can be connected to.
 func TestUserNetworks(t *testing.T) {
 	u := newUser(t, subordinate)
