@@ -14,6 +14,7 @@ import (
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/format"
+	"github.com/minictr/minictr/pkg/network"
 	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/rootfs"
 )
@@ -73,6 +74,8 @@ var checks = [...]struct {
 	{"seccomp", checkSeccomp},
 	{"program", checkProgram},
 	{"images", checkImages},
+	{"networks", checkNetworks},
+	{"boot", checkBoot},
 }
 
 // minKernel has openat2, clone3 into a cgroup, close_range, mount_setattr,
@@ -221,4 +224,28 @@ func checkImages(c *call) finding {
 		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --data-root chooses another file system"}
 	}
 	return f
+}
+
+func checkNetworks(*call) finding {
+	if os.Geteuid() != 0 {
+		return finding{limited, "bridges want root", "without root: --network none"}
+	}
+	if err := network.Try(); err != nil {
+		return finding{limited, err.Error(), "modprobe -a bridge veth nf_tables nft_chain_nat nft_masq, if they are modules; --network none and host need none of it"}
+	}
+	return finding{has, "bridges, veth pairs and published ports: made, and gone again", ""}
+}
+
+// boot is the unit of docs/minictr-restart.service, where systemctl enable puts it.
+const boot = "minictr-restart.service"
+
+func checkBoot(*call) finding {
+	if _, err := os.Stat("/etc/systemd/system/multi-user.target.wants/" + boot); err == nil {
+		return finding{has, "containers that restart start with the host", ""}
+	}
+	const text = "after a boot no container starts by itself"
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return finding{limited, text, "no systemd here: at boot, run minictr start --all --filter should-start-on-boot=true"}
+	}
+	return finding{limited, text, "copy docs/" + boot + " to /etc/systemd/system, then systemctl enable " + boot}
 }

@@ -82,16 +82,18 @@ func loadFile(ctx context.Context, store *image.Store, path, name string, o imag
 }
 
 func printImages(w io.Writer, images []*image.Image) error {
+	var lines []string
 	for _, img := range images {
-		name := "without a name; minictr load --name gives it one"
-		if len(img.Names) > 0 {
-			name = strings.Join(img.Names, " ")
+		for _, name := range img.Names {
+			lines = append(lines, "Loaded image: "+familiar(name)+"\n")
 		}
-		if _, err := fmt.Fprintf(w, "loaded %s %s\n", img.ID.Short(), name); err != nil {
-			return err
+		if len(img.Names) == 0 {
+			lines = append(lines, "Loaded image ID: "+img.ID.String()+"\n")
 		}
 	}
-	return nil
+	slices.Sort(lines) // an image is there once for each of its names
+	_, err := io.WriteString(w, strings.Join(slices.Compact(lines), ""))
+	return err
 }
 
 func imagesCommand(f *pflag.FlagSet) action {

@@ -236,7 +236,7 @@ func (t *teacher) clean() error {
 	}
 	ctx, stop := t.l.Patience(t.call)
 	defer stop()
-	err := errors.Join(a.Kill(), a.Clean(ctx, t.l.Clean, t.env()), t.removeContainers(), a.End())
+	err := errors.Join(a.Kill(), t.removeContainers(), a.Clean(ctx, t.l.Clean, t.env()), a.End())
 	if err == nil {
 		err = t.forget()
 	}
@@ -254,10 +254,10 @@ func (t *teacher) removeContainers() error {
 	if err := e.Sweep(); err != nil {
 		return err
 	}
-	list, err := e.Runtime.List()
-	for _, s := range list {
-		if strings.HasPrefix(s.Name, t.open.Name()) || strings.HasPrefix(s.ID, t.open.Name()) {
-			err = errors.Join(err, e.Runtime.Delete(s.ID, true))
+	list, err := e.Containers()
+	for _, c := range list {
+		if strings.HasPrefix(c.Name, t.open.Name()) || strings.HasPrefix(c.ID, t.open.Name()) {
+			err = errors.Join(err, e.Remove(c, true, true))
 		}
 	}
 	return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/logfile"
 )
 
@@ -92,8 +92,8 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 	since := f.String("since", "", "begin with what happened at `TIME`: 10m, or 2026-01-31T15:04:05")
 	until := f.String("until", "", "end with what happened at `TIME`")
 	var filters []string
-	f.Var((*list)(&filters), "filter", "only those of a `FILTER`: event=NAME, container=NAME, image=NAME")
-	format := f.String("format", "", "print each as this `FORMAT`: json")
+	f.VarP((*list)(&filters), "filter", "f", "only those of a `FILTER`: event=NAME, container=NAME, image=NAME")
+	as := f.String("format", "", "print each as this `FORMAT`: json, or a template like {{.Action}}")
 	return func(c *call) (err error) {
 		if c.runc || len(c.args) > 0 {
 			return statistics(c)
@@ -112,9 +112,6 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		if *format != "" && *format != "json" && *format != "{{json .}}" {
-			return fmt.Errorf("--format: %q is not json", *format)
-		}
 		e, err := c.engine()
 		if err != nil {
 			return err
@@ -125,8 +122,9 @@ func eventsOrStatistics(f *pflag.FlagSet) action {
 			if !keep(event) {
 				return nil
 			}
-			if *format != "" {
-				return json.NewEncoder(c.stdout).Encode(dockerEvent(event))
+			if *as != "" {
+				document, err := format.Document(dockerEvent(event))
+				return errors.Join(err, format.Print(c.stdout, *as, []any{document}))
 			}
 			_, err := fmt.Fprintln(c.stdout, eventLine(event))
 			return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -176,15 +177,16 @@ func inspectNetwork(e *engine.Engine, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := e.Networks().Members(name)
+	members, err := e.Members(name)
 	return viewOf(n, members), err
 }
 
 func viewOf(n *network.Network, members []network.Attachment) networkView {
 	v := networkView{
 		Name: n.Name, ID: strings.TrimPrefix(n.Bridge, "mc-"), Created: n.Created, Scope: "local", Driver: network.Default, Internal: n.Internal,
-		Containers: map[string]memberView{}, Options: map[string]string{"com.docker.network.bridge.name": n.Bridge}, Labels: n.Labels,
+		Containers: map[string]memberView{}, Options: map[string]string{"com.docker.network.bridge.name": n.Bridge}, Labels: map[string]string{},
 	}
+	maps.Copy(v.Labels, n.Labels)
 	for _, p := range n.Subnets {
 		v.EnableIPv6 = v.EnableIPv6 || p.Addr().Is6()
 		v.IPAM.Config = append(v.IPAM.Config, ipamView{p.String(), p.Masked().Addr().Next().String()})

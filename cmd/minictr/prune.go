@@ -50,8 +50,11 @@ func (c *call) pruneNetworks(e *engine.Engine) error {
 	all, failed := e.Networks().List()
 	var removed []string
 	for _, n := range all {
+		if n.Name == network.Default {
+			continue
+		}
 		switch err := e.RemoveNetwork(n.Name); {
-		case err == nil && n.Name != network.Default: // that is made again by itself
+		case err == nil:
 			removed = append(removed, n.Name)
 		case !errors.Is(err, network.ErrInUse):
 			failed = errors.Join(failed, err)

@@ -135,7 +135,14 @@ func psFields() []format.Field {
 // row is what docker ps says of a container. What is read for it alone is left
 // out where a table does not show it.
 func (p *psFlags) row(v engine.View) (format.Row, error) {
-	command := strconv.Quote(p.short(strings.Join(v.Command, " "), 20))
+	var words []string
+	for _, w := range v.Command {
+		if strings.Contains(w, " ") {
+			w = "'" + w + "'"
+		}
+		words = append(words, w)
+	}
+	command := strconv.Quote(p.short(strings.Join(words, " "), 20))
 	now := time.Now()
 	row := format.Row{
 		"ID": v.ID, "Image": v.Options.Image, "Command": command, "CreatedAt": v.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), "RunningFor": format.Ago(v.Created, now),

@@ -16,15 +16,19 @@ import (
 )
 
 // Sweep takes away what containers have left whose runtime was killed, and
-// returns their states: their processes, cgroups, bundles. It tells failed of
-// what can't be removed now, and goes on.
-func (r *Runtime) Sweep(failed func(error)) (swept []*State, err error) {
+// returns their states: their processes, cgroups, bundles. Those that are known
+// to be alive are not looked at. It tells failed of what can't be removed now, and
+// goes on.
+func (r *Runtime) Sweep(alive map[string]bool, failed func(error)) (swept []*State, err error) {
 	dirs, err := os.ReadDir(r.Root)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool { return !d.IsDir() })
 	for _, d := range dirs {
+		if alive[d.Name()] {
+			continue
+		}
 		switch s, err := r.sweep(d.Name()); {
 		case err != nil:
 			failed(err)

@@ -182,8 +182,8 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 			return l, err
 		}
 	}
-	if l.attachment == nil {
-		text, err := hosts(hostname, o.Connection, nil, nil)
+	if l.attachment == nil || l.attachment.Network == network.Default {
+		text, err := hosts(hostname, o.Connection, l.attachment, nil)
 		if err != nil {
 			return l, err
 		}
@@ -214,13 +214,17 @@ func (l *link) join(name string, o Options, ports []network.Port) error {
 }
 
 // tellNames writes the names of all members of a network into the files of each.
+// On the default one nobody knows another.
 func (e *Engine) tellNames(name string) (err error) {
+	if name == network.Default {
+		return nil
+	}
 	unlock, err := e.guard() // who comes last knows all
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	members, err := e.networks().Members(name)
+	members, err := e.Members(name)
 	if err != nil {
 		return err
 	}

@@ -12,13 +12,25 @@ func (e *Engine) Attachments() (map[string]network.Attachment, error) {
 	networks, failed := e.networks().List()
 	attached := make(map[string]network.Attachment)
 	for _, n := range networks {
-		members, err := e.networks().Members(n.Name)
+		members, err := e.Members(n.Name)
 		failed = errors.Join(failed, err)
 		for _, a := range members {
 			attached[a.ID] = a
 		}
 	}
 	return attached, failed
+}
+
+// Members are a network's, with the names that they have by now: in a lease stands
+// the one that a container joined by.
+func (e *Engine) Members(name string) ([]network.Attachment, error) {
+	members, err := e.networks().Members(name)
+	for _, m := range members {
+		if c, err := e.record(m.ID); err == nil && len(m.Names) > 0 {
+			m.Names[0] = c.Name
+		}
+	}
+	return members, err
 }
 
 // settings are a container's addresses, in Docker's words.

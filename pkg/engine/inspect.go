@@ -145,6 +145,9 @@ func (e *Engine) Inspect(c *Container) (*Inspection, error) {
 		return nil, err
 	}
 	now := v.Now
+	if now.Phase == Running || now.Phase == Paused {
+		now.ExitCode = 0 // it is of the life before
+	}
 	i := &Inspection{
 		ID: c.ID, Created: c.Created.UTC(), Image: c.ImageID, LogPath: c.LogFile(), Name: "/" + c.Title(), RestartCount: now.Restarts,
 		Driver: "overlay", Platform: "linux", Args: []string{}, Mounts: c.mountsOf(s), Config: e.configOf(c, s), HostConfig: c.hostConfig(s),

@@ -65,8 +65,9 @@ func (e *Engine) spawn(c *Container) error {
 	}
 	lock := os.NewFile(uintptr(fd), "lock")
 	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", "--data-root", e.Root, "--root", e.Runtime.Root, MonitorCommand, c.ID}, &os.ProcAttr{
-		// It waits nearly all its life, and one processor is enough for that.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=20", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG"), rootless.Variable + "=" + os.Getenv(rootless.Variable)},
+		// It waits nearly all its life: one processor is enough for that, and garbage
+		// is collected when the container has begun.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG"), rootless.Variable + "=" + os.Getenv(rootless.Variable)},
 		Files: []*os.File{null, null, os.Stderr, lock, w}, // in the order of lockFD and reportFD
 		Sys:   &unix.SysProcAttr{Setsid: true},
 	})
@@ -106,6 +107,9 @@ func (c *Container) monitorFD() (int, error) {
 			return -1, nil
 		}
 		s, err := c.Status()
+		if errors.Is(err, fs.ErrNotExist) { // it is being removed
+			return -1, nil
+		}
 		if err != nil {
 			return -1, err
 		}
@@ -163,7 +167,7 @@ func (c *Container) kill() error {
 	if err == nil {
 		err = s.Signal(unix.SIGKILL, false)
 	}
-	if errors.Is(err, container.ErrNotExist) || errors.Is(err, container.ErrStopped) {
+	if errors.Is(err, container.ErrNotExist) || errors.Is(err, container.ErrStopped) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err
@@ -222,6 +226,9 @@ func (e *Engine) seize(c *Container, force bool) error {
 			return err
 		}
 		s, err := c.Status()
+		if errors.Is(err, fs.ErrNotExist) { // who has it locked removes it
+			return fmt.Errorf("%w: %s", container.ErrNotExist, c.Title())
+		}
 		if err != nil {
 			return err
 		}
@@ -354,13 +361,27 @@ func (c *Container) Paused() bool {
 	return err == nil && status == container.Paused
 }
 
-// Rename gives a container another name.
-func (e *Engine) Rename(c *Container, name string) (err error) {
+// Rename gives a container another name, by which its neighbours know it at once.
+func (e *Engine) Rename(c *Container, name string) error {
+	if err := e.rename(c, name); err != nil {
+		return err
+	}
+	attached, err := e.Attachments()
+	if a, ok := attached[c.ID]; ok {
+		err = errors.Join(err, e.tellNames(a.Network))
+	}
+	return err
+}
+
+func (e *Engine) rename(c *Container, name string) (err error) {
 	if c.lone != nil {
 		return fmt.Errorf("container %s runs in the foreground: its name goes with it", c.Title())
 	}
 	if err := container.ValidateID(name); err != nil {
 		return err
+	}
+	if name == c.Name {
+		return fmt.Errorf("container %s has that name already", name)
 	}
 	unlock, err := e.guard()
 	if err != nil {
@@ -376,9 +397,6 @@ func (e *Engine) Rename(c *Container, name string) (err error) {
 		return errors.Join(err, e.freeName(name, c.ID))
 	}
 	e.event(c, "rename", map[string]string{"oldName": old})
-	if old == name {
-		return nil
-	}
 	return e.freeName(old, c.ID)
 }
 

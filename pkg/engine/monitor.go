@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ type monitor struct {
 	log    *logfile.Writer
 	stderr *os.File // of the command that has started us, until the container has begun: then its end of a pipe is at 2
 	term   chan os.Signal
+	told   atomic.Bool // it was sent the signal to end, as at shutdown, by no person maybe
 	status Status
 	begun  bool
 }
@@ -101,7 +103,7 @@ func (m *monitor) live() error {
 		if err != nil && !m.begun {
 			return err
 		}
-		if m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
+		if m.told.Load() || m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
 			return err
 		}
 		if m.status.Finished.Sub(m.status.Started) >= healthy {
@@ -133,7 +135,7 @@ func (m *monitor) once() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ctr.Abort()) }()
+	defer func() { err = errors.Join(err, ctr.Delete()) }()
 	if err := e.rejoin(s, m.Options); err != nil {
 		return err
 	}
@@ -147,17 +149,18 @@ func (m *monitor) once() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, streams.close()) }()
-	err = ctr.Start(s, link.options(streams.options()))
+	if err := ctr.Start(s, link.options(streams.options())); err != nil {
+		return err
+	}
+	err = errors.Join(streams.started(), link.listen())
 	if err == nil {
-		err = errors.Join(streams.started(), link.listen())
+		streams.copy(m.log)
+		err = m.began(streams.input())
 	}
 	if err != nil {
-		return err
-	}
-	streams.copy(m.log)
-	if err := m.began(streams.input()); err != nil {
-		_ = ctr.Signal(unix.SIGKILL) // its output ends with it
-		return err
+		err = errors.Join(err, ctr.Signal(unix.SIGKILL))
+		_, failed := ctr.Wait()
+		return errors.Join(err, failed)
 	}
 	ended := make(chan struct{})
 	go m.obey(ctr, ended)
@@ -179,7 +182,7 @@ func (m *monitor) once() (err error) {
 func (m *monitor) began(input int) error {
 	m.status.Phase, m.status.Started, m.status.Finished = Running, time.Now().UTC(), time.Time{}
 	m.status.Monitor, m.status.Boot, m.status.Input = os.Getpid(), bootID(), input
-	m.status.ExitCode, m.status.OOMKilled = 0, false
+	m.status.OOMKilled = false // the exit status stays the last one's, for who waited for it
 	if err := m.note(nil); err != nil {
 		return err
 	}
@@ -193,7 +196,9 @@ func (m *monitor) began(input int) error {
 		err = nil
 	}
 	err = errors.Join(err, unix.Close(reportFD), m.stderr.Close(), nowhere(2))
-	debug.FreeOSMemory() // much was needed once
+	// Until now there was no collection: each one more takes 300 kB for good.
+	debug.SetGCPercent(20)
+	debug.FreeOSMemory()
 	return err
 }
 
@@ -203,8 +208,9 @@ func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
 	select {
 	case <-ended:
 	case <-m.term:
-		_ = m.stop() // without the mark a policy may start it again
+		m.told.Store(true)
 		_ = ctr.Signal(m.stopSignal())
+		_ = ctr.Resume() // what is paused can't end by itself
 	}
 }
 

@@ -252,12 +252,23 @@ func tmpfsMount(_ Options, text string) (m specs.Mount, err error) {
 }
 
 // setImageVolumes keeps what the image calls volumes writable where the root is
-// not. Elsewhere the container's own layer serves: it lives as long.
-func setImageVolumes(s *specs.Spec, volumes map[string]struct{}) {
+// not: each is a new volume, or memory where there are none. Elsewhere the
+// container's own layer serves: it lives as long.
+func setImageVolumes(s *specs.Spec, volumes map[string]struct{}, o Options) error {
 	for _, v := range slices.Sorted(maps.Keys(volumes)) {
 		dest := path.Clean("/" + v)
-		if dest != "/" && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}})
+		if dest == "/" || slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
+			continue
 		}
+		m := specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}}
+		if o.Volume != nil {
+			source, err := o.Volume("")
+			if err != nil {
+				return err
+			}
+			m.Type, m.Source, m.Options = "bind", source, []string{"rbind", "rprivate"}
+		}
+		s.Mounts = append(s.Mounts, m)
 	}
+	return nil
 }

@@ -140,7 +140,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 		}
 	}
 	if o.ReadOnly {
-		setImageVolumes(s, img.Config.Volumes)
+		if err := setImageVolumes(s, img.Config.Volumes, o); err != nil {
+			return nil, nil, err
+		}
 	}
 	if s.Linux.Seccomp == nil && !w.lacks("seccomp") {
 		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())

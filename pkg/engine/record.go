@@ -296,11 +296,16 @@ func (e *Engine) takeName(name, id string) error {
 		return err
 	}
 	other := e.named(name)
-	_, gone := os.Lstat(e.bundle(other))
-	if other != id && (!errors.Is(gone, fs.ErrNotExist) || e.Runtime.Has(other)) {
+	if other != id && e.has(other) {
 		return fmt.Errorf("%w: the name %q is that of container %s", container.ErrExist, name, other)
 	}
 	return errors.Join(os.Remove(link), os.Symlink(id, link))
+}
+
+// has says whether there is something of an ID, be it half made.
+func (e *Engine) has(id string) bool {
+	_, gone := os.Lstat(e.bundle(id))
+	return !errors.Is(gone, fs.ErrNotExist) || e.Runtime.Has(id)
 }
 
 // freeName takes a name from a container, if it is its own.

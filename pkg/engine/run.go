@@ -60,7 +60,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 		return 0, err
 	}
 	defer func() {
-		err = errors.Join(err, c.Delete(), e.freeName(o.Name, id), e.removeAnonymous(volumes.anonymous))
+		err = errors.Join(err, e.freeName(o.Name, id), c.Delete(), e.removeAnonymous(volumes.anonymous))
 	}()
 	if err := os.MkdirAll(filepath.Dir(c.Bundle), 0o711); err != nil {
 		return 0, err

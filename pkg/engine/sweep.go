@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,11 @@ func (e *Engine) Sweep() error {
 	if err != nil {
 		return err
 	}
-	swept, err := e.Runtime.Sweep(failed)
+	alive := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		alive[id] = (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+	}
+	swept, err := e.Runtime.Sweep(alive, failed)
 	for _, s := range swept {
 		if s.Kept {
 			continue
@@ -38,20 +43,58 @@ func (e *Engine) Sweep() error {
 		}
 	}
 	for _, id := range ids {
+		if alive[id] {
+			continue
+		}
 		if err := e.repair(id); err != nil {
 			failed(err)
 		}
 	}
-	if err := e.disconnect(); err != nil {
+	if err := errors.Join(e.freeNames(ids), e.disconnect()); err != nil {
 		failed(err)
 	}
+	return nil
+}
+
+// freeNames removes names of containers that are not there: who took one was
+// killed before there was more. The IDs are of those that were there just now.
+func (e *Engine) freeNames(ids []string) error {
+	top, prefix := filepath.Split(e.nameLink(""))
+	entries, err := os.ReadDir(top)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	for _, entry := range entries {
+		name, ours := strings.CutPrefix(entry.Name(), prefix)
+		if ours && !slices.Contains(ids, e.named(name)) {
+			err = errors.Join(err, e.freeIfGone(name))
+		}
+	}
 	return err
+}
+
+func (e *Engine) freeIfGone(name string) (err error) {
+	unlock, err := e.guard()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	id := e.named(name)
+	if e.has(id) {
+		return nil
+	}
+	return e.freeName(name, id)
 }
 
 // disconnect takes away what is left of connections whose containers are gone.
 func (e *Engine) disconnect() error {
 	stale, err := e.networks().Stale(func(id string) bool {
-		return e.Runtime.Has(id) || (&Container{ID: id, dir: e.bundle(id)}).Monitored()
+		own := e.bundle(id)
+		if e.Runtime.Has(id) || (&Container{ID: id, dir: own}).Monitored() {
+			return true
+		}
+		all, err := filepath.Glob(filepath.Join(filepath.Dir(own), "????????-"+id)) // of engines with another directory for states
+		return err != nil || slices.ContainsFunc(all, func(dir string) bool { return dir != own })
 	})
 	for _, id := range stale {
 		c := &Container{ID: id, dir: e.bundle(id), engine: e}

@@ -195,16 +195,19 @@ func number(p netip.Prefix, a netip.Addr) (n uint64) {
 	return n & (1<<min(p.Addr().BitLen()-p.Bits(), 32) - 1)
 }
 
+// next is what is to become last.
+const next = "next"
+
 func (m *Manager) remember(network string, a netip.Addr) error {
-	next := m.path(network, "next")
-	err := os.Symlink(a.String(), next)
+	link := m.path(network, next)
+	err := os.Symlink(a.String(), link)
 	if errors.Is(err, fs.ErrExist) { // who made it was killed
-		if err = os.Remove(next); err == nil {
-			err = os.Symlink(a.String(), next)
+		if err = os.Remove(link); err == nil {
+			err = os.Symlink(a.String(), link)
 		}
 	}
 	if err == nil {
-		err = os.Rename(next, m.path(network, "last"))
+		err = os.Rename(link, m.path(network, "last"))
 	}
 	return err
 }

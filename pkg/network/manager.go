@@ -246,6 +246,8 @@ func (m *Manager) Stale(alive func(id string) bool) (ids []string, err error) {
 			leases, e := m.leases(name)
 			if _, gone := m.read(name); errors.Is(gone, fs.ErrNotExist) && len(leases) == 0 {
 				e = errors.Join(e, sys.RemoveAll(m.path(name)))
+			} else if half := os.Remove(m.path(name, next)); !errors.Is(half, fs.ErrNotExist) {
+				e = errors.Join(e, half)
 			}
 			for _, l := range leases {
 				ids = append(ids, l.id)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // tree is all that is below a directory: names, types and the files' content.
@@ -320,7 +321,7 @@ func TestNames(t *testing.T) {
 // and every masked file that it sees. Some of them are the host's own.
 func TestHostNodes(t *testing.T) {
 	h := newHost(t)
-	before := nodes()
+	before := alone.Nodes()
 	t.Cleanup(func() { // whatever happens, the machine must go on
 		for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 			_ = os.Chmod("/dev/"+name, 0o666)
@@ -333,7 +334,7 @@ func TestHostNodes(t *testing.T) {
 	s := newSpec("nodes", "sh", "-c", attack)
 	userNamespace(s)
 	h.must(t, "run", "--bundle", newBundle(t, s, "nodes"), "nodes")
-	if after := nodes(); !slices.Equal(after, before) {
+	if after := alone.Nodes(); !slices.Equal(after, before) {
 		t.Errorf("the host's nodes were\n%q\nand are\n%q", before, after)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/seccomp"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // newSpec is the default wall with the default filter, in a cgroup of that
@@ -22,7 +23,7 @@ func newSpec(name string, args ...string) *specs.Spec {
 	s := spec.Default()
 	s.Hostname = name
 	s.Process.Args = args
-	s.Linux.CgroupsPath = "/" + cgroupName(name)
+	s.Linux.CgroupsPath = "/" + alone.Cgroup(name)
 	s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())
 	return s
 }

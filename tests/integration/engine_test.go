@@ -165,6 +165,19 @@ func (h host) pid(t *testing.T, id string) int {
 	return pid
 }
 
+// TestStopPaused is that a paused container is resumed for the signal that asks it
+// to end.
+func TestStopPaused(t *testing.T) {
+	h := newEngine(t)
+	id := h.detached(t, "tiny", "sh", "-c", "trap 'exit 3' TERM; echo ready; while true; do sleep 0.1; done")
+	eventually(t, "it listens", func() bool { return h.minictr(t, "logs", id).stdout == "ready\n" })
+	h.must(t, "pause", id)
+	h.must(t, "stop", "-t", "20", id)
+	if s := h.status(t, id); s["ExitCode"] != 3.0 {
+		t.Errorf("after stop: %v", s)
+	}
+}
+
 // TestMonitorKilled is that a container ends with its monitor, and that the next
 // command says so.
 func TestMonitorKilled(t *testing.T) {

@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // subgroups makes a cgroup below the container's in each hierarchy.
 func subgroups(t *testing.T, name, sub string) (dirs []string) {
 	t.Helper()
 	for _, pattern := range []string{"/sys/fs/cgroup/*/", "/sys/fs/cgroup/"} {
-		tops, _ := filepath.Glob(pattern + cgroupName(name))
+		tops, _ := filepath.Glob(pattern + alone.Cgroup(name))
 		for _, top := range tops {
 			dir := filepath.Join(top, sub)
 			err := os.Mkdir(dir, 0o755)

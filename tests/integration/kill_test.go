@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // up says so and stays.
@@ -233,7 +234,7 @@ func TestOutlivesNoRuntime(t *testing.T) {
 		if killed {
 			t.Errorf("%s: it ended before its program was up", v.name)
 		}
-		eventually(t, "the container ends with its runtime", func() bool { return len(children()) == 0 })
+		eventually(t, "the container ends with its runtime", func() bool { return len(alone.Children()) == 0 })
 		h.must(t, "ps")
 	}
 	// Without a PID namespace only its first process does. The others are ended
@@ -244,8 +245,8 @@ func TestOutlivesNoRuntime(t *testing.T) {
 		t.Error("it ended before its program was up")
 	}
 	eventually(t, "its second process is left to us", func() bool {
-		return slices.ContainsFunc(children(), func(c child) bool { return c.name == "up" })
+		return slices.ContainsFunc(alone.Children(), func(c alone.Child) bool { return c.Name == "up" })
 	})
 	h.must(t, "ps")
-	eventually(t, "the others end", func() bool { return len(children()) == 0 })
+	eventually(t, "the others end", func() bool { return len(alone.Children()) == 0 })
 }

@@ -39,31 +39,16 @@ var program, scratch = filepath.Join(alone.Dir, "minictr"), alone.Dir
 // of most hosts are: what a container mounts would show here. The tests are
 // also the parent of every process that loses its own, so that none can hide.
 func TestMain(m *testing.M) {
-	var before fingerprint
+	var before alone.Fingerprint
 	alone.Main(m, "integration", unix.CLONE_NEWNS|unix.CLONE_NEWNET, func() error {
-		defer func() { before = machine(host{}) }()
-		return errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""), loopbackUp())
+		defer func() { before = alone.Machine() }()
+		return errors.Join(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""), alone.LoopbackUp())
 	}, func() error {
-		if left := before.differences(host{}); len(left) > 0 {
+		if left := before.Differences(); len(left) > 0 {
 			return fmt.Errorf("the machine is changed:\n%s", strings.Join(left, "\n"))
 		}
 		return nil
 	})
-}
-
-// loopbackUp has 127.0.0.1 and ::1 answer in a new network.
-func loopbackUp() error {
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(socket)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, ifr)
 }
 
 // A host is one minictr: where it keeps images and the state of containers.

@@ -1,14 +1,15 @@
 package integration_test
 
 import (
-	"errors"
 	"io"
 	"net"
-	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // Tests of networks have the network namespace of these tests for the host's:
@@ -18,30 +19,11 @@ import (
 func newNetworked(t *testing.T) host {
 	t.Helper()
 	h := newEngine(t)
-	before := netState(t)
+	before := alone.Network(t)
 	t.Cleanup(func() {
-		eventually(t, "nothing of a network is left", func() bool { return netState(t) == before || t.Failed() })
+		eventually(t, "nothing of a network is left", func() bool { return alone.Network(t) == before || t.Failed() })
 	})
 	return h
-}
-
-// netState is all that containers can leave of networks: interfaces, addresses,
-// routes and rules.
-func netState(t *testing.T) string {
-	t.Helper()
-	var all strings.Builder
-	for _, command := range []string{"nft list ruleset", "busybox ip link", "busybox ip -4 addr", "busybox ip -6 addr", "busybox ip route", "busybox ip -6 route"} {
-		words := strings.Fields(command)
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-		if errors.Is(err, exec.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		all.Write(out)
-	}
-	return all.String()
 }
 
 // serves is the arguments of a container that says a word to who connects to
@@ -81,6 +63,7 @@ func TestNetworks(t *testing.T) {
 	h.detached(t, "--name", "far", "--network", "two", "tiny", "sleep", "1000")
 	eventually(t, "the server answers", func() bool { return fetch("127.0.0.1:8080") == "hello" })
 
+	(host{root: h.root, run: filepath.Join(temp(t), "run")}).must(t, "run", "tiny", "true") // to whom they are strangers, and no corpses
 	for _, name := range []string{"web", "shop"} {
 		if r := h.gets(t, "near", name+":80"); r.stdout != "hello" {
 			t.Errorf("a neighbour asks %s: %v", name, r)
@@ -116,9 +99,16 @@ func TestNetworks(t *testing.T) {
 	if hosts := h.must(t, "exec", "web", "cat", "/etc/hosts"); strings.Contains(hosts, "near") || !strings.Contains(hosts, "later") {
 		t.Errorf("the server's hosts: %s", hosts)
 	}
+	h.must(t, "rename", "later", "latest")
+	if hosts := h.must(t, "exec", "web", "cat", "/etc/hosts"); strings.Contains(hosts, "later") || !strings.Contains(hosts, "latest") {
+		t.Errorf("the server's hosts, after a neighbour has another name: %s", hosts)
+	}
+	if out := h.must(t, "network", "inspect", "one"); !strings.Contains(out, `"latest"`) {
+		t.Errorf("the network: %s", out)
+	}
 	h.must(t, "restart", "-t", "0", "web")
 	eventually(t, "it answers again", func() bool { return fetch("127.0.0.1:8080") == "hello" })
-	h.must(t, "rm", "-f", "web", "far", "later")
+	h.must(t, "rm", "-f", "web", "far", "latest")
 	if got := fetch("127.0.0.1:8080"); !strings.Contains(got, "refused") {
 		t.Errorf("the port of a container that is gone: %q", got)
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // An oci is a container that is driven as container managers do it: by one
@@ -355,8 +356,8 @@ func TestAsRunc(t *testing.T) {
 	if r := runc("update", "--resources", "-", c.id); r.status == 0 { // standard input is empty here
 		t.Errorf("update with no JSON: %v", r)
 	}
-	limit, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroupName("link") + "/pids.max")
-	for _, file := range append(limit, "/sys/fs/cgroup/"+cgroupName("link")+"/pids.max") {
+	limit, _ := filepath.Glob("/sys/fs/cgroup/*/" + alone.Cgroup("link") + "/pids.max")
+	for _, file := range append(limit, "/sys/fs/cgroup/"+alone.Cgroup("link")+"/pids.max") {
 		if text, err := os.ReadFile(file); err == nil && string(text) != "77\n" {
 			t.Errorf("pids.max is %s", text)
 		}

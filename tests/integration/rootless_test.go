@@ -155,7 +155,7 @@ func TestRootlessDelegated(t *testing.T) {
 		return as(h.command("run", "--bundle", owned(t, newBundle(t, s, "bundle")), "box"))
 	}
 	const refused = "/linux/resources: permission denied"
-	name := cgroupName("user")
+	name := alone.Cgroup("user")
 	if layout.Version() != cgroup.V2 {
 		if r := finish(t, command(name)); !strings.Contains(r.stderr, refused) {
 			t.Errorf("a limit that can't be set: %v", r)
@@ -175,7 +175,7 @@ func TestRootlessDelegated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	for _, path := range []string{cgroupName("rootless"), "/" + name + "/box", "/" + name + "/parent/box"} {
+	for _, path := range []string{alone.Cgroup("rootless"), "/" + name + "/box", "/" + name + "/parent/box"} {
 		cmd := command(path)
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
 		if r := finish(t, cmd); r.stdout != "54\n" {

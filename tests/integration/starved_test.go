@@ -12,6 +12,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/tests/alone"
 )
 
 // starve runs minictr where something is scarce: a container, or one line, or,
@@ -85,7 +86,7 @@ func limited(t *testing.T, r *specs.LinuxResources) cgroup.Group {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := layout.Group("/" + cgroupName("limited"))
+	g, err := layout.Group("/" + alone.Cgroup("limited"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,7 +183,7 @@ func TestUserDelegated(t *testing.T) {
 		t.Skip("needs version 2 of cgroups, and nothing else")
 	}
 	u := newUser(t, subordinate)
-	dir, own := alone.Delegate(t, rootless, cgroupName("user"))
+	dir, own := alone.Delegate(t, rootless, alone.Cgroup("user"))
 	t.Cleanup(func() {
 		for _, d := range []string{own, dir} {
 			if err := unix.Rmdir(d); err != nil {

@@ -220,6 +220,12 @@ func (s student) does(t *testing.T, l *lesson.Lesson) {
 		t.Errorf("when it is done, the check has exit status %d: %s", status, said)
 	}
 	s.nothingLeft(t, mounts)
+	for _, list := range [...][]string{{"ps", "-aq"}, {"network", "ls", "-q"}} {
+		out, err := s.command(t, append(list, "-f", "name="+a.Name())...).Output()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: left are %s, %v", list, out, err)
+		}
+	}
 }
 
 // neighbour is what another student finds at the same time on the same machine.
@@ -228,14 +234,12 @@ func (s student) neighbour(t *testing.T, l *lesson.Lesson) string {
 	a := lesson.NewAttempt()
 	a.Dir = filepath.Join(s.dir, "tmp", a.Name())
 	defer func() {
-		err := errors.Join(a.Kill(), a.Clean(t.Context(), l.Clean, s.env()))
-		list, _ := s.command(t, "ps", "-aq").Output()
+		err := a.Kill()
+		list, _ := s.command(t, "ps", "-aq", "-f", "name="+a.Name()).Output()
 		for id := range strings.FieldsSeq(string(list)) {
-			if state, _ := s.command(t, "state", id).Output(); bytes.Contains(state, []byte(a.Name())) {
-				err = errors.Join(err, s.command(t, "rm", "-f", id).Run())
-			}
+			err = errors.Join(err, s.command(t, "rm", "-f", id).Run())
 		}
-		if err = errors.Join(err, a.End()); err != nil {
+		if err = errors.Join(err, a.Clean(t.Context(), l.Clean, s.env()), a.End()); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -52,7 +52,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// sandbox is a shell in a network namespace without any interface, and with
+// sandbox is a shell in a network namespace that has no interface but lo, and with
 // its own /var/lib and /run/minictr, in which it runs a script.
 func sandbox(t *testing.T, dir, script string) (string, error) {
 	t.Helper()
@@ -63,6 +63,7 @@ func sandbox(t *testing.T, dir, script string) (string, error) {
 		}
 	}
 	cmd := exec.Command("unshare", "--net", "--mount", "bash", "-euo", "pipefail", "-c", `
+		ip link set lo up
 		mount -t tmpfs tmpfs /mnt
 		mkdir -p /var/lib/minictr /run/minictr
 		mkdir /mnt/lib /mnt/run
@@ -161,6 +162,8 @@ CGO_ENABLED=0 go build ./cmd/minictr
 		"exit status 137",       // a limit of memory
 		"bomb",                  // a limit of processes
 		"That is not it.",       // a lesson
+		"\nhello\nlistening on", // a container on a network, asked at its published port
+		"s3cret",                // a secret
 		"made by hand",          // an image of a container
 	} {
 		if i < len(parts) && !strings.Contains(parts[i], want) {
