@@ -16,6 +16,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/systemd"
 )
 
@@ -296,6 +297,9 @@ func (g *globals) environment(f *pflag.FlagSet) {
 
 // dispatch does what a command line asks for.
 func dispatch(c *call, args []string) error {
+	if err := rootless.Stay(); err != nil {
+		return err
+	}
 	f := c.globals.flags()
 	switch err := f.Parse(doubled(f, args)); {
 	case err == nil && c.version:
@@ -334,6 +338,9 @@ func (c *call) run(cmd command, args []string) error {
 		return flagError(err, c.flags, " "+cmd.name)
 	}
 	c.args = c.flags.Args()
+	if err := c.enter(); err != nil {
+		return err
+	}
 	return do(c)
 }
 

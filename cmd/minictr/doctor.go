@@ -1,17 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/cgroup"
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/network"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -91,11 +95,43 @@ func checkKernel(*call) finding {
 	return finding{has, "Linux " + release + ": the one that all containers here share", ""}
 }
 
-func checkPrivilege(*call) finding {
-	if os.Geteuid() != 0 {
-		return finding{lacks, "this is not root", "run images with sudo; minictr plan tiny needs no root, nor does a bundle that spec --rootless begins"}
+func checkPrivilege(c *call) finding {
+	if os.Geteuid() == 0 {
+		return finding{has, "this is root", ""}
 	}
-	return finding{has, "this is root", ""}
+	if dir := filepath.Dir(c.root); unix.Access(c.root, unix.W_OK) != nil && unix.Access(dir, unix.W_OK) != nil {
+		return finding{lacks, "this is not root, and nothing can be kept in " + dir, "log in as this user, or have XDG_RUNTIME_DIR name a directory of his"}
+	}
+	ids, alone, err := rootless.Find(os.Geteuid(), os.Getegid())
+	if err == nil {
+		err = rootless.Try(container.Help)
+	}
+	switch {
+	case err != nil:
+		return finding{lacks, "this is not root, and can't be root of a user namespace: " + oneLine(err.Error()), forbidden()}
+	case alone != "":
+		return finding{
+			limited, "not root: it will be root of a user namespace, with nobody else in it: " + alone,
+			"files of images are all this user's, and no program can be another: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, with newuidmap (Debian: uidmap)",
+		}
+	}
+	return finding{
+		has, fmt.Sprintf("not root: it will be root of a user namespace of %d ids, which its containers share", ids.Count()),
+		"who breaks out of a container is this user, and root of the other containers",
+	}
+}
+
+// forbidden says what keeps users from making user namespaces.
+func forbidden() string {
+	for _, f := range [...]struct{ sysctl, forbids string }{
+		{"kernel.unprivileged_userns_clone", "0"}, {"kernel.apparmor_restrict_unprivileged_userns", "1"}, {"user.max_user_namespaces", "0"},
+	} {
+		text, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(f.sysctl, ".", "/"))
+		if err == nil && strings.TrimSpace(string(text)) == f.forbids {
+			return f.sysctl + " is " + f.forbids + ": with sysctl root can allow it, or use sudo"
+		}
+	}
+	return "use sudo"
 }
 
 func checkNamespaces(*call) finding {
@@ -131,6 +167,14 @@ func checkCgroups(*call) finding {
 	for _, needed := range []string{"memory", "pids", "cpu"} {
 		if !strings.Contains(" "+text+" ", " "+needed+" ") {
 			return finding{limited, text, "the controller " + needed + " is not there: such limits are refused"}
+		}
+	}
+	if container.Rootless() {
+		if missing, err := container.Undelegated(); err != nil || missing != "" {
+			return finding{
+				limited, text + "; none is delegated to this user: limits, and pause, are refused, and nothing ends a fork bomb",
+				"with version 2: systemd-run --user --scope -p Delegate=yes minictr run ...",
+			}
 		}
 	}
 	return finding{has, text, ""}
@@ -173,6 +217,9 @@ func checkImages(c *call) finding {
 	}
 	free := int64(st.Bavail) * st.Bsize
 	f := finding{has, fmt.Sprintf("%s has %s free", e.Root, format.Size(free)), ""}
+	if _, err := unix.Lgetxattr(e.Root, "user.overlay.opaque", nil); container.Rootless() && errors.Is(err, unix.ENOTSUP) {
+		f = finding{limited, e.Root + " is on a file system without attributes of users", "many images need them: --data-root chooses another file system"}
+	}
 	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		f = finding{limited, e.Root + " is on overlayfs", "layers can't be stacked on it: --data-root chooses another file system"}
 	}

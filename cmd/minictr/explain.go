@@ -33,7 +33,7 @@ func explain(err error) (message, hint, code string, status int) {
 		if message, hint, status := program(step); status != 0 {
 			return message, hint, codeOf(step), status
 		}
-		return step.Step.Spec + ": " + shortened(err, step), cause(step), codeOf(step), statusError
+		return strings.TrimPrefix(step.Step.Spec+": ", ": ") + shortened(err, step), cause(step), codeOf(step), statusError
 	}
 	k := kindOf(err)
 	if program, ok := errors.AsType[*vm.ProgramError](err); ok {

@@ -15,6 +15,7 @@ import (
 	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/lang"
 	"github.com/minictr/minictr/pkg/plan"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -27,6 +28,7 @@ func planCommand(f *pflag.FlagSet) action {
 	f.String("container", "", "print the plan that the container `ID` was made by, or that exec of COMMAND in it would make")
 	diff := f.String("diff", "", "print how the wall differs with other `FLAGS` of run")
 	steps := f.Bool("step", false, "run it: do one step with each Enter, and say what it has changed in /proc")
+	f.Bool("enter", false, "print how the everyday commands of a user who is not root become root of a user namespace")
 	language := languageFlag(f)
 	return func(c *call) error {
 		if *steps {
@@ -57,6 +59,12 @@ func planCommand(f *pflag.FlagSet) action {
 // plan is the plan of the image or bundle that is asked for. A bundle is a
 // directory with a config.json.
 func (c *call) plan(o *engine.Options, l lang.Language) (*plan.Plan, error) {
+	if c.flags.Changed("enter") {
+		if len(c.args) > 0 {
+			return nil, errors.New("--enter takes no arguments: it is the same for all commands")
+		}
+		return rootless.Plan()
+	}
 	if id := c.flags.Lookup("container"); id != nil && id.Changed {
 		return c.planOf(id.Value.String())
 	}

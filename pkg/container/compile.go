@@ -112,10 +112,10 @@ func release(b *plan.Builder) {
 }
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
-// cgroup that it would be in. It changes nothing and needs no privilege. Made are
-// files of the bundle that are yet to be made.
-func Plan(id, bundle string, s *specs.Spec, made ...string) (*plan.Plan, cgroup.Group, error) {
-	host, err := Inspect(id, bundle, s, nil, made...)
+// cgroup that it would be in. It changes nothing and needs no privilege. Enters and
+// made are those of Inspect.
+func Plan(id, bundle string, s *specs.Spec, enters bool, made ...string) (*plan.Plan, cgroup.Group, error) {
+	host, err := Inspect(id, bundle, s, nil, enters, made...)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}

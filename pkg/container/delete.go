@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -23,6 +24,7 @@ func (r *Runtime) Sweep(alive map[string]bool, failed func(error)) (swept []*Sta
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
+	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool { return !d.IsDir() })
 	for _, d := range dirs {
 		if alive[d.Name()] {
 			continue

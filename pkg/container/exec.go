@@ -3,8 +3,12 @@ package container
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -195,5 +199,26 @@ func (r *Runtime) Update(s *State, limits *specs.LinuxResources) error {
 	return errors.Join(r.limit(s, limits), s.Host.Cgroup.Update(limits))
 }
 
-// Processes lists the processes of a container, by their PIDs here.
-func (s *State) Processes() ([]int, error) { return s.Host.Cgroup.Procs() }
+// Processes lists the processes of a container, by their PIDs here: those of its
+// cgroup, or, without one, of its PID namespace. Without either, the first is all
+// that is known.
+func (s *State) Processes() (pids []int, err error) {
+	if len(s.Host.Cgroup.Places) > 0 || !s.alive() {
+		return s.Host.Cgroup.Procs()
+	}
+	if !s.Host.OwnPIDs {
+		return []int{s.PID}, nil
+	}
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", s.PID))
+	if err != nil {
+		return nil, err
+	}
+	all, err := filepath.Glob("/proc/[0-9]*/ns/pid")
+	for _, name := range all {
+		if theirs, _ := os.Readlink(name); theirs == own { // "": it has just ended, or is another's
+			pid, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}

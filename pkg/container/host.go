@@ -20,9 +20,10 @@ import (
 
 // Inspect finds out what Compile needs to know of this machine for a bundle.
 // It changes nothing and needs no privilege. Units, if not nil, is who is to
-// make the cgroup. Made are files that are yet to be made,
-// and directories, with a slash at the end.
-func Inspect(id, bundle string, s *specs.Spec, units Units, made ...string) (h Host, err error) {
+// make the cgroup. Enters says that a user who is not root will be that of a user
+// namespace before. Made are files that are yet to be made, and directories, with a
+// slash at the end.
+func Inspect(id, bundle string, s *specs.Spec, units Units, enters bool, made ...string) (h Host, err error) {
 	if h.Bundle, err = filepath.Abs(bundle); err != nil {
 		return h, err
 	}
@@ -33,7 +34,7 @@ func Inspect(id, bundle string, s *specs.Spec, units Units, made ...string) (h H
 		return h, err
 	}
 	h.ID, h.OwnPIDs = id, namespace.IsNew(s, specs.PIDNamespace)
-	if err := h.rootless(s); err != nil {
+	if err := h.rootless(s, enters); err != nil {
 		return h, err
 	}
 	if err := h.nodes(s); err != nil {

@@ -68,7 +68,7 @@ func (c *Container) inspect(s *specs.Spec) (Host, error) {
 			return Host{}, errNoUnits
 		}
 	}
-	return Inspect(c.ID, c.Bundle, s, units)
+	return Inspect(c.ID, c.Bundle, s, units, false)
 }
 
 // A notifier passes messages on. A nil one has nothing to do.

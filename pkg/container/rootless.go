@@ -6,30 +6,24 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/minictr/minictr/pkg/cgroup"
 	"github.com/minictr/minictr/pkg/namespace"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Rootless says whether this process has not the power of the host's root: it
 // is another user, or root of a user namespace.
-func Rootless() bool { return os.Geteuid() != 0 || nested() }
-
-// nested says whether this process is in a user namespace that maps ids, as
-// the first one does not.
-var nested = sync.OnceValue(func() bool {
-	text, err := sys.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
-})
+func Rootless() bool { return os.Geteuid() != 0 || sys.Nested() }
 
 // rootless finds out what the runtime can't do, for want of privileges.
-func (h *Host) rootless(s *specs.Spec) error {
-	h.Nested = nested()
+func (h *Host) rootless(s *specs.Spec, enters bool) error {
+	h.Nested = sys.Nested()
 	h.Process.Rootless = h.Nested
 	if h.Nested {
 		// Who may not change its groups can let nobody else, user_namespaces(7).
@@ -38,8 +32,15 @@ func (h *Host) rootless(s *specs.Spec) error {
 	}
 	if os.Geteuid() != 0 && namespace.Has(s, specs.UserNamespace) {
 		h.Process.Rootless = true
-		h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, help
+		h.Owner, h.Help = &namespace.Owner{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, Help
 		h.Process.NoGroups = h.Process.NoGroups || h.Alone(s)
+	}
+	if enters && os.Geteuid() != 0 {
+		ids, err := rootless.Size()
+		if err != nil {
+			return err
+		}
+		h.Nested, h.Process.Rootless, h.Process.NoGroups = true, true, ids == 1
 	}
 	if h.Process.NoGroups && len(s.Process.User.AdditionalGids) > 0 {
 		return errors.New("/process/user/additionalGids: there are no other groups in a user namespace of one id")
@@ -58,8 +59,8 @@ func (h Host) mayBuild(s *specs.Spec) error {
 	return nil
 }
 
-// help runs a program to its end.
-func help(path string, args ...string) error {
+// Help runs a program of the host to its end.
+func Help(path string, args ...string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: to map other ids than one's own takes that program (Debian: uidmap)", err)
 	}
@@ -71,16 +72,7 @@ func help(path string, args ...string) error {
 // make one, and needs none if nothing is limited. The rules for devices are
 // left out: a user namespace has no other nodes than those that are shown.
 func (h *Host) delegated(s *specs.Spec) error {
-	missing := ""
-	for i := range h.Cgroup.Places {
-		p := &h.Cgroup.Places[i]
-		if p.V2 && len(h.Cgroup.Places) > 1 {
-			continue // it limits nothing
-		}
-		if base := p.Base; !p.Delegated() {
-			missing = base
-		}
-	}
+	missing := undelegated(h.Cgroup)
 	if missing == "" {
 		return nil
 	}
@@ -92,6 +84,28 @@ func (h *Host) delegated(s *specs.Spec) error {
 	}
 	h.Cgroup.Places = nil
 	return nil
+}
+
+// undelegated is a cgroup below which this process may make none; "" if it may
+// wherever something is limited.
+func undelegated(g cgroup.Group) (missing string) {
+	for i := range g.Places {
+		p := &g.Places[i]
+		if p.V2 && len(g.Places) > 1 {
+			continue // it limits nothing
+		}
+		if base := p.Base; !p.Delegated() {
+			missing = base
+		}
+	}
+	return missing
+}
+
+// Undelegated is a cgroup that the containers of this process would need, and
+// that is not delegated to it; "" if it may limit them.
+func Undelegated() (string, error) {
+	g, err := place("any", "", nil)
+	return undelegated(g), err
 }
 
 // limits says whether anything is limited, besides devices.

@@ -278,6 +278,7 @@ func (r *Runtime) ListBut(known map[string]bool) (list []*State, err error) {
 		}
 		s, e := r.read(d.Name())
 		switch {
+		case !d.IsDir(): // it is no container's
 		case errors.Is(e, fs.ErrNotExist): // it is just being made or removed
 		case e != nil:
 			err = errors.Join(err, e)

@@ -101,7 +101,10 @@ func (s *State) Signal(sig unix.Signal, all bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+	switch err := unix.PidfdSendSignal(fd, sig, nil, 0); {
+	case errors.Is(err, unix.ESRCH): // it has just ended
+		return ErrStopped
+	case err != nil:
 		return fmt.Errorf("pidfd_send_signal: %w", err)
 	}
 	if sig == unix.SIGKILL {

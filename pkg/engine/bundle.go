@@ -35,7 +35,10 @@ func (e *Engine) Bundle(ctx context.Context, o Options, dir string) (err error) 
 	}
 	template := Template{Config: spec.Image(img.Config.Config), Read: img.ReadFile}
 	volumes := e.volumesFor(&o)
-	s, bricks, err := Spec(NewID(), template, e.known(o))
+	if o, err = e.known(o); err != nil {
+		return err
+	}
+	s, bricks, err := Spec(NewID(), template, o)
 	if err != nil {
 		return err
 	}

@@ -142,6 +142,10 @@ func (c *Container) pause() (resume func() error, err error) {
 	if status, err := s.Status(); err != nil || status != specs.StateRunning {
 		return none, err
 	}
+	if len(s.Host.Cgroup.Places) == 0 {
+		fmt.Fprintf(c.engine.Messages, "minictr: container %s goes on meanwhile: without a cgroup it can't be paused\n", c.Title())
+		return none, nil
+	}
 	if err := s.Pause(); err != nil {
 		return nil, fmt.Errorf("pause: %w", err)
 	}

@@ -29,8 +29,9 @@ func (e *Engine) networks() *network.Manager {
 // Networks is for those who make and remove them.
 func (e *Engine) Networks() *network.Manager { return e.networks() }
 
-// known completes options with what this engine knows of the names in them.
-func (e *Engine) known(o Options) Options {
+// known completes options with what this engine knows of the names in them, and
+// of the user namespace.
+func (e *Engine) known(o Options) (_ Options, err error) {
 	if o.Join == nil {
 		o.Join = e.namespaceOf
 	}
@@ -44,7 +45,8 @@ func (e *Engine) known(o Options) Options {
 		_, err := e.networks().Get(name)
 		return err
 	}
-	return o
+	o.Nested, err = nested()
+	return o, err
 }
 
 // namespaceOf is the file of a running container's namespace.

@@ -89,7 +89,11 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 
 // spec compiles options to a config.json, and says what of the wall is left out.
 func (e *Engine) spec(id string, template Template, o Options) (*specs.Spec, error) {
-	s, bricks, err := Spec(id, template, e.known(o))
+	o, err := e.known(o)
+	if err != nil {
+		return nil, err
+	}
+	s, bricks, err := Spec(id, template, o)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,12 @@ func setDevices(w *wall, o Options) error {
 			return fmt.Errorf("--device: %q is neither a device nor a directory of devices", host)
 		}
 		for _, d := range devices {
+			shown := d.Path
 			d.Path = path.Join(inside, strings.TrimPrefix(d.Path, host))
+			if o.Nested != nil { // root of a user namespace makes no node, mknod(2)
+				w.Mounts = append(w.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: shown, Options: []string{"bind", "rprivate"}})
+				continue
+			}
 			addNode(w.Spec, d)
 			if !o.Privileged {
 				rule := specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: access}

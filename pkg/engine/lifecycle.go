@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/sys"
 )
 
@@ -66,7 +67,7 @@ func (e *Engine) spawn(c *Container) error {
 	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", "--data-root", e.Root, "--root", e.Runtime.Root, MonitorCommand, c.ID}, &os.ProcAttr{
 		// It waits nearly all its life: one processor is enough for that, and garbage
 		// is collected when the container has begun.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")},
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG"), rootless.Variable + "=" + os.Getenv(rootless.Variable)},
 		Files: []*os.File{null, null, os.Stderr, lock, w}, // in the order of lockFD and reportFD
 		Sys:   &unix.SysProcAttr{Setsid: true},
 	})

@@ -57,6 +57,7 @@ type Options struct {
 	Privileged bool
 	Init       bool     // process 1 is the parent of the program
 	Without    []string // bricks to leave out
+	Nested     *Nested  `json:"-"` // if it is made in a user namespace
 
 	// Whose namespaces it has: "" is its own, "host", or "container:NAME".
 	PID, IPC, UTS, Cgroupns, Userns string
@@ -150,6 +151,9 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 	bricks, err := spec.Without(s, names...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--without: %w", err)
+	}
+	if err := setNested(s, id, o); err != nil {
+		return nil, nil, err
 	}
 	return s, append(w.gone, bricks...), spec.Validate(s)
 }

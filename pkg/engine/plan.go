@@ -21,7 +21,10 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, bricks, err := Spec(anyID, img, e.known(o))
+	if o, err = e.known(o); err != nil {
+		return nil, nil, err
+	}
+	s, bricks, err := Spec(anyID, img, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,7 +38,7 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 			made = append(made, m.Source+"/")
 		}
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s, made...)
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, true, made...)
 	return p, bricks, err
 }
 
@@ -78,6 +81,6 @@ func PlanBundle(bundle string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := container.Plan(anyID, bundle, s)
+	p, _, err := container.Plan(anyID, bundle, s, false)
 	return p, err
 }

@@ -48,11 +48,7 @@ func inLive(s *container.State, do func(tree) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	users, err := readMap(proc + "/uid_map")
-	if err != nil {
-		return err
-	}
-	groups, err := readMap(proc + "/gid_map")
+	users, groups, err := mapsOf(proc)
 	if err != nil {
 		return err
 	}
@@ -217,6 +213,20 @@ func rowsOf(maps []specs.LinuxIDMapping) (rows []idRow) {
 		rows = append(rows, idRow{int(m.ContainerID), int(m.HostID), int(m.Size)})
 	}
 	return rows
+}
+
+// mapsOf are the maps of a process's user namespace; none if that is ours, whose
+// maps tell of the one around it.
+func mapsOf(proc string) (users, groups []idRow, err error) {
+	own, err := os.Readlink("/proc/self/ns/user")
+	theirs, e := os.Readlink(proc + "/ns/user")
+	if err = errors.Join(err, e); err != nil || own == theirs {
+		return nil, nil, err
+	}
+	if users, err = readMap(proc + "/uid_map"); err == nil {
+		groups, err = readMap(proc + "/gid_map")
+	}
+	return users, groups, err
 }
 
 // readMap reads a process's map of ids, as this one sees them.

@@ -280,6 +280,9 @@ func (u *unpacker) finish(e entry, fresh bool) (err error) {
 		if err == nil && found && isXattrNamespace(name) {
 			u.acl = u.acl || name == aclDefault
 			err = setXattr(e.parent.fd, e.base, name, value)
+			if sys.Nested() && errors.Is(err, unix.EPERM) {
+				err = nil // it is for the host's root, and no file of a user namespace has it
+			}
 		}
 	}
 	if err != nil {
@@ -330,7 +333,7 @@ func umask() uint32 {
 }
 
 func setOpaque(parent int, base string) error {
-	return setXattr(parent, base, overlay.OpaqueXattr, "y")
+	return setXattr(parent, base, overlay.OpaqueXattr(), "y")
 }
 
 // setXattr sets an extended attribute of any kind of file. No system call

@@ -195,7 +195,7 @@ func (w *walk) openDir(at int, name string, flags int) (int, error) {
 
 func isOpaque(dir int) bool {
 	var value [1]byte
-	n, err := unix.Fgetxattr(dir, overlay.OpaqueXattr, value[:])
+	n, err := unix.Fgetxattr(dir, overlay.OpaqueXattr(), value[:])
 	return err == nil && n == 1 && value[0] == 'y'
 }
 

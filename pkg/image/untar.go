@@ -169,6 +169,9 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	if err := checkHeader(hdr); err != nil {
 		return err
 	}
+	if sys.Alone() {
+		hdr.Uid, hdr.Gid = 0, 0 // there is nobody else
+	}
 	if name == "." {
 		if hdr.Typeflag != tar.TypeDir {
 			return errors.New("the root of a layer must be a directory")
@@ -178,6 +181,9 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 		}
 		delete(u.unlisted, name)
 		return u.setRoot(hdr)
+	}
+	if sys.Nested() && (hdr.Typeflag == tar.TypeChar || hdr.Typeflag == tar.TypeBlock) {
+		return nil // the kernel lets nobody make one there, and none would work
 	}
 	parent, err := u.descend(path.Dir(name))
 	if err != nil {

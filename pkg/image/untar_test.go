@@ -312,7 +312,7 @@ func listing(t *testing.T, dir string) string {
 			continue
 		case info.IsDir():
 			name += "/"
-			if strings.Contains(xattrs(t, path), overlay.OpaqueXattr) {
+			if strings.Contains(xattrs(t, path), overlay.OpaqueXattr()) {
 				name += "opaque"
 			}
 		case info.Mode()&fs.ModeSymlink != 0:

@@ -97,7 +97,7 @@ func TestPlanSpeaksKorean(t *testing.T) {
 		return ok && (strings.HasPrefix(name.Name, "why") || name.Name == "Why" || name.Name == "Title" || name.Name == "Leaks")
 	}
 	var all []sentence
-	for _, pkg := range []string{"pkg/plan", "pkg/namespace", "pkg/network", "pkg/process", "pkg/container", "pkg/cgroup", "pkg/systemd", "pkg/spec", "cmd/minictr"} {
+	for _, pkg := range []string{"pkg/plan", "pkg/namespace", "pkg/network", "pkg/process", "pkg/rootless", "pkg/container", "pkg/cgroup", "pkg/systemd", "pkg/spec", "cmd/minictr"} {
 		all = append(all, source(t, pkg, func(n ast.Node, say func(ast.Expr)) {
 			switch n := n.(type) {
 			case *ast.CallExpr:

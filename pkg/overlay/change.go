@@ -58,7 +58,7 @@ func changes(name string, upper *os.File, lower []string, alone bool) (list []Ch
 
 func isOpaque(dir *os.File) bool {
 	var value [1]byte
-	n, err := unix.Fgetxattr(int(dir.Fd()), OpaqueXattr, value[:])
+	n, err := unix.Fgetxattr(int(dir.Fd()), OpaqueXattr(), value[:])
 	return err == nil && n == 1 && value[0] == 'y'
 }
 

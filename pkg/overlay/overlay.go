@@ -12,11 +12,19 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // OpaqueXattr is the attribute of a directory that hides those of its name in
-// lower layers: its value is "y".
-const OpaqueXattr = "trusted.overlay.opaque"
+// lower layers: its value is "y". Root of a user namespace may set none that is
+// called trusted; there overlayfs is mounted with userxattr.
+func OpaqueXattr() string {
+	if sys.Nested() {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
 
 // IsWhiteout tells whether a file hides those of its name in lower layers: it
 // is the character device 0:0.
@@ -27,7 +35,7 @@ func IsWhiteout(stat *unix.Stat_t) bool {
 // IsOpaque tells whether a directory hides those of its name in lower layers.
 func IsOpaque(dir string) bool {
 	var value [1]byte
-	n, err := unix.Lgetxattr(dir, OpaqueXattr, value[:])
+	n, err := unix.Lgetxattr(dir, OpaqueXattr(), value[:])
 	return err == nil && n == 1 && value[0] == 'y'
 }
 

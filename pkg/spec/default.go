@@ -19,6 +19,12 @@ var Capabilities = [...]string{
 // for programs, and an end to a fork bomb.
 const defaultPids = 2048
 
+// pingGroups is the kernel parameter that says which groups may ping.
+const pingGroups = "net.ipv4.ping_group_range"
+
+// terminals is the group of terminals, on every Linux.
+const terminals = 5
+
 // Default returns the default wall: a shell behind all the bricks, without a
 // seccomp profile, which depends on the capabilities and so comes last.
 func Default() *specs.Spec {
@@ -58,7 +64,7 @@ func Default() *specs.Spec {
 				Pids:    &specs.LinuxPids{Limit: &pids},
 			},
 			// ping(8) needs no capability in a network of its own.
-			Sysctl: map[string]string{"net.ipv4.ping_group_range": "0 2147483647"},
+			Sysctl: map[string]string{pingGroups: "0 2147483647"},
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
 				"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
@@ -82,6 +88,11 @@ func Rootless(s *specs.Spec, uid, gid uint32) {
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Destination, "/sys") })
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "rro"}})
 	for i, m := range s.Mounts {
-		s.Mounts[i].Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
+		s.Mounts[i].Options = withoutGroup(m.Options)
 	}
+}
+
+// withoutGroup leaves the group of a mount to the kernel.
+func withoutGroup(options []string) []string {
+	return slices.DeleteFunc(options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
 }

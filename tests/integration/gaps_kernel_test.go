@@ -148,28 +148,7 @@ func entropyLeak(t *testing.T, h host) {
 // reads none of it, tells them by mincore(2).
 func cacheLeak(t *testing.T, h host) {
 	const pages, page = 64, 4096
-	dir := temp(t)
-	disk, at := filepath.Join(dir, "disk"), filepath.Join(dir, "at")
-	err := os.WriteFile(disk, nil, 0o600)
-	if err == nil {
-		err = os.Truncate(disk, 8<<20)
-	}
-	if err == nil {
-		err = os.Mkdir(at, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"busybox", "mke2fs", "-F", disk}, {"mount", "-t", "ext4", "-o", "loop", disk, at}} {
-		if r := finish(t, h.outside(args...)); r.status != 0 {
-			t.Fatalf("%q: %v", args, r)
-		}
-	}
-	defer func() {
-		if r := finish(t, h.outside("umount", at)); r.status != 0 {
-			t.Error(r)
-		}
-	}()
+	at := h.disk(t, 8<<20)
 	f, err := os.Create(filepath.Join(at, "file"))
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,10 @@ func newScreen(t *testing.T, cmd *exec.Cmd, rows, columns uint16) *screen {
 	s := &screen{master: master, slave: slave, cmd: cmd, ended: make(chan struct{})}
 	s.resize(t, rows, columns)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

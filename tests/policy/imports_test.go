@@ -31,7 +31,8 @@ var policy = []struct{ from, to string }{
 	{"pkg/namespace", "pkg/plan pkg/netlink pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
-	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
+	{"pkg/rootless", "pkg/plan pkg/forkexec pkg/namespace pkg/sys"},
+	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/rootless pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
 
 	// Who else makes cgroups.
 	{"pkg/systemd", "pkg/cgroup pkg/container"},
@@ -40,7 +41,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/network", "pkg/plan pkg/namespace pkg/netlink pkg/sys"},
 
 	// Images: they know nothing of containers, and meet them in a bundle.
-	{"pkg/overlay", ""},
+	{"pkg/overlay", "pkg/sys"},
 	{"pkg/image", "pkg/overlay pkg/sys"},
 	{"pkg/registry", "pkg/image"},
 	{"pkg/volume", "pkg/image pkg/sys"}, // an empty one begins with what an image has
@@ -67,12 +68,12 @@ var policy = []struct{ from, to string }{
 	{"pkg/logfile", "pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
-	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
+	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
 }
 
 // core names the packages that anything else may build upon.
-var core = strings.Fields("pkg/plan pkg/forkexec pkg/netlink pkg/namespace pkg/process pkg/seccomp pkg/cgroup pkg/container pkg/spec pkg/sys")
+var core = strings.Fields("pkg/plan pkg/forkexec pkg/netlink pkg/namespace pkg/process pkg/rootless pkg/seccomp pkg/cgroup pkg/container pkg/spec pkg/sys")
 
 // only lists packages whose import needs a reason, and where there is one.
 var only = []struct{ imported, by string }{
