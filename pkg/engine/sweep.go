@@ -53,7 +53,7 @@ func (e *Engine) Sweep() error {
 	if err := errors.Join(e.freeNames(ids), e.disconnect()); err != nil {
 		failed(err)
 	}
-	return nil
+	return err
 }
 
 // freeNames removes names of containers that are not there: who took one was
