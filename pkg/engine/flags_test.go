@@ -111,6 +111,9 @@ func TestPrivileged(t *testing.T) {
 		t.Errorf("it is told that %q are gone, want %q", names, want)
 	}
 	caps := heldCapabilities()
+	if len(caps) == 0 {
+		t.Skip("needs root: nobody holds a capability here")
+	}
 	if got := s.Process.Capabilities.Bounding; len(got) != len(caps)-1 || slices.Contains(got, "CAP_CHOWN") || len(caps) < 2 {
 		t.Errorf("of %d capabilities it has %q", len(caps), got)
 	}

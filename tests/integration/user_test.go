@@ -180,7 +180,7 @@ func TestUserDelegated(t *testing.T) {
 		t.Fatal(err)
 	}
 	if layout.Version() != cgroup.V2 {
-		t.Skip("needs version 2 of cgroups, and nothing else")
+		t.Skip("the tier vm brings version 2 of cgroups, and nothing else")
 	}
 	u := newUser(t, subordinate)
 	dir, own := alone.Delegate(t, rootless, alone.Cgroup("user"))
