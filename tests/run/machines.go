@@ -30,7 +30,8 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 // which takes a quarter of an hour on an emulated processor. They are about the
 // runtime, not the kernel. Systemd has a machine of its own, in tests/vm.
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
-	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestStoreFaults|TestStoreSignals|TestHostileRegistry|TestSystemd|TestRenamedDestination|TestStep|TestStepEnds|TestPrintedIsWhatRunsOfImage|TestInit|TestInitIsWhatIsPrinted|TestFlags)$"
+	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestStoreFaults|TestStoreSignals|TestHostileRegistry|TestSystemd|TestRenamedDestination|TestStep|TestStepEnds|TestPrintedIsWhatRunsOfImage|" +
+	"TestInit|TestInitIsWhatIsPrinted|TestFlags|TestEngineKilled|TestCrowd|TestStatusKept|TestNetworkKilled|TestUserOwners|TestUserAlone|TestUserRace|TestUserTerminal|TestUserSignals|TestUserKilled|TestUserMonitor|TestUserDevice)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
