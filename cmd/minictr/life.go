@@ -68,7 +68,7 @@ func rmCommand(f *pflag.FlagSet) action {
 	volumes := f.BoolP("volumes", "v", false, "their volumes without a name go, too")
 	return func(c *call) error {
 		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Remove(ctr, *force, *volumes) })
-		if *force && errors.Is(err, container.ErrNotExist) && len(c.args) == 1 {
+		if *force && errors.Is(err, container.ErrNotExist) && len(c.args) == 1 && container.ValidateID(c.args[0]) == nil {
 			return nil // it is gone already
 		}
 		return err
@@ -218,7 +218,7 @@ func (c *call) startAndAttach(e *engine.Engine, ctr *engine.Container, input boo
 	if err := e.Start(ctr); err != nil {
 		return 0, err
 	}
-	return c.attach(e, ctr, engine.Attachment{Since: since, Input: input, Keys: parsed, Signals: engine.CatchSignals()})
+	return c.attach(e, ctr, engine.Attachment{Since: since, Input: input, Once: true, Keys: parsed, Signals: engine.CatchSignals()})
 }
 
 // attach stays with a container. Who leaves it by keys has done what he wanted.
@@ -270,7 +270,7 @@ func startCommand(f *pflag.FlagSet) action {
 // begins says whether a container is one that the OCI's create has made, or none
 // at all.
 func (c *call) begins(e *engine.Engine, ref string) bool {
-	if c.runc || c.runtime().Has(ref) {
+	if c.runc || c.runtime().Has(ref) && !c.isKept(ref) {
 		return true
 	}
 	_, err := e.Find(ref)

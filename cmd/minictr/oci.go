@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
@@ -263,7 +262,7 @@ func killCommand(f *pflag.FlagSet) action {
 		name, ids := *named, c.args
 		// The OCI's kill has the signal after the ID.
 		if n := len(ids); name == "" && n > 1 {
-			if _, err := signalOf(ids[n-1]); err == nil || n == 2 && c.runtime().Has(ids[0]) {
+			if _, err := engine.ParseSignal(ids[n-1]); err == nil || n == 2 && c.runtime().Has(ids[0]) {
 				name, ids = ids[n-1], ids[:n-1]
 			}
 		}
@@ -271,7 +270,7 @@ func killCommand(f *pflag.FlagSet) action {
 			return errors.New("kill needs an ID, and may have a signal: minictr kill ID [SIGNAL]")
 		}
 		if len(ids) == 1 && c.runtime().Has(ids[0]) && !c.isKept(ids[0]) {
-			sig, err := signalOf(cmp.Or(name, "TERM"))
+			sig, err := engine.ParseSignal(cmp.Or(name, "TERM"))
 			if err != nil {
 				return err
 			}
@@ -281,27 +280,13 @@ func killCommand(f *pflag.FlagSet) action {
 			}
 			return s.Signal(sig, *all)
 		}
-		sig, err := signalOf(cmp.Or(name, "KILL"))
+		sig, err := engine.ParseSignal(cmp.Or(name, "KILL"))
 		if err != nil {
 			return err
 		}
 		c.args = ids
 		return c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Kill(ctr, sig, *all) })
 	}
-}
-
-// signalOf is a signal by its number or its name: 9, KILL, SIGKILL, kill.
-func signalOf(name string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(name); err == nil {
-		if n < 0 || n > 64 {
-			return 0, fmt.Errorf("unknown signal %q", name)
-		}
-		return unix.Signal(n), nil
-	}
-	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")); sig != 0 {
-		return sig, nil
-	}
-	return 0, fmt.Errorf("unknown signal %q", name)
 }
 
 func deleteCommand(f *pflag.FlagSet) action {

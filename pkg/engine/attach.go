@@ -71,8 +71,9 @@ func (c *Container) input() (*input, error) {
 }
 
 // begin sends our standard input, and as a terminal's master the size and the
-// keys of ours. Left is called when the detach keys were typed.
-func (in *input) begin(keys []byte, left func()) (err error) {
+// keys of ours. Left is called when the detach keys were typed, and ended when
+// there is no more input.
+func (in *input) begin(keys []byte, left, ended func()) (err error) {
 	if in.terminal && term.IsTerminal(0) {
 		if in.restore, err = term.MakeRaw(0); err != nil {
 			return fmt.Errorf("raw mode of the terminal: %w", err)
@@ -90,11 +91,23 @@ func (in *input) begin(keys []byte, left func()) (err error) {
 		if in.restore == nil {
 			keys = nil
 		}
-		if errors.Is(copyKeys(in.File, os.Stdin, keys), ErrDetached) {
+		if err := copyKeys(in.File, os.Stdin, keys); errors.Is(err, ErrDetached) {
 			left()
+		} else {
+			ended()
 		}
 	}()
 	return nil
+}
+
+// endInput has the monitor end the container's input.
+func (c *Container) endInput() {
+	fd, err := c.monitorFD()
+	if err != nil || fd < 0 {
+		return // it is gone, and has no input any more
+	}
+	_ = unix.PidfdSendSignal(fd, inputEnds, nil, 0)
+	_ = unix.Close(fd)
 }
 
 // resize gives the container's terminal the size of ours. A program redraws when
@@ -113,7 +126,10 @@ func (in *input) end() error {
 	if in.restore != nil {
 		err = term.Restore(0, in.restore)
 	}
-	return errors.Join(err, in.Close())
+	if e := in.Close(); !errors.Is(e, os.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // copyKeys copies until the keys come, one after the other. The first of them
@@ -152,6 +168,7 @@ func copyKeys(w io.Writer, r io.Reader, keys []byte) error {
 type Attachment struct {
 	Since   time.Time // output from then on; zero is from now on
 	Input   bool      // our standard input goes to the container
+	Once    bool      // and its end is that of the container's
 	Keys    []byte    // that leave it
 	Signals *Signals  // that are sent on to it; nil for none
 }
@@ -172,7 +189,14 @@ func (e *Engine) Attach(ctx context.Context, c *Container, a Attachment) (status
 		}
 		if in != nil {
 			defer func() { err = errors.Join(err, in.end()) }()
-			if err := in.begin(a.Keys, func() { cancel(ErrDetached) }); err != nil {
+			ended := func() {}
+			if a.Once {
+				ended = func() {
+					_ = in.Close() // the pipe has no end while anybody holds it
+					c.endInput()
+				}
+			}
+			if err := in.begin(a.Keys, func() { cancel(ErrDetached) }, ended); err != nil {
 				return 0, err
 			}
 		}
@@ -190,6 +214,5 @@ func (e *Engine) Attach(ctx context.Context, c *Container, a Attachment) (status
 		}
 		return 0, err
 	}
-	s, err := c.Status()
-	return s.ExitCode, err
+	return e.Wait(c)
 }

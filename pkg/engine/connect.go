@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -56,7 +57,11 @@ func (e *Engine) namespaceOf(kind, name string) (string, error) {
 		return "", err
 	}
 	s, err := c.State()
-	if errors.Is(err, container.ErrNotExist) || err == nil && s.PID == 0 {
+	status := specs.StateStopped
+	if err == nil {
+		status, err = s.Status()
+	}
+	if errors.Is(err, container.ErrNotExist) || err == nil && status == specs.StateStopped {
 		return "", fmt.Errorf("%w: %s: it has namespaces only while it runs", container.ErrStopped, name)
 	}
 	if err != nil {
@@ -230,7 +235,7 @@ func (e *Engine) tellNames(name string) (err error) {
 	}
 	for _, m := range members {
 		dir := e.bundle(m.ID)
-		hostname, err := os.ReadFile(filepath.Join(dir, "hostname"))
+		hostname, err := readHostname(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is just coming, or going
 		}
@@ -241,7 +246,7 @@ func (e *Engine) tellNames(name string) (err error) {
 		if record, err := e.record(m.ID); err == nil {
 			c = record.Options.Connection
 		}
-		entries, err := hosts(strings.TrimSpace(string(hostname)), c, &m, members)
+		entries, err := hosts(hostname, c, &m, members)
 		if err != nil {
 			return err
 		}
@@ -250,6 +255,23 @@ func (e *Engine) tellNames(name string) (err error) {
 		}
 	}
 	return nil
+}
+
+// readHostname reads what a container is called, from a file that it may have
+// written to.
+func readHostname(dir string) (string, error) {
+	f, err := os.Open(filepath.Join(dir, "hostname"))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text := make([]byte, 64)
+	n, err := f.Read(text)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	name, _, _ := strings.Cut(string(text[:n]), "\n")
+	return name, err
 }
 
 // hosts is the text of a container's hosts(5): on the host's network the host's

@@ -114,7 +114,7 @@ func (e *Engine) claimFiles(c *Container) error {
 		err = e.takeName(c.Name, c.ID)
 	}
 	if err == nil {
-		err = os.Mkdir(c.dir, 0o755)
+		err = os.Mkdir(c.dir, 0o700) // there may be set-user-ID programs in it, and secrets
 	}
 	if err == nil {
 		c.lock, err = lockDir(c.dir, unix.LOCK_EX)

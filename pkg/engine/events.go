@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/pkg/sys"
 )
@@ -140,4 +143,20 @@ func emitEvent(line string, o EventOptions, emit func(Event) error) error {
 		return nil
 	}
 	return emit(event)
+}
+
+// lastStatus is the exit status of a container that was removed when it ended.
+func (e *Engine) lastStatus(c *Container) (status int, err error) {
+	found := false
+	err = e.Events(context.Background(), EventOptions{}, func(event Event) error {
+		if event.ID == c.ID && event.Action == "die" {
+			found = true
+			status, _ = strconv.Atoi(event.Attributes["exitCode"])
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %s", container.ErrNotExist, c.Title())
+	}
+	return status, err
 }

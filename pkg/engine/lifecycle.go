@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -92,11 +91,36 @@ const MonitorCommand = "__monitor"
 
 // stopSignal is the one that asks the container to end.
 func (c *Container) stopSignal() unix.Signal {
-	name := strings.TrimPrefix(strings.ToUpper(cmp.Or(c.StopSignal, "TERM")), "SIG")
-	if n, err := strconv.Atoi(name); err == nil {
-		return unix.Signal(n)
+	sig, err := ParseSignal(c.StopSignal)
+	if err != nil {
+		return unix.SIGTERM // an image may say anything
 	}
-	return unix.SignalNum("SIG" + name)
+	return sig
+}
+
+// ParseSignal reads a signal by its number or its name, signal(7): 9, KILL,
+// SIGKILL, kill, RTMIN+3.
+func ParseSignal(text string) (unix.Signal, error) {
+	const first, last = 34, 64 // of the realtime ones, as the C library numbers them
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if sig := unix.SignalNum("SIG" + name); sig != 0 {
+		return sig, nil
+	}
+	n, err := strconv.Atoi(name)
+	for prefix, base := range map[string]int{"RTMIN": first, "RTMAX": last} {
+		if offset, ok := strings.CutPrefix(name, prefix); ok {
+			if n, err = 0, nil; offset != "" {
+				n, err = strconv.Atoi(offset)
+			}
+			if n += base; n < first {
+				n = -1
+			}
+		}
+	}
+	if err != nil || n < 0 || n > last {
+		return 0, fmt.Errorf("unknown signal %q", text)
+	}
+	return unix.Signal(n), nil
 }
 
 // monitorFD opens the process that monitors a container, pidfd_open(2); -1 if
@@ -148,14 +172,13 @@ func (e *Engine) Stop(c *Container, wait time.Duration) error {
 		return fmt.Errorf("pidfd_send_signal: %w", err)
 	}
 	ended, err := sys.Await(fd, wait)
-	if err != nil || ended {
-		return err
-	}
-	if err := c.kill(); err != nil {
-		return err
-	}
-	if ended, err = sys.Await(fd, patience); err == nil && !ended {
-		err = fmt.Errorf("container %s is killed, but does not end within %v", c.Title(), patience)
+	for end := time.Now().Add(patience); err == nil && !ended; ended, err = sys.Await(fd, 10*time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("container %s is killed, but does not end within %v", c.Title(), patience)
+		}
+		if err := c.kill(); err != nil { // between two lives there is none to kill
+			return err
+		}
 	}
 	e.event(c, "stop", nil)
 	return err
@@ -232,16 +255,21 @@ func (e *Engine) seize(c *Container, force bool) error {
 		if err != nil {
 			return err
 		}
-		if !force && s.Phase != Exited { // its monitor is about to end
+		// Who only looks holds the lock for a moment, and a monitor that is about
+		// to end, or to begin, for some more.
+		if !force && (s.Phase == Running || s.Phase == Restarting) && c.Monitored() {
 			return fmt.Errorf("%w: %s", container.ErrRunning, c.Title())
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("container %s is killed, but its monitor, process %d, has not ended within %v", c.Title(), s.Monitor, patience)
+			return fmt.Errorf("container %s is locked by another command, or its monitor, process %d, and not free within %v", c.Title(), s.Monitor, patience)
 		}
 		if !force {
 			continue
 		}
-		if err := errors.Join(c.stop(), c.kill()); err != nil {
+		if err := c.stop(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it is being removed
+			return err
+		}
+		if err := c.kill(); err != nil {
 			return err
 		}
 		fd, err := c.monitorFD()
@@ -298,6 +326,9 @@ func (e *Engine) PruneContainers() (removed []*Container, err error) {
 // next end if it is started again and again.
 func (e *Engine) Wait(c *Container) (int, error) {
 	before, err := c.Status()
+	if errors.Is(err, fs.ErrNotExist) {
+		return e.lastStatus(c)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -316,6 +347,8 @@ func (e *Engine) Wait(c *Container) (int, error) {
 		}
 		now, err := c.Status()
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return e.lastStatus(c)
 		case err != nil:
 			return 0, err
 		case now.Phase == Exited, now.Phase == Restarting, now.Restarts > before.Restarts:
@@ -400,5 +433,18 @@ func (e *Engine) rename(c *Container, name string) (err error) {
 	return e.freeName(old, c.ID)
 }
 
-// AtBoot says whether a container is to be started when the host has booted.
-func (c *Container) AtBoot() bool { return c.lone == nil && c.Restart.atBoot(c.Stopped()) }
+// AtBoot says whether a container is to be started when the host has booted: one
+// that was never started is not.
+func (c *Container) AtBoot() bool {
+	s, err := c.Status()
+	if c.lone != nil || err != nil || s.Phase == Created {
+		return false
+	}
+	switch c.Restart.Policy {
+	case "always":
+		return true
+	case "unless-stopped":
+		return !c.Stopped()
+	}
+	return c.Restart.wants(s.ExitCode, 0) && !c.Stopped()
+}

@@ -32,9 +32,11 @@ type monitor struct {
 	log    *logfile.Writer
 	stderr *os.File // of the command that has started us, until the container has begun: then its end of a pipe is at 2
 	term   chan os.Signal
-	told   atomic.Bool // it was sent the signal to end, as at shutdown, by no person maybe
+	eof    chan os.Signal // inputEnds
+	told   atomic.Bool    // it was sent the signal to end, as at shutdown, by no person maybe
 	status Status
-	begun  bool
+	begun  bool // once
+	lived  bool // this time
 }
 
 // Monitor is the whole life of a container's monitor: this process, which
@@ -48,17 +50,19 @@ func (e *Engine) Monitor(id string) (err error) {
 		return err
 	}
 	c.lock = lockFD
-	m := &monitor{Container: c, term: make(chan os.Signal, 1)}
+	m := &monitor{Container: c, term: make(chan os.Signal, 1), eof: make(chan os.Signal, 1)}
 	if m.stderr, err = keepStderr(); err != nil {
 		return err
 	}
 	e.Messages = m.stderr
-	signal.Ignore(unix.SIGHUP, unix.SIGINT)
+	e.Runtime.Warn = func(err error) { fmt.Fprintf(m.stderr, "minictr: warning: %v\n", err) }
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT) // what is ignored would be ignored by the container, too
 	signal.Notify(m.term, unix.SIGTERM)
+	signal.Notify(m.eof, inputEnds)
 	// Who attaches takes the descriptor of our input, pidfd_getfd(2), which takes
 	// leave by Yama, too. It matters to nobody where there is no Yama: EINVAL.
 	_ = unix.Prctl(unix.PR_SET_PTRACER, unix.PR_SET_PTRACER_ANY, 0, 0, 0)
-	if m.log, err = logfile.Open(c.LogFile(), logfile.Rotation{MaxSize: max(c.Log.Size, 0), MaxFiles: c.Log.Files}); err != nil {
+	if m.log, err = logfile.Open(c.LogFile(), c.Log.rotation()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.log.Close()) }()
@@ -66,8 +70,8 @@ func (e *Engine) Monitor(id string) (err error) {
 		return err
 	}
 	err = m.live()
+	m.status.Input = 0
 	if !m.begun {
-		m.status.Phase = Created
 		return errors.Join(err, m.note(err), unix.Dup3(int(fdOf(m.stderr)), 2, 0))
 	}
 	m.status.Phase = Exited
@@ -99,9 +103,13 @@ const (
 func (m *monitor) live() error {
 	m.status.Restarts = 0
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		m.lived = false
 		err := m.once()
 		if err != nil && !m.begun {
 			return err
+		}
+		if !m.lived {
+			m.status.Started, m.status.Finished = time.Now().UTC(), time.Now().UTC()
 		}
 		if m.told.Load() || m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
 			return err
@@ -109,10 +117,8 @@ func (m *monitor) live() error {
 		if m.status.Finished.Sub(m.status.Started) >= healthy {
 			delay = firstDelay
 		}
-		m.status.Phase = Restarting
-		if err := m.note(err); err != nil {
-			return err
-		}
+		m.status.Phase, m.status.Input = Restarting, 0
+		_ = m.note(err) // a full disk ends no policy: the next life notes more
 		select {
 		case <-m.term:
 			return err
@@ -163,7 +169,7 @@ func (m *monitor) once() (err error) {
 		return errors.Join(err, failed)
 	}
 	ended := make(chan struct{})
-	go m.obey(ctr, ended)
+	go m.obey(ctr, streams, ended)
 	ws, err := ctr.Wait()
 	close(ended)
 	streams.drain()
@@ -182,7 +188,7 @@ func (m *monitor) once() (err error) {
 func (m *monitor) began(input int) error {
 	m.status.Phase, m.status.Started, m.status.Finished = Running, time.Now().UTC(), time.Time{}
 	m.status.Monitor, m.status.Boot, m.status.Input = os.Getpid(), bootID(), input
-	m.status.OOMKilled = false // the exit status stays the last one's, for who waited for it
+	m.lived, m.status.OOMKilled = true, false // the exit status stays the last one's, for who waited for it
 	if err := m.note(nil); err != nil {
 		return err
 	}
@@ -202,15 +208,24 @@ func (m *monitor) began(input int) error {
 	return err
 }
 
-// obey sends the container its stop signal when somebody asks for its end by
-// ours.
-func (m *monitor) obey(ctr *container.Container, ended <-chan struct{}) {
-	select {
-	case <-ended:
-	case <-m.term:
-		m.told.Store(true)
-		_ = ctr.Signal(m.stopSignal())
-		_ = ctr.Resume() // what is paused can't end by itself
+// inputEnds is the signal that tells a monitor that who has started the container
+// and is attached to it has no more input for it.
+const inputEnds = unix.SIGUSR1
+
+// obey does what signals ask for: the container gets its stop signal when
+// somebody asks for its end, and the end of its input.
+func (m *monitor) obey(ctr *container.Container, s *streams, ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-m.eof:
+			s.endInput()
+		case <-m.term:
+			m.told.Store(true)
+			_ = ctr.Signal(m.stopSignal())
+			_ = ctr.Resume() // what is paused can't end by itself
+		}
 	}
 }
 

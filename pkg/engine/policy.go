@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/minictr/minictr/pkg/logfile"
 )
 
 // checkRecord checks options that are not for the wall, but for who starts the
@@ -13,6 +15,8 @@ func checkRecord(_ *wall, o Options) error {
 	_, e := ParseLog(o.LogDriver, o.LogOpts)
 	_, platform := ParsePlatform(o.Platform)
 	switch {
+	case o.Remove && o.Restart != "" && o.Restart != "no":
+		e = errors.Join(e, errors.New("--rm and --restart: a container that is started again is not to be removed"))
 	case o.StopTimeout != nil && *o.StopTimeout < -1:
 		e = errors.Join(e, fmt.Errorf("--stop-timeout: %d is neither a number of seconds nor -1, for ever", *o.StopTimeout))
 	case o.Pull != "" && o.Pull != "always" && o.Pull != "missing" && o.Pull != "never":
@@ -63,16 +67,20 @@ func (r Restart) wants(status, times int) bool {
 	return false
 }
 
-// atBoot says whether a container is to be started when the host has booted.
-func (r Restart) atBoot(stopped bool) bool {
-	return r.Policy == "always" || r.Policy != "no" && !stopped
-}
-
 // A Log says how much of a container's output is kept.
 type Log struct {
 	None  bool
 	Size  int64 // bytes of each file; -1 is no limit
 	Files int   // that are kept, the one in use among them
+}
+
+// rotation is how much of it is kept. Without a log there is what an attached
+// terminal needs.
+func (l Log) rotation() logfile.Rotation {
+	if l.None {
+		return logfile.Rotation{MaxSize: 64 << 10}
+	}
+	return logfile.Rotation{MaxSize: max(l.Size, 0), MaxFiles: l.Files}
 }
 
 // ParseLog reads --log-driver and what --log-opt says.

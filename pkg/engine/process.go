@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/pkg/sys"
@@ -49,10 +48,7 @@ func setProcess(s *specs.Spec, img Template, o Options) error {
 
 // checkSignal refuses what is no signal by its name or its number.
 func checkSignal(name string) error {
-	if unix.SignalNum("SIG"+strings.TrimPrefix(strings.ToUpper(name), "SIG")) != 0 {
-		return nil
-	}
-	if n, err := whole(name, 1, 64); err != nil || n == 0 {
+	if sig, err := ParseSignal(name); err != nil || sig == 0 {
 		return fmt.Errorf("--stop-signal: %q is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64", name)
 	}
 	return nil

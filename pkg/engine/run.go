@@ -65,7 +65,7 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err := os.MkdirAll(filepath.Dir(c.Bundle), 0o711); err != nil {
 		return 0, err
 	}
-	if err := os.Mkdir(c.Bundle, 0o755); err != nil {
+	if err := os.Mkdir(c.Bundle, 0o700); err != nil { // as in claimFiles
 		return 0, err
 	}
 	unlock, err := volumes.hold(ctx, img, s, o)

@@ -136,6 +136,14 @@ func (s *streams) input() int {
 	return 0
 }
 
+// endInput closes standard input, if it is a pipe: a terminal has an end of its
+// own, Ctrl-D.
+func (s *streams) endInput() {
+	if s.in != nil {
+		_ = s.in.Close() // a second time it is closed already
+	}
+}
+
 // fdOf is the descriptor of a file; File.Fd would make it blocking.
 func fdOf(f *os.File) (fd int) {
 	if raw, err := f.SyscallConn(); err == nil {
@@ -180,8 +188,11 @@ func (s *streams) close() error {
 		err = errors.Join(err, s.tty.close())
 	}
 	for _, f := range [...]*os.File{s.in, s.out, s.err} {
-		if f != nil {
-			err = errors.Join(err, f.Close())
+		if f == nil {
+			continue
+		}
+		if e := f.Close(); !errors.Is(e, os.ErrClosed) { // endInput
+			err = errors.Join(err, e)
 		}
 	}
 	s.done.Wait()

@@ -96,6 +96,9 @@ func (e *Engine) disconnect() error {
 		all, err := filepath.Glob(filepath.Join(filepath.Dir(own), "????????-"+id)) // of engines with another directory for states
 		return err != nil || slices.ContainsFunc(all, func(dir string) bool { return dir != own })
 	})
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // another's are not ours
+	}
 	for _, id := range stale {
 		c := &Container{ID: id, dir: e.bundle(id), engine: e}
 		switch held := c.hold(); {

@@ -162,7 +162,7 @@ func (s *Store) make(v *Volume) error {
 	}
 	partial := s.dir("." + v.Name)
 	data := filepath.Join(partial, files)
-	err = errors.Join(os.Mkdir(partial, 0o711), os.Mkdir(data, 0o755), os.Chmod(data, 0o755)) // whatever the umask is
+	err = errors.Join(os.Mkdir(partial, 0o700), os.Mkdir(data, 0o755), os.Chmod(data, 0o755)) // whatever the umask is
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,9 @@ func TestDetached(t *testing.T) {
 		r := h.minictr(t, "logs", "web")
 		return r.stdout == "out\n" && r.stderr == "err\n" && r.status == 0
 	})
+	if out := h.must(t, "exec", "web", "grep", "SigIgn", "/proc/1/status"); out != "SigIgn:\t0000000000000000\n" {
+		t.Errorf("the container begins with signals that are ignored: %s", out)
+	}
 	if out := h.must(t, "exec", "web", "sh", "-c", "echo $0"); out != "sh\n" {
 		t.Errorf("exec printed %q", out)
 	}
@@ -122,6 +125,18 @@ func TestStatusKept(t *testing.T) {
 		t.Errorf("wait printed %q", out)
 	}
 	h.must(t, "rm", "kept")
+	cat := h.command("run", "--rm=false", "--name", "cat", "-i", "tiny", "cat")
+	cat.Stdin = strings.NewReader("through\n")
+	if r := finish(t, cat); r.status != 0 || r.stdout != "through\n" {
+		t.Errorf("input and its end: %v", r)
+	}
+	h.must(t, "rm", "cat")
+	for range 3 {
+		brief := h.detached(t, "--rm", "tiny", "sh", "-c", "sleep 0.2; exit 5")
+		if out := h.must(t, "wait", brief); out != "5\n" {
+			t.Errorf("wait of one that is removed printed %q", out)
+		}
+	}
 	id := h.detached(t, "--rm", "tiny", "true")
 	eventually(t, "it is removed by itself", func() bool { return h.minictr(t, "logs", id).status != 0 })
 }
