@@ -25,13 +25,14 @@ type Fingerprint []string
 
 // Differences lists what is new on the machine and what is gone. Other tests
 // of this repository run at the same time in cgroups of their own, so what is
-// different must stay so for a while, and one that is gone was theirs.
+// different must stay so for a while, and one that is gone was theirs; a network
+// device that is gone was lent to a container, and ended with it.
 func (before Fingerprint) Differences(dirs ...string) (list []string) {
 	for first, end := true, time.Now().Add(5*time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		now, known := Machine(dirs...), list
 		list = slices.Concat(without(now, before, "new:  "), without(before, now, "gone: "))
 		list = slices.DeleteFunc(list, func(thing string) bool {
-			return strings.HasPrefix(thing, "gone: cgroup ") || !first && !slices.Contains(known, thing)
+			return strings.HasPrefix(thing, "gone: cgroup ") || strings.HasPrefix(thing, "gone: network device ") || !first && !slices.Contains(known, thing)
 		})
 		if first = false; len(list) == 0 {
 			return nil
