@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/network"
 )
 
@@ -26,6 +27,11 @@ func (c Connection) check() error {
 	for _, d := range c.DNS {
 		if _, err := netip.ParseAddr(d); err != nil {
 			return fmt.Errorf("--dns: %q is no IP address", d)
+		}
+	}
+	for _, name := range c.Aliases {
+		if container.ValidateID(name) != nil {
+			return fmt.Errorf("--network-alias: %q is no name of a machine: letters, digits and _+-. make one", name)
 		}
 	}
 	for _, h := range c.AddHosts {

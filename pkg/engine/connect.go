@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -13,9 +12,11 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/network"
+	"github.com/minictr/minictr/pkg/spec"
 )
 
 // Files of /etc that the engine makes for a container, in its directory, by
@@ -145,12 +146,19 @@ func published(c Connection, exposed map[string]struct{}) (ports []network.Port,
 	if !c.PublishAll {
 		return ports, nil
 	}
+	given := len(ports)
 	for _, text := range slices.Concat(c.Expose, slices.Sorted(maps.Keys(exposed))) {
 		if err := add("--expose", text); err != nil { // to a port of the kernel's choice
 			return nil, err
 		}
 	}
-	return ports, nil
+	once := ports[:given:given]
+	for _, p := range ports[given:] {
+		if !slices.ContainsFunc(once, func(q network.Port) bool { return q.Container == p.Container && q.Proto == p.Proto }) {
+			once = append(once, p)
+		}
+	}
+	return once, nil
 }
 
 // A link is a container's connection while it runs.
@@ -205,7 +213,7 @@ func (l *link) join(name string, o Options, ports []network.Port) error {
 	if l.ports, err = network.Reserve(ports, n.Subnets); err != nil {
 		return err
 	}
-	endpoint := network.Endpoint{ID: l.id, Network: name, Names: append([]string{o.Name, l.id}, o.Aliases...), Ports: l.ports.Ports, MAC: o.MAC}
+	endpoint := network.Endpoint{ID: l.id, Network: name, Names: append([]string{o.Name, l.id}, o.Aliases...), Ports: l.ports.Ports, MAC: o.MAC, Hosts: o.AddHosts}
 	for text, at := range map[string]*netip.Addr{o.IP: &endpoint.IP, o.IP6: &endpoint.IP6} {
 		if text == "" {
 			continue
@@ -235,43 +243,24 @@ func (e *Engine) tellNames(name string) (err error) {
 	}
 	for _, m := range members {
 		dir := e.bundle(m.ID)
-		hostname, err := readHostname(dir)
+		config, err := spec.Load(dir) // and no file that a container can write to
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is just coming, or going
 		}
 		if err != nil {
 			return err
 		}
-		var c Connection
-		if record, err := e.record(m.ID); err == nil {
-			c = record.Options.Connection
-		}
-		entries, err := hosts(hostname, c, &m, members)
+		entries, err := hosts(config.Hostname, Connection{AddHosts: m.Hosts}, &m, members)
 		if err != nil {
 			return err
 		}
-		if err := writeInPlace(filepath.Join(dir, "hosts"), entries); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// One whose root holds a lease on its own file does without, fcntl(2).
+		err = writeInPlace(filepath.Join(dir, "hosts"), entries)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
 	}
 	return nil
-}
-
-// readHostname reads what a container is called, from a file that it may have
-// written to.
-func readHostname(dir string) (string, error) {
-	f, err := os.Open(filepath.Join(dir, "hostname"))
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	text := make([]byte, 64)
-	n, err := f.Read(text)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	name, _, _ := strings.Cut(string(text[:n]), "\n")
-	return name, err
 }
 
 // hosts is the text of a container's hosts(5): on the host's network the host's
@@ -325,7 +314,7 @@ func resolvConf(c Connection) (string, error) {
 
 // writeInPlace writes a file that may be mounted already: its inode stays.
 func writeInPlace(name, text string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
 	if err != nil {
 		return err
 	}
@@ -358,7 +347,14 @@ func (l *link) close() error {
 	if l.attachment == nil {
 		return err
 	}
-	return errors.Join(err, l.engine.networks().Leave(l.id), l.engine.tellNames(l.attachment.Network))
+	told := l.engine.networks().Leave(l.id)
+	if told == nil {
+		told = l.engine.tellNames(l.attachment.Network)
+	}
+	if errors.Is(told, fs.ErrNotExist) { // the network was removed meanwhile
+		told = nil
+	}
+	return errors.Join(err, told)
 }
 
 // RemoveNetwork removes a network that no container is on, or is to be on when

@@ -74,8 +74,9 @@ func profile(file string, caps []string) (*specs.LinuxSeccomp, error) {
 	for _, r := range p.Syscalls {
 		in, ex := r.Includes, r.Excludes
 		has := func(c string) bool { return slices.Contains(caps, c) }
+		lacks := func(c string) bool { return !has(c) }
 		switch {
-		case !slices.ContainsFunc(in.Caps, has) && len(in.Caps) > 0, slices.ContainsFunc(ex.Caps, has),
+		case slices.ContainsFunc(in.Caps, lacks), slices.ContainsFunc(ex.Caps, has),
 			len(in.Arches) > 0 && !slices.Contains(in.Arches, here.docker), slices.Contains(ex.Arches, here.docker),
 			in.MinKernel != "" && !here.atLeast(in.MinKernel), ex.MinKernel != "" && here.atLeast(ex.MinKernel):
 			continue

@@ -81,6 +81,9 @@ func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if s, err = spec.Load(c.Bundle); err != nil {
 		return 0, err
 	}
+	if err := e.rejoin(s, o); err != nil { // to pull and to fill a volume may have taken long
+		return 0, err
+	}
 	link, err := e.connect(id, c.Bundle, s.Hostname, o, ports)
 	if err != nil {
 		return 0, err

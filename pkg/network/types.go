@@ -25,6 +25,7 @@ type Endpoint struct {
 	IP      netip.Addr `json:"ip,omitzero"`
 	IP6     netip.Addr `json:"ip6,omitzero"`
 	MAC     string     `json:"mac,omitempty"`
+	Hosts   []string   `json:"hosts,omitempty"` // entries of its hosts file that were asked for
 }
 
 // An Attachment is an endpoint with what its network leased it.
