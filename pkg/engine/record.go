@@ -108,6 +108,9 @@ func (c *Container) State() (*container.State, error) {
 func (c *Container) Status() (s Status, err error) {
 	if c.lone != nil {
 		s = Status{Phase: Running, Started: c.lone.Created, Monitor: c.lone.Runtime}
+		if c.lone.PID == 0 {
+			s.Phase = Created // it is being made
+		}
 		if c.lone.Detached {
 			switch status, err := c.lone.Status(); {
 			case err != nil:
