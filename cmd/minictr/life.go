@@ -10,6 +10,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // load finds a container's state, by its ID, its name or the beginning of its ID.
@@ -85,7 +86,7 @@ func stopFlags(f *pflag.FlagSet) (wait func(*engine.Container) time.Duration) {
 			n = *ctr.Options.StopTimeout
 		}
 		if n < 0 {
-			return 1<<63 - 1
+			return sys.Forever
 		}
 		return time.Duration(n) * time.Second
 	}
@@ -143,20 +144,13 @@ func waitCommand(*pflag.FlagSet) action {
 }
 
 func renameCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		if err := c.exactly(2, "CONTAINER NAME"); err != nil {
-			return err
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return withEngine(2, func(c *call, e *engine.Engine) error {
 		found, err := e.Find(c.args[0])
 		if err != nil {
 			return err
 		}
 		return e.Rename(found, c.args[1])
-	}
+	})
 }
 
 // createOrBundle is create: of the OCI's family where --bundle says so, or this
@@ -354,14 +348,5 @@ func attachCommand(f *pflag.FlagSet) action {
 }
 
 func monitorCommand(*pflag.FlagSet) action {
-	return func(c *call) error {
-		if err := c.exactly(1, "ID"); err != nil {
-			return err
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
-		return e.Monitor(c.args[0])
-	}
+	return withEngine(1, func(c *call, e *engine.Engine) error { return e.Monitor(c.args[0]) })
 }

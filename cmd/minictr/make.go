@@ -41,6 +41,20 @@ func withEngine(n int, do func(*call, *engine.Engine) error) action {
 	}
 }
 
+// ofNamed has the engine do something with networks, or volumes, that are named.
+func ofNamed(kind string, do func(*call, *engine.Engine) error) action {
+	return func(c *call) error {
+		if len(c.args) == 0 {
+			return fmt.Errorf("%s needs a %s: minictr %[2]s ls lists them", c.name, kind)
+		}
+		e, err := c.engine()
+		if err != nil {
+			return err
+		}
+		return do(c, e)
+	}
+}
+
 func importCommand(f *pflag.FlagSet) action {
 	var m engine.Making
 	makingFlags(f, &m)

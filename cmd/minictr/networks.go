@@ -116,14 +116,7 @@ func networkFilter(n network.Network, filters []string) (bool, error) {
 
 func networkRemoveCommand(f *pflag.FlagSet) action {
 	force := f.BoolP("force", "f", false, "no error for one that is not there")
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("network rm needs a network: minictr network ls lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return ofNamed("network", func(c *call, e *engine.Engine) error {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
@@ -134,7 +127,7 @@ func networkRemoveCommand(f *pflag.FlagSet) action {
 			}
 			return err
 		})
-	}
+	})
 }
 
 // networkView is a network as network inspect shows it, by Docker's names.
@@ -160,16 +153,9 @@ type memberView struct {
 
 func networkInspectCommand(f *pflag.FlagSet) action {
 	as := documentFlag(f)
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("network inspect needs a network: minictr network ls lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return ofNamed("network", func(c *call, e *engine.Engine) error {
 		return c.documents(*as, func(name string) (any, error) { return inspectNetwork(e, name) })
-	}
+	})
 }
 
 func inspectNetwork(e *engine.Engine, name string) (any, error) {

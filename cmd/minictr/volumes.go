@@ -148,14 +148,7 @@ func volumeFilter(filters []string, used map[string][]string) (func(*volume.Volu
 
 func volumeRemoveCommand(f *pflag.FlagSet) action {
 	force := f.BoolP("force", "f", false, "no error for one that is not there")
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("volume rm needs a volume: minictr volume ls lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return ofNamed("volume", func(c *call, e *engine.Engine) error {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
@@ -166,7 +159,7 @@ func volumeRemoveCommand(f *pflag.FlagSet) action {
 			}
 			return err
 		})
-	}
+	})
 }
 
 // volumeView is a volume as volume inspect shows it.
@@ -183,16 +176,9 @@ type volumeView struct {
 
 func volumeInspectCommand(f *pflag.FlagSet) action {
 	as := documentFlag(f)
-	return func(c *call) error {
-		if len(c.args) == 0 {
-			return errors.New("volume inspect needs a volume: minictr volume ls lists them")
-		}
-		e, err := c.engine()
-		if err != nil {
-			return err
-		}
+	return ofNamed("volume", func(c *call, e *engine.Engine) error {
 		return c.documents(*as, func(name string) (any, error) { return inspectVolume(e, name) })
-	}
+	})
 }
 
 func inspectVolume(e *engine.Engine, name string) (any, error) {
