@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -106,7 +107,26 @@ func (a *Attachment) bridge() *step {
 		}
 		s.give(namespace.Outer, a.Bridge, netip.PrefixFrom(gateway(p), p.Bits()))
 	}
+	if !a.six() {
+		name := "/proc/sys/net/ipv6/conf/" + a.Bridge + "/disable_ipv6"
+		s.add(func(*plan.Run) error { return ifThere(write(name, 0, "1")) }, "write(%q, \"1\")", name)
+	}
 	return s
+}
+
+// six says whether the network has a subnet of IPv6. Where it has none nobody
+// speaks it there: a neighbour could make himself the router of the others, and
+// of the host.
+func (a *Attachment) six() bool {
+	return slices.ContainsFunc(a.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
+// ifThere passes over a file that a kernel without IPv6 lacks.
+func ifThere(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 // forward makes the host a router. One whose own routes come from a router
@@ -136,7 +156,11 @@ func keepLearning(socket int) error {
 		}
 		i, e := net.InterfaceByIndex(int(r.index))
 		if e == nil {
-			e = write("/proc/sys/net/ipv6/conf/"+i.Name+"/accept_ra", 0, "2")
+			// Where it is 0 a program listens in the kernel's place.
+			name := "/proc/sys/net/ipv6/conf/" + i.Name + "/accept_ra"
+			if now, _ := sys.ReadFile(name); string(now) == "1\n" {
+				e = write(name, 0, "2")
+			}
 		}
 		err = errors.Join(err, e)
 	}
@@ -169,18 +193,26 @@ func (a *Attachment) pair() *step {
 // addresses gives the inner end its addresses, and sets it up.
 func (a *Attachment) addresses() *step {
 	s := new(step)
-	for _, p := range a.Addresses {
-		if p.Addr().Is6() {
-			const conf = "/proc/sys/net/ipv6/conf/" + inside
-			s.add(func(r *plan.Run) error {
-				return sys.OnThread(func() error {
-					if err := unix.Setns(r.Fd[namespace.Inside], unix.CLONE_NEWNET); err != nil {
-						return fmt.Errorf("setns: %w", err)
-					}
-					return errors.Join(write(conf+"/disable_ipv6", 0, "0"), write(conf+"/accept_ra", 0, "0"))
-				})
-			}, "setns(%s, CLONE_NEWNET), write(\"%s/disable_ipv6\", \"0\"), write(\"%[2]s/accept_ra\", \"0\")", namespace.Inside, conf)
+	const conf = "/proc/sys/net/ipv6/conf/" + inside
+	within := func(do func() error) func(*plan.Run) error {
+		return func(r *plan.Run) error {
+			return sys.OnThread(func() error {
+				if err := unix.Setns(r.Fd[namespace.Inside], unix.CLONE_NEWNET); err != nil {
+					return fmt.Errorf("setns: %w", err)
+				}
+				return do()
+			})
 		}
+	}
+	if a.six() {
+		s.add(within(func() error {
+			return errors.Join(write(conf+"/disable_ipv6", 0, "0"), write(conf+"/accept_ra", 0, "0"))
+		}), "setns(%s, CLONE_NEWNET), write(\"%s/disable_ipv6\", \"0\"), write(\"%[2]s/accept_ra\", \"0\")", namespace.Inside, conf)
+	} else {
+		s.add(within(func() error { return ifThere(write(conf+"/disable_ipv6", 0, "1")) }),
+			"setns(%s, CLONE_NEWNET), write(\"%s/disable_ipv6\", \"1\")", namespace.Inside, conf)
+	}
+	for _, p := range a.Addresses {
 		s.give(namespace.Inner, inside, p)
 	}
 	up := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(inside))

@@ -140,6 +140,27 @@ func TestRouter(t *testing.T) {
 	}
 }
 
+// TestOnlyIPv4 is that nobody speaks IPv6 on a network that has no subnet of it:
+// not the host at the bridge, and no container.
+func TestOnlyIPv4(t *testing.T) {
+	needRoot(t)
+	m := &Manager{Root: t.TempDir()}
+	if err := m.Create(Network{Name: "old", Subnets: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}}); err != nil {
+		t.Fatal(err)
+	}
+	a, ns := joined(t, m, Endpoint{ID: "a", Network: "old"})
+	off := func(name string) error {
+		data, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6")
+		if err == nil && string(data) != "1\n" {
+			err = fmt.Errorf("%s: disable_ipv6 is %q", name, data)
+		}
+		return err
+	}
+	if err := errors.Join(off(a.Bridge), within(ns, func() error { return off("eth0") })); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTwoRoots has two engines of this host, each with a default network: what
 // one takes away is not the other's.
 func TestTwoRoots(t *testing.T) {
