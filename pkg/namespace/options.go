@@ -35,7 +35,7 @@ func optionsOf(words []string) (o options) {
 // are for the file system.
 func Options() (words []string) {
 	words = []string{
-		"bind", "copyfile", "defaults", "idmap", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "ridmap", "silent", "tmpcopyup",
+		"bind", "defaults", "idmap", "iversion", "loud", "noiversion", "norelatime", "rbind", "remount", "ridmap", "silent", "tmpcopyup",
 		"async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync",
 	} // the last by fsconfig(2)
 	for _, w := range []string{"private", "slave", "shared", "unbindable"} {
