@@ -106,16 +106,9 @@ func ValidateID(id string) error {
 // A lock is an open directory that is locked; closing it gives the lock back.
 type lock int
 
-// flock opens a directory and locks it, flock(2).
 func flock(dir string, how int) (lock, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", dir, err)
-	}
-	if err := sys.Call("flock", func() error { return unix.Flock(fd, how) }); err != nil {
-		return -1, errors.Join(fmt.Errorf("%s: %w", dir, err), unix.Close(fd))
-	}
-	return lock(fd), nil
+	fd, err := sys.LockDir(dir, how)
+	return lock(fd), err
 }
 
 func (l lock) close() error { return unix.Close(int(l)) }

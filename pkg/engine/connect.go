@@ -23,13 +23,10 @@ import (
 // their names there.
 var etcFiles = [...]string{"hosts", "hostname", "resolv.conf"}
 
-// networks keeps the networks of this engine.
-func (e *Engine) networks() *network.Manager {
+// Networks are the engine's networks.
+func (e *Engine) Networks() *network.Manager {
 	return &network.Manager{Root: filepath.Join(e.Root, "networks")}
 }
-
-// Networks is for those who make and remove them.
-func (e *Engine) Networks() *network.Manager { return e.networks() }
 
 // known completes options with what this engine knows of the names in them, and
 // of the user namespace.
@@ -44,7 +41,7 @@ func (e *Engine) known(o Options) (_ Options, err error) {
 		if name == network.Default {
 			return nil
 		}
-		_, err := e.networks().Get(name)
+		_, err := e.Networks().Get(name)
 		return err
 	}
 	o.Nested, err = nested()
@@ -206,7 +203,7 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 }
 
 func (l *link) join(name string, o Options, ports []network.Port) error {
-	n, err := l.engine.networks().Get(name)
+	n, err := l.engine.Networks().Get(name)
 	if err != nil {
 		return err
 	}
@@ -222,7 +219,7 @@ func (l *link) join(name string, o Options, ports []network.Port) error {
 			return err
 		}
 	}
-	l.attachment, err = l.engine.networks().Join(endpoint)
+	l.attachment, err = l.engine.Networks().Join(endpoint)
 	return err
 }
 
@@ -347,7 +344,7 @@ func (l *link) close() error {
 	if l.attachment == nil {
 		return err
 	}
-	told := l.engine.networks().Leave(l.id)
+	told := l.engine.Networks().Leave(l.id)
 	if told == nil {
 		told = l.engine.tellNames(l.attachment.Network)
 	}
@@ -369,5 +366,5 @@ func (e *Engine) RemoveNetwork(name string) error {
 			return fmt.Errorf("network %s: %w: %s: minictr rm removes it", name, network.ErrInUse, c.Title())
 		}
 	}
-	return e.networks().Remove(name)
+	return e.Networks().Remove(name)
 }

@@ -9,7 +9,7 @@ import (
 
 // Attachments are those of all containers that are on a network, by their IDs.
 func (e *Engine) Attachments() (map[string]network.Attachment, error) {
-	networks, failed := e.networks().List()
+	networks, failed := e.Networks().List()
 	attached := make(map[string]network.Attachment)
 	for _, n := range networks {
 		members, err := e.Members(n.Name)
@@ -24,7 +24,7 @@ func (e *Engine) Attachments() (map[string]network.Attachment, error) {
 // Members are a network's, with the names that they have by now: in a lease stands
 // the one that a container joined by.
 func (e *Engine) Members(name string) ([]network.Attachment, error) {
-	members, err := e.networks().Members(name)
+	members, err := e.Networks().Members(name)
 	for _, m := range members {
 		if c, err := e.record(m.ID); err == nil && len(m.Names) > 0 {
 			m.Names[0] = c.Name

@@ -17,6 +17,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 	"github.com/minictr/minictr/pkg/volume"
 )
 
@@ -125,7 +126,7 @@ func TestStopped(t *testing.T) {
 		t.Errorf("a volume in use: %v", err)
 	}
 
-	fd, err := lockDir(c.dir, unix.LOCK_EX)
+	fd, err := sys.LockDir(c.dir, unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}

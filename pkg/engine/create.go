@@ -117,7 +117,7 @@ func (e *Engine) claimFiles(c *Container) error {
 		err = os.Mkdir(c.dir, 0o700) // there may be set-user-ID programs in it, and secrets
 	}
 	if err == nil {
-		c.lock, err = lockDir(c.dir, unix.LOCK_EX)
+		c.lock, err = sys.LockDir(c.dir, unix.LOCK_EX)
 	}
 	return errors.Join(err, unlock())
 }
@@ -135,7 +135,7 @@ func (c *Container) Close() error {
 // hold locks a container that nobody monitors. The error is EWOULDBLOCK if
 // somebody does.
 func (c *Container) hold() (err error) {
-	c.lock, err = lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+	c.lock, err = sys.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", container.ErrNotExist, c.Title())
 	}

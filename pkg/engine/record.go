@@ -329,19 +329,8 @@ func (e *Engine) guard() (unlock func() error, err error) {
 	if err := os.MkdirAll(top, 0o711); err != nil {
 		return nil, err
 	}
-	fd, err := lockDir(top, unix.LOCK_EX)
+	fd, err := sys.LockDir(top, unix.LOCK_EX)
 	return func() error { return unix.Close(fd) }, err
-}
-
-// lockDir opens a directory and locks it, flock(2).
-func lockDir(dir string, how int) (fd int, err error) {
-	if fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return -1, fmt.Errorf("open %s: %w", dir, err)
-	}
-	if err := sys.Call("flock", func() error { return unix.Flock(fd, how) }); err != nil {
-		return -1, errors.Join(fmt.Errorf("%s: %w", dir, err), unix.Close(fd))
-	}
-	return fd, nil
 }
 
 // Monitored says whether a container's monitor lives.
@@ -349,7 +338,7 @@ func (c *Container) Monitored() bool {
 	if c.lone != nil || c.lock > 0 {
 		return c.lone != nil
 	}
-	fd, err := lockDir(c.dir, unix.LOCK_SH|unix.LOCK_NB)
+	fd, err := sys.LockDir(c.dir, unix.LOCK_SH|unix.LOCK_NB)
 	if err == nil {
 		_ = unix.Close(fd)
 	}

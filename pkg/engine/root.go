@@ -64,7 +64,7 @@ func inLive(s *container.State, do func(tree) error) (err error) {
 // keeps a monitor from starting it meanwhile.
 func (c *Container) inStopped(s *container.State, do func(tree) error) (err error) {
 	if c.lone == nil {
-		fd, err := lockDir(c.dir, unix.LOCK_SH|unix.LOCK_NB)
+		fd, err := sys.LockDir(c.dir, unix.LOCK_SH|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("container %s is just starting or ending: try again", c.Title())
 		}

@@ -88,7 +88,7 @@ func (e *Engine) freeIfGone(name string) (err error) {
 
 // disconnect takes away what is left of connections whose containers are gone.
 func (e *Engine) disconnect() error {
-	stale, err := e.networks().Stale(func(id string) bool {
+	stale, err := e.Networks().Stale(func(id string) bool {
 		own := e.bundle(id)
 		if e.Runtime.Has(id) || (&Container{ID: id, dir: own}).Monitored() {
 			return true
@@ -108,12 +108,12 @@ func (e *Engine) disconnect() error {
 			err = errors.Join(err, held)
 			continue
 		}
-		err = errors.Join(err, e.networks().Leave(id), c.Close())
+		err = errors.Join(err, e.Networks().Leave(id), c.Close())
 	}
 	if len(stale) == 0 {
 		return err
 	}
-	all, lost := e.networks().List()
+	all, lost := e.Networks().List()
 	err = errors.Join(err, lost)
 	for _, n := range all { // the others must not take a name for somebody else's address
 		err = errors.Join(err, e.tellNames(n.Name))
@@ -193,7 +193,7 @@ func (e *Engine) abandoned(c *Container) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if c.lock, err = lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if c.lock, err = sys.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -43,16 +43,11 @@ func (m *Manager) locked(do func() error) error {
 	if err := os.MkdirAll(m.Root, 0o700); err != nil {
 		return err
 	}
-	fd, err := sys.Number("open "+m.Root, func() (int, error) {
-		return unix.Open(m.Root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+	fd, err := sys.LockDir(m.Root, unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }() // nothing was written
-	if err := sys.Call("flock "+m.Root, func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
-		return err
-	}
 	return do()
 }
 
