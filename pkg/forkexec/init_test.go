@@ -85,21 +85,27 @@ func TestStaysAndReaps(t *testing.T) {
 		}
 		return len(strings.Fields(string(text)))
 	}
-	await := func(n int) {
+	await := func(n int, meanwhile func()) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); children() != n; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%d children, not %d", children(), n)
 			}
+			meanwhile()
 		}
 	}
-	await(201)
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close() // all of them read the end
-	await(1)
+	await(201, func() {})
+	// All of them read the end. Who had not yet opened the pipe waits for the
+	// next writer.
+	await(1, func() {
+		w, err := unix.Open(pipe, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Close(w)
+		}
+		if err != nil && !errors.Is(err, unix.ENXIO) {
+			t.Fatal(err)
+		}
+	})
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", proc.PID))
 	if err != nil {
 		t.Fatal(err)
