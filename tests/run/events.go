@@ -22,82 +22,99 @@ type event struct {
 	Elapsed     float64 // seconds
 }
 
+// A report is what one run of go test says.
+type report struct {
+	suite    *suite
+	where    string // it runs, if not here
+	failed   int
+	builds   map[string]string // by import path, what they said
+	packages map[string]*tests
+}
+
+func newReport(s *suite, where string) *report {
+	return &report{suite: s, where: where, builds: make(map[string]string), packages: make(map[string]*tests)}
+}
+
 // tests are those of one package.
 type tests struct {
 	ended, failed int
 	said          map[string]string // by tests that have not ended; "" is the package
 }
 
-// read counts the tests of a run by its events, and prints one line for each
-// package, and all that failures said.
-func (s *suite) read(events io.Reader) {
-	builds := make(map[string]string)
-	packages := make(map[string]*tests)
+// read counts tests by their events, and prints one line for each package, and
+// all that failures said.
+func (r *report) read(events io.Reader) {
 	decoder := json.NewDecoder(events)
 	for {
 		var e event
 		if err := decoder.Decode(&e); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {
-			s.fail("go test -json", err.Error())
+			r.fail("go test -json", err.Error())
 			return
 		}
-		p := packages[e.Package]
+		p := r.packages[e.Package]
 		if p == nil {
 			p = &tests{said: make(map[string]string)}
-			packages[e.Package] = p
+			r.packages[e.Package] = p
 		}
 		switch e.Action {
 		case "build-output":
-			builds[e.ImportPath] += e.Output
+			r.builds[e.ImportPath] += e.Output
 		case "output":
 			p.said[e.Test] += e.Output
 		case "pass", "fail", "skip":
 			if e.Test == "" {
-				s.endPackage(e, p, builds[e.FailedBuild])
+				r.endPackage(e, p)
 			} else {
-				s.endTest(e, p)
+				r.endTest(e, p)
 			}
 		}
 	}
+}
+
+func (r *report) fail(what, output string) {
+	r.failed++
+	r.suite.fail(what+r.where, output)
 }
 
 // long is how many seconds a test may take before its time is printed: a tier
 // has only some minutes.
 const long = 10
 
-func (s *suite) endTest(e event, p *tests) {
+func (r *report) endTest(e event, p *tests) {
 	said := p.said[e.Test]
 	delete(p.said, e.Test)
 	p.ended++
 	if e.Elapsed > long && !strings.Contains(e.Test, "/") {
-		fmt.Printf("      %s: %.0f s\n", e.Test, e.Elapsed)
+		fmt.Printf("      %s%s: %.0f s\n", e.Test, r.where, e.Elapsed)
 	}
 	switch {
 	case e.Action == "pass":
-		s.passed++
-	case e.Action == "skip" && permitted(s.tier, said):
-		s.skipped++
+		r.suite.count(counts{passed: 1})
+	case e.Action == "skip" && permitted(r.suite.tier, said):
+		r.suite.count(counts{skipped: 1})
 		if strings.Contains(said, noCollection) {
 			fmt.Printf("skip  %s %s: %s\n", e.Package, e.Test, noCollection)
 		}
 	default:
 		p.failed++
-		s.fail(e.Package+" "+e.Test, said)
+		r.fail(e.Package+" "+e.Test, said)
 	}
 }
 
 // endPackage tells of a failed package what its failed tests have not told:
 // it does not build, or it ended while tests ran.
-func (s *suite) endPackage(e event, p *tests, build string) {
+func (r *report) endPackage(e event, p *tests) {
 	switch {
 	case e.Action == "fail" && p.failed == 0:
+		output := r.builds[e.FailedBuild]
 		for _, said := range p.said {
-			build += said
+			output += said
 		}
-		s.fail(e.Package, build)
+		r.fail(e.Package, output)
 	case e.Action == "pass":
-		fmt.Printf("ok    %s: %d tests (%.1f s)\n", e.Package, p.ended, e.Elapsed)
+		fmt.Printf("ok    %s%s: %d tests (%.1f s)\n", e.Package, r.where, p.ended, e.Elapsed)
 	}
 }
 

@@ -33,10 +33,11 @@ func TestRead(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv(collection, "nowhere")
-			s := suite{tier: c.tier}
-			s.read(strings.NewReader(c.events))
-			if s.counts != c.want {
-				t.Errorf("%v, want %v", s.counts, c.want)
+			s := &suite{tier: c.tier}
+			r := newReport(s, "")
+			r.read(strings.NewReader(c.events))
+			if s.counts != c.want || r.failed != c.want.failed {
+				t.Errorf("%v, %d failed in it, want %v", s.counts, r.failed, c.want)
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func (s *suite) adoptOrphans() error {
 		for range time.Tick(20 * time.Millisecond) {
 			s.mu.Lock()
 			for _, pid := range children() {
-				if pid != s.child {
+				if !slices.Contains(s.commands, pid) {
 					_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil) // it may still run
 				}
 			}
@@ -41,13 +41,17 @@ func (s *suite) wait(cmd *exec.Cmd) error {
 	s.mu.Lock()
 	err := cmd.Start()
 	if err == nil {
-		s.child = cmd.Process.Pid
+		s.commands = append(s.commands, cmd.Process.Pid)
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return cmd.Wait()
+	err = cmd.Wait()
+	s.mu.Lock()
+	s.commands = slices.DeleteFunc(s.commands, func(pid int) bool { return pid == cmd.Process.Pid })
+	s.mu.Unlock()
+	return err
 }
 
 // children lists the processes whose parent is this one.

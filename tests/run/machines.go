@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // A machine is a virtual machine that tests run in.
 type machine struct {
 	name, image string
 	flags       []string   // of minictr vm
-	tests       [][]string // of each go test, which tests, and of which packages
+	tests       [][]string // of each go test, which tests, and of which packages; the longest first
 }
 
 // images are the root file systems of these machines: a name, and programs of
@@ -87,27 +89,57 @@ func vm(s *suite) {
 		}
 	}
 	env = append(env, "MINICTR="+minictr)
-	for _, m := range list {
-		failed := s.failed
-		fmt.Printf("in a virtual machine: %s\n", m.name)
-		command := slices.Concat(global, []string{
+	commands := make([][]string, len(list))
+	unwell := make([]atomic.Bool, len(list))
+	var jobs []func()
+	for i, m := range list {
+		commands[i] = slices.Concat(global, []string{
 			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, modules(), m.flags)
-		execute := "-exec=" + strings.Join(append(command, "--timeout", "15m", "--exec", m.image), " ")
-		for _, args := range m.tests { // a machine has one emulated processor: two at once
+		execute := "-exec=" + strings.Join(append(commands[i][:len(commands[i]):len(commands[i])], "--timeout", "15m", "--exec", m.image), " ")
+		for _, args := range m.tests {
 			if s.pattern != "" {
 				args[0] = "-run=" + s.pattern
 			}
-			s.test(superuser, withoutCgo, append([]string{"-p=2", "-short", execute}, args...), env...)
-		}
-		if s.failed > failed && s.shell {
-			s.open(append(command, m.image, "sh"))
+			jobs = append(jobs, func() {
+				if !s.testAt(" ("+m.name+")", superuser, withoutCgo, append([]string{"-p=1", "-short", execute}, args...), env...) {
+					unwell[i].Store(true)
+				}
+			})
 		}
 	}
 	if s.pattern == "" && s.kernel == "" {
-		s.test(superuser, withoutCgo, []string{"./tests/vm"}, env...)
-		s.test(superuser, withoutCgo, []string{"-run=^TestMachineLessons$", "./tests/lessons"}, env...)
+		jobs = slices.Insert(jobs, 1,
+			func() { s.testAt("", superuser, withoutCgo, []string{"./tests/vm"}, env...) },
+			func() {
+				s.testAt("", superuser, withoutCgo, []string{"-run=^TestMachineLessons$", "./tests/lessons"}, env...)
+			})
 	}
+	twoAtOnce(jobs)
+	for i, m := range list {
+		if s.shell && unwell[i].Load() {
+			s.open(append(commands[i], m.image, "sh"))
+		}
+	}
+}
+
+// twoAtOnce does jobs in their order. A machine keeps one processor busy, which
+// emulates its processors.
+func twoAtOnce(jobs []func()) {
+	next := make(chan func())
+	var workers sync.WaitGroup
+	for range 2 {
+		workers.Go(func() {
+			for job := range next {
+				job()
+			}
+		})
+	}
+	for _, job := range jobs {
+		next <- job
+	}
+	close(next)
+	workers.Wait()
 }
 
 // machines lists those that are wanted, brings what they need, and returns the
@@ -139,7 +171,7 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	musts := []string{"-run=" + cgroupMusts, "./tests/conformance"}
 	list = []machine{
 		{"cgroup v2", "tests", append(log("v2"), "--kernel", image), [][]string{
-			append([]string{"-skip=" + slow, "./tests/integration"}, inside...), {"-run=" + limitLessons, "./tests/lessons"}, musts,
+			{"-skip=" + slow, "./tests/integration"}, append([]string{"-skip=" + slow}, inside...), {"-run=" + limitLessons, "./tests/lessons"}, musts,
 		}},
 		{"Podman of a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + rootlessPodman, "./tests/peers"}}},
 	}

@@ -93,8 +93,8 @@ type suite struct {
 	pattern, kernel string // of the tier vm
 	shell           bool
 
-	mu    sync.Mutex
-	child int // the command that this process waits for
+	mu       sync.Mutex
+	commands []int // that this process waits for
 }
 
 func (s *suite) run(t tier) {
@@ -109,8 +109,14 @@ func (s *suite) run(t tier) {
 	fmt.Printf("== %s took %.1f minutes: %v\n\n", t.name, time.Since(start).Minutes(), counted)
 }
 
+func (s *suite) count(c counts) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts = counts{s.passed + c.passed, s.failed + c.failed, s.skipped + c.skipped}
+}
+
 // fail counts one failure, and tells all that is known of it.
 func (s *suite) fail(what, output string) {
-	s.failed++
+	s.count(counts{failed: 1})
 	fmt.Printf("FAIL  %s\n%s\n", what, strings.TrimSuffix(output, "\n"))
 }

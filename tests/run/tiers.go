@@ -87,13 +87,17 @@ func (s *suite) check(what string, args ...string) {
 	case out.Len() > 0:
 		s.fail(what, out.String())
 	default:
-		s.passed++
+		s.count(counts{passed: 1})
 		fmt.Printf("ok    %s (%.1f s)\n", what, time.Since(start).Seconds())
 	}
 }
 
-// test runs the tests of packages, never from the cache.
-func (s *suite) test(as user, cgo string, args []string, env ...string) {
+// test runs the tests of packages here.
+func (s *suite) test(as user, cgo string, args []string) { s.testAt("", as, cgo, args) }
+
+// testAt runs the tests of packages, never from the cache, and returns whether
+// all is well.
+func (s *suite) testAt(where string, as user, cgo string, args []string, env ...string) bool {
 	words := slices.Concat([]string{"env", cgo}, env, []string{"go", "test", "-json", "-count=1", "-timeout=15m"}, args)
 	cmd := s.command(as, words...)
 	events, out := io.Pipe()
@@ -103,12 +107,13 @@ func (s *suite) test(as user, cgo string, args []string, env ...string) {
 		ended <- s.wait(cmd)
 		_ = out.Close()
 	}()
-	failed := s.failed
-	s.read(events)
+	r := newReport(s, where)
+	r.read(events)
 	_ = events.Close()
-	if err := <-ended; err != nil && s.failed == failed {
-		s.fail(cmd.String(), err.Error())
+	if err := <-ended; err != nil && r.failed == 0 {
+		r.fail(cmd.String(), err.Error())
 	}
+	return r.failed == 0
 }
 
 // user is whom a command runs as.
