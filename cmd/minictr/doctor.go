@@ -233,6 +233,12 @@ func checkNetworks(*call) finding {
 	if err := network.Try(); err != nil {
 		return finding{limited, err.Error(), "modprobe -a bridge veth nf_tables nft_chain_nat nft_masq, if they are modules; --network none and host need none of it"}
 	}
+	if barred, err := network.Barred(); err != nil {
+		return finding{limited, err.Error(), ""}
+	} else if len(barred) > 0 {
+		return finding{limited, "what containers send is dropped, unless a rule there accepts it: nft list chain " + strings.Join(barred, ", "),
+			`a rule that lets networks pass: nft insert rule ` + barred[0] + ` iifname "mc-*" accept, and the same with oifname`}
+	}
 	return finding{has, "bridges, veth pairs and published ports: made, and gone again", ""}
 }
 

@@ -72,24 +72,38 @@ func Attributes(rest []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
+// Patience is how often something is tried that fails because others change the
+// same at the same time.
+const Patience = 1000
+
 // Ask sends one message and takes the answers, up to the kernel's last word.
 // A list that changed while it was read is asked for once more.
 func Ask(socket int, kind, flags uint16, body []byte) (answers [][]byte, err error) {
+	for range Patience {
+		var changed bool
+		if answers, changed, err = ask(socket, kind, flags, body); !changed {
+			return answers, err
+		}
+	}
+	return nil, fmt.Errorf("the list changes all the time: %w", unix.EAGAIN)
+}
+
+func ask(socket int, kind, flags uint16, body []byte) (answers [][]byte, changed bool, err error) {
 	m := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))
 	m = binary.NativeEndian.AppendUint16(m, kind)
 	m = binary.NativeEndian.AppendUint16(m, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	m = append(append(m, make([]byte, 8)...), body...)
 	if err := unix.Sendto(socket, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	buffer, changed := make([]byte, 1<<16), false
+	buffer := make([]byte, 1<<16)
 	for {
 		n, _, err := unix.Recvfrom(socket, buffer, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for rest := buffer[:n]; len(rest) >= unix.SizeofNlMsghdr; {
 			size := int(binary.NativeEndian.Uint32(rest))
@@ -98,12 +112,9 @@ func Ask(socket int, kind, flags uint16, body []byte) (answers [][]byte, err err
 			switch binary.NativeEndian.Uint16(rest[4:]) {
 			case unix.NLMSG_ERROR, unix.NLMSG_DONE:
 				if errno := int32(binary.NativeEndian.Uint32(body)); errno != 0 {
-					return nil, unix.Errno(-errno)
+					return nil, false, unix.Errno(-errno)
 				}
-				if changed {
-					return Ask(socket, kind, flags, m[unix.SizeofNlMsghdr:])
-				}
-				return answers, nil
+				return answers, changed, nil
 			}
 			answers = append(answers, slices.Clone(body))
 			rest = rest[min(aligned(size), len(rest)):]

@@ -129,44 +129,6 @@ func ifThere(err error) error {
 	return err
 }
 
-// forward makes the host a router. One whose own routes come from a router
-// would not listen to that any more (accept_ra in the kernel's ip-sysctl.rst).
-func (a *Attachment) forward(b *plan.Builder) {
-	s := new(step)
-	for _, p := range a.Addresses {
-		if p.Addr().Is4() {
-			s.sysctl("ipv4/ip_forward", "1")
-			s.sysctl("ipv4/conf/"+a.Bridge+"/route_localnet", "1") // ports are published at 127.0.0.1, too
-			continue
-		}
-		b.Act("an interface whose routes a router has told goes on listening to it",
-			fmt.Sprintf(`sendto(%s, {RTM_GETROUTE, NLM_F_DUMP}), write("/proc/sys/net/ipv6/conf/*/accept_ra", "2")`, namespace.Outer),
-			func(r *plan.Run) error { return keepLearning(r.Fd[namespace.Outer]) })
-		s.sysctl("ipv6/conf/all/forwarding", "1")
-	}
-	text, do := s.act()
-	b.Act("the host is a router from now on: it passes on what is for others", text, do)
-}
-
-func keepLearning(socket int) error {
-	all, err := routes(socket)
-	for _, r := range all {
-		if !r.learnt {
-			continue
-		}
-		i, e := net.InterfaceByIndex(int(r.index))
-		if e == nil {
-			// Where it is 0 a program listens in the kernel's place.
-			name := "/proc/sys/net/ipv6/conf/" + i.Name + "/accept_ra"
-			if now, _ := sys.ReadFile(name); string(now) == "1\n" {
-				e = write(name, 0, "2")
-			}
-		}
-		err = errors.Join(err, e)
-	}
-	return err
-}
-
 // pair makes the two ends of the cable, where each belongs.
 func (a *Attachment) pair() *step {
 	s := new(step)

@@ -28,8 +28,7 @@ const (
 
 // open has the table know a network, and makes the table if there is none.
 func (n *Network) open() error {
-	bridge := make([]byte, unix.IFNAMSIZ)
-	copy(bridge, n.Bridge)
+	bridge := interfaceKey(n.Bridge)
 	elements := []element{{set: "bridges", key: bridge}, {set: "within", key: slices.Concat(bridge, bridge)}}
 	if n.Internal {
 		elements = append(elements, element{set: "internal", key: bridge})
@@ -63,15 +62,16 @@ func (n *Network) open() error {
 	return err
 }
 
-// close has the table forget a network. With the last one the table goes.
-func (n *Network) close() error {
-	return withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, n.key()) })
+// close has the table forget a network. With the last one the table goes, if
+// nobody is about to join another.
+func (n *Network) close(last bool) error {
+	// Of two networks with one name, in two data roots, each has a bridge of its own.
+	return withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, interfaceKey(n.Bridge)) }, last)
 }
 
-// key is what all its elements begin with: of two networks with one name, in two
-// data roots, each has a bridge of its own.
-func (n *Network) key() []byte {
-	return append([]byte(n.Bridge), make([]byte, unix.IFNAMSIZ-len(n.Bridge))...)
+// interfaceKey is the name of an interface as an element has it.
+func interfaceKey(name string) []byte {
+	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
 }
 
 // highest is the last address of a subnet.
@@ -188,7 +188,7 @@ func tryPublish(a *Attachment) error {
 // ends what the kernel still remembers of datagrams to them. Of connections the
 // next to have the address would say that it knows nothing.
 func unpublish(id string, addresses []netip.Addr, ports []Port) error {
-	err := withdraw(ofContainers(), func(e element) bool { return e.owner == id })
+	err := withdraw(ofContainers(), func(e element) bool { return e.owner == id }, false)
 	if !slices.ContainsFunc(ports, func(p Port) bool { return p.Proto != "tcp" }) {
 		return err // to look for them takes 10 ms
 	}
@@ -198,18 +198,18 @@ func unpublish(id string, addresses []netip.Addr, ports []Port) error {
 	return err
 }
 
-// withdraw deletes the elements that are somebody's. What others change meanwhile is
-// looked at again.
-func withdraw(names []string, own func(element) bool) error {
-	for {
-		err := tryWithdraw(names, own)
-		if !errors.Is(err, unix.ERESTART) {
+// withdraw deletes the elements that are somebody's; and, if no network is left
+// and all of it may go, the table. What others change meanwhile is looked at again.
+func withdraw(names []string, own func(element) bool, all bool) (err error) {
+	for range netlink.Patience {
+		if err = tryWithdraw(names, own, all); !errors.Is(err, unix.ERESTART) {
 			return err
 		}
 	}
+	return fmt.Errorf("nft delete element inet %s: the rules of this host change all the time: %w", table, err)
 }
 
-func tryWithdraw(names []string, own func(element) bool) error {
+func tryWithdraw(names []string, own func(element) bool, all bool) error {
 	generation, err := generation()
 	if err != nil {
 		return err
@@ -233,7 +233,10 @@ func tryWithdraw(names []string, own func(element) bool) error {
 			}
 		}
 	}
-	if len(b.commands) > 1 && bridges == 0 && slices.Contains(names, "bridges") {
+	if all && len(b.commands) > 1 && bridges == 0 {
+		if err := shut(); err != nil {
+			return err
+		}
 		b = newBatch(generation)
 		b.add("delete table", unix.NFT_MSG_DELTABLE, 0, text(unix.NFTA_TABLE_NAME, table))
 	}

@@ -41,6 +41,8 @@ func sets() []set {
 		{"internal", "bridges of networks that reach nothing outside", []datatype{ifname}, nil, false},
 		{"subnets", "each bridge with its network's addresses", []datatype{ifname, ip}, nil, true},
 		{"subnets6", "each bridge with its network's IPv6 addresses", []datatype{ifname, ip6}, nil, true},
+		{"opened", "interfaces that pass on packets because of these networks alone", []datatype{ifname}, nil, false},
+		{"opened6", "the same for IPv6", []datatype{ifname}, nil, false},
 		{"published", "ports of any address of this host", []datatype{proto, port}, []datatype{ip, port}, false},
 		{"published6", "ports of any IPv6 address of this host but ::1", []datatype{proto, port}, []datatype{ip6, port}, false},
 		{"published-at", "ports of one address of this host", []datatype{ip, proto, port}, []datatype{ip, port}, false},
@@ -121,6 +123,9 @@ func rules() []rule {
 		{"forward", "networks don't reach each other", all(member("bridges", in), member("bridges", out), verdict(drop, ""))},
 		{"forward", "from outside only what is published", all(member("bridges", out), translated, verdict(accept, ""))},
 		{"forward", "", all(member("bridges", out), verdict(drop, ""))},
+		{"forward", "this host is no router for others, but for what they have published", all(translated, verdict(accept, ""))},
+		{"forward", "", all(v4, member("opened", in), verdict(drop, ""))},
+		{"forward", "", all(v6, member("opened6", in), verdict(drop, ""))},
 	}
 }
 

@@ -81,6 +81,9 @@ func (m *Manager) Join(e Endpoint) (a *Attachment, err error) {
 			err = m.leave(e.ID)
 		}
 		if err == nil {
+			err = m.restore()
+		}
+		if err == nil {
 			a, err = m.lease(n, e)
 		}
 		if err != nil {
@@ -244,15 +247,15 @@ func (m *Manager) leave(id string) error {
 		}
 	}
 	for i, l := range mine {
-		if err := m.end(l, where[i], others[where[i]] == 0); err != nil {
+		if err := m.end(l, where[i], others[where[i]] == 0, len(others) == 0); err != nil {
 			return fmt.Errorf("leave network %s: %w", where[i], err)
 		}
 	}
 	return nil
 }
 
-// end ends a lease, which may be the network's last one.
-func (m *Manager) end(l lease, network string, last bool) (err error) {
+// end ends a lease, which may be the network's last one, or the last of all.
+func (m *Manager) end(l lease, network string, last, all bool) (err error) {
 	n, err := m.read(network)
 	if err != nil {
 		return err
@@ -270,7 +273,7 @@ func (m *Manager) end(l lease, network string, last bool) (err error) {
 		return err
 	}
 	if last {
-		if err := errors.Join(n.close(), remove(socket, n.Bridge)); err != nil {
+		if err := errors.Join(n.close(all), remove(socket, n.Bridge)); err != nil {
 			return err
 		}
 	}

@@ -121,8 +121,11 @@ func (m *Manager) bridgeOf(name string) (string, error) {
 	root, err := filepath.Abs(m.Root)
 	hash := fnv.New32a()
 	_, _ = io.WriteString(hash, filepath.Join(root, name)) // it can't fail, hash.Hash
-	return fmt.Sprintf("mc-%08x", hash.Sum32()), err
+	return fmt.Sprintf(bridgePrefix+"%08x", hash.Sum32()), err
 }
+
+// bridgePrefix begins the name of every network's bridge.
+const bridgePrefix = "mc-"
 
 // Get finds a network, and makes the default one if it is asked for that. The
 // error is fs.ErrNotExist if there is none of the name.
