@@ -18,7 +18,7 @@ import (
 )
 
 // What minictr refuses, it refuses in one line that names the flag, the field
-// or the step, with exit status 125, and nothing is left of it. These tests
+// or the step, with exit status 1, of run 125, and nothing is left of it. These tests
 // are the list of such lines; read them aloud before changing one.
 
 // host is a minictr with directories of its own.
@@ -60,9 +60,10 @@ func (h host) refuses(t *testing.T, stdin []byte, want string, args ...string) {
 	t.Helper()
 	before := h.fingerprint(t)
 	got, code := h.run(t, stdin, args...)
-	status := statusError
-	if slices.Contains(args, "run") && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--bundle") }) {
-		status = statusOCI
+	status := statusFailed
+	bundle := slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--bundle") })
+	if slices.Contains(args, "run") && !bundle {
+		status = statusRun
 	}
 	if code != status {
 		t.Errorf("exit status %d, want %d", code, status)
@@ -71,7 +72,7 @@ func (h host) refuses(t *testing.T, stdin []byte, want string, args ...string) {
 		t.Errorf("not one line of minictr's:\n%s", got)
 	}
 	text, page := withoutCode(h.neutral(got))
-	if page != "" && (pageOf(page, lang.English) == "" || status == statusOCI) {
+	if page != "" && (pageOf(page, lang.English) == "" || bundle) {
 		t.Errorf("the code %s has no page, or who calls the OCI's commands does not expect it", page)
 	}
 	if !matches(text, want) {

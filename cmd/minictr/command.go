@@ -317,6 +317,9 @@ func dispatch(c *call, args []string) error {
 	if f.Arg(0) == engine.MonitorCommand {
 		return c.run(command{name: engine.MonitorCommand, setup: monitorCommand}, f.Args()[1:])
 	}
+	if f.Arg(0) == rootless.RouterCommand {
+		return rootless.Route()
+	}
 	cmd, rest, err := c.find(f.Args())
 	if err != nil {
 		return err

@@ -228,7 +228,10 @@ func checkImages(c *call) finding {
 
 func checkNetworks(*call) finding {
 	if os.Geteuid() != 0 {
-		return finding{limited, "bridges want root", "without root: --network none"}
+		if carrier := rootless.Carrier(); carrier != "" {
+			return finding{has, "in a network namespace of yours, which " + carrier + " connects to the host", ""}
+		}
+		return finding{limited, rootless.NoCarrier, "install passt, or slirp4netns"}
 	}
 	if err := network.Try(); err != nil {
 		return finding{limited, err.Error(), "modprobe -a bridge veth nf_tables nft_chain_nat nft_masq, if they are modules; --network none and host need none of it"}

@@ -10,19 +10,15 @@ import (
 	"github.com/minictr/minictr/pkg/vm"
 )
 
-// Exit statuses of the engine's commands, as those of docker run: 125 for an
-// error of ours, 126 and 127 for a program that can't be run or isn't there.
+// Exit statuses, as Docker's and runc's. Run has its program's otherwise, so its
+// own are others: 125 for an error of ours, 126 and 127 for a program that can't
+// be run or isn't there. So has exec.
 const (
-	statusError    = 125
+	statusFailed   = 1
+	statusRun      = 125
 	statusNoExec   = 126
 	statusNotFound = 127
-)
-
-// Those of the commands that container managers call: of exec, which has its
-// program's status otherwise, it is another.
-const (
-	statusOCI  = 1
-	statusExec = 255
+	statusExec     = 255
 )
 
 // explain makes a message of an error: what happened, in the library's words,
@@ -33,13 +29,13 @@ func explain(err error) (message, hint, code string, status int) {
 		if message, hint, status := program(step); status != 0 {
 			return message, hint, codeOf(step), status
 		}
-		return strings.TrimPrefix(step.Step.Spec+": ", ": ") + shortened(err, step), cause(step), codeOf(step), statusError
+		return strings.TrimPrefix(step.Step.Spec+": ", ": ") + shortened(err, step), cause(step), codeOf(step), statusRun
 	}
 	k := kindOf(err)
 	if program, ok := errors.AsType[*vm.ProgramError](err); ok {
 		return err.Error(), "", k.code, program.Status
 	}
-	return err.Error(), k.hint, k.code, statusError
+	return err.Error(), k.hint, k.code, statusRun
 }
 
 // shortened is the message of a step that failed, without the end of a call

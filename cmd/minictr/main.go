@@ -66,14 +66,12 @@ func run(c *call, args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	case errors.As(err, &monitor): // it has said why
-		return int(monitor)
+		return c.failed(int(monitor))
 	}
 	message, hint, code, status := explain(err)
+	status = c.failed(status)
 	if c.ociFamily() {
-		code, status = "", statusOCI
-		if c.name == "exec" {
-			status = statusExec
-		}
+		code = ""
 	}
 	message, hint = oneLine(message), oneLine(hint)
 	if c.log == "" {
@@ -90,6 +88,21 @@ func run(c *call, args []string) int {
 		fmt.Fprintf(c.stderr, "minictr: --log: %v\n", err)
 	}
 	return status
+}
+
+// failed is the exit status of a command for an error that run has that one for.
+func (c *call) failed(run int) int {
+	switch {
+	case c.name == "exec" && c.ociFamily():
+		return statusExec
+	case c.ociFamily():
+		return statusFailed
+	}
+	switch c.name {
+	case "run", engine.MonitorCommand, "vm", "lesson": // 1 is their program's, or a wrong answer
+		return run
+	}
+	return statusFailed
 }
 
 // oneLine joins the lines of errors.Join.

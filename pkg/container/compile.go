@@ -113,13 +113,13 @@ func release(b *plan.Builder) {
 
 // Plan compiles the wall that Start would build for a bundle's spec, and the
 // cgroup that it would be in. It changes nothing and needs no privilege. Enters and
-// made are those of Inspect.
-func Plan(id, bundle string, s *specs.Spec, enters bool, made ...string) (*plan.Plan, cgroup.Group, error) {
+// made are those of Inspect; network is that of Options.
+func Plan(id, bundle string, s *specs.Spec, network namespace.Network, enters bool, made ...string) (*plan.Plan, cgroup.Group, error) {
 	host, err := Inspect(id, bundle, s, nil, enters, made...)
 	if err != nil {
 		return nil, cgroup.Group{}, err
 	}
-	host.Process.Foreground, host.Relay = true, s.Process.Terminal
+	host.Process.Foreground, host.Relay, host.Network = true, s.Process.Terminal, network
 	p, err := Compile(s, host)
 	return p, host.Cgroup, err
 }

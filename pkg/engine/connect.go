@@ -16,6 +16,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/network"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -23,9 +24,14 @@ import (
 // their names there.
 var etcFiles = [...]string{"hosts", "hostname", "resolv.conf"}
 
-// Networks are the engine's networks.
+// Networks are the engine's networks. Those of a user's namespace are in a network
+// namespace of its own.
 func (e *Engine) Networks() *network.Manager {
-	return &network.Manager{Root: filepath.Join(e.Root, "networks")}
+	m := &network.Manager{Root: filepath.Join(e.Root, "networks")}
+	if rootless.Inside() || os.Geteuid() != 0 {
+		m.In = e.host.Do
+	}
+	return m
 }
 
 // known completes options with what this engine knows of the names in them, and
@@ -183,7 +189,7 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 			return l, err
 		}
 	}
-	resolv, err := resolvConf(o.Connection)
+	resolv, err := e.resolvConf(o.Connection)
 	if err != nil {
 		return l, err
 	}
@@ -203,24 +209,40 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 }
 
 func (l *link) join(name string, o Options, ports []network.Port) error {
-	n, err := l.engine.Networks().Get(name)
+	e := l.engine
+	if rootless.Inside() && e.host == nil {
+		tell := func(what string) { fmt.Fprintf(e.Messages, "minictr: %s: minictr doctor\n", what) }
+		var err error
+		if e.host, err = rootless.Join(tell); err != nil {
+			return err
+		}
+	}
+	n, err := e.Networks().Get(name)
 	if err != nil {
 		return err
 	}
-	if l.ports, err = network.Reserve(ports, n.Subnets); err != nil {
+	if l.ports, err = e.Networks().Reserve(ports, n.Subnets); err != nil {
 		return err
 	}
-	endpoint := network.Endpoint{ID: l.id, Network: name, Names: append([]string{o.Name, l.id}, o.Aliases...), Ports: l.ports.Ports, MAC: o.MAC, Hosts: o.AddHosts}
-	for text, at := range map[string]*netip.Addr{o.IP: &endpoint.IP, o.IP6: &endpoint.IP6} {
+	endpoint, err := o.endpoint(l.id, l.ports.Ports)
+	if err == nil {
+		l.attachment, err = e.Networks().Join(endpoint)
+	}
+	return err
+}
+
+// endpoint is what the container asks of its network.
+func (o Options) endpoint(id string, ports []network.Port) (e network.Endpoint, err error) {
+	e = network.Endpoint{ID: id, Network: o.On(), Names: append([]string{o.Name, id}, o.Aliases...), Ports: ports, MAC: o.MAC, Hosts: o.AddHosts}
+	for text, at := range map[string]*netip.Addr{o.IP: &e.IP, o.IP6: &e.IP6} {
 		if text == "" {
 			continue
 		}
 		if *at, err = netip.ParseAddr(text); err != nil {
-			return err
+			return e, err
 		}
 	}
-	l.attachment, err = l.engine.Networks().Join(endpoint)
-	return err
+	return e, nil
 }
 
 // tellNames writes the names of all members of a network into the files of each.
@@ -288,7 +310,7 @@ func hosts(hostname string, c Connection, own *network.Attachment, members []net
 }
 
 // resolvConf is the text of a container's resolv.conf(5).
-func resolvConf(c Connection) (string, error) {
+func (e *Engine) resolvConf(c Connection) (string, error) {
 	dns := network.DNS{Search: c.DNSSearch, Options: c.DNSOptions}
 	for _, text := range c.DNS {
 		server, err := netip.ParseAddr(text)
@@ -303,6 +325,9 @@ func resolvConf(c Connection) (string, error) {
 			err = nil
 		}
 		return string(text), err
+	}
+	if len(c.DNS) == 0 && e.host != nil && rootless.Connected(e.host.Do) {
+		dns.Servers = []netip.Addr{rootless.NameServer}
 	}
 	host, err := network.HostResolvConf()
 	text, _ := network.ResolvConf(host, dns)

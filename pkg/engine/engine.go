@@ -16,6 +16,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
 	"github.com/minictr/minictr/pkg/registry"
+	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/rootfs"
 )
 
@@ -39,6 +40,8 @@ type Engine struct {
 	Progress func() (report func(image.Progress), stop func() error)
 	// Messages takes notices for people: what is pulled, what was repaired.
 	Messages io.Writer
+
+	host *rootless.Network // that plays the host for networks, once it is joined
 }
 
 // Images opens the store of images.

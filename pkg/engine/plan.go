@@ -9,6 +9,7 @@ import (
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/namespace"
 	"github.com/minictr/minictr/pkg/plan"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/rootfs"
@@ -38,8 +39,29 @@ func (e *Engine) Plan(o Options) (*plan.Plan, []spec.Brick, error) {
 			made = append(made, m.Source+"/")
 		}
 	}
-	p, _, err := container.Plan(anyID, e.bundle(anyID), s, true, made...)
+	network, err := e.draft(o, img.Config.ExposedPorts)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, _, err := container.Plan(anyID, e.bundle(anyID), s, network, true, made...)
 	return p, bricks, err
+}
+
+// draft is what the container would be joined to; nil is no network.
+func (e *Engine) draft(o Options, exposed map[string]struct{}) (namespace.Network, error) {
+	name := o.On()
+	if name == "" {
+		return nil, nil
+	}
+	ports, err := published(o.Connection, exposed)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := o.endpoint(anyID, ports)
+	if err != nil {
+		return nil, err
+	}
+	return e.Networks().Draft(endpoint)
 }
 
 // template describes an image without making or fetching one.
@@ -81,6 +103,6 @@ func PlanBundle(bundle string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := container.Plan(anyID, bundle, s, false)
+	p, _, err := container.Plan(anyID, bundle, s, nil, false)
 	return p, err
 }

@@ -117,9 +117,6 @@ func setNetwork(w *wall, o Options) error {
 		return err
 	}
 	if name := o.On(); name != "" {
-		if o.Nested != nil {
-			return fmt.Errorf("--network %s: a network of containers needs root as yet: --network host, or sudo", name)
-		}
 		if o.FindNetwork == nil {
 			return fmt.Errorf("--network: there is no network %q here; there are none, host and container:NAME", name)
 		}

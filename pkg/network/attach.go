@@ -42,19 +42,20 @@ func (a *Attachment) network() *Network {
 }
 
 // A step is an action with its text: the messages and files, one after the
-// other.
+// other; and where it is done, Manager.In.
 type step struct {
 	text []string
 	do   []func(*plan.Run) error
+	in   func(do func() error) error
 }
 
 func (s *step) add(do func(*plan.Run) error, format string, args ...any) {
 	s.text, s.do = append(s.text, fmt.Sprintf(format, args...)), append(s.do, do)
 }
 
-// act is what Builder.Act takes beside the reason.
-func (s *step) act() (string, func(*plan.Run) error) {
-	return strings.Join(s.text, ", "), func(r *plan.Run) error {
+// lay adds it to a plan.
+func (s *step) lay(b *plan.Builder, why string) {
+	text, do := strings.Join(s.text, ", "), func(r *plan.Run) error {
 		for _, do := range s.do {
 			if err := do(r); err != nil {
 				return err
@@ -62,35 +63,61 @@ func (s *step) act() (string, func(*plan.Run) error) {
 		}
 		return nil
 	}
+	if s.in == nil {
+		b.Act(why, text, do)
+		return
+	}
+	b.Act(why, "setns("+usersHost+", CLONE_NEWNET), "+text, func(r *plan.Run) error { return s.in(func() error { return do(r) }) })
 }
+
+// usersHost is what the plan calls the network namespace that plays the host.
+const usersHost = "$ns/user/network"
 
 // Lay has the parent join the container to the network. All that the kernel
 // holds of it then ends with the container's network namespace, but for the
 // firewall's elements, and the bridge: Leave takes them away.
 func (a *Attachment) Lay(b *plan.Builder) {
-	text, do := a.bridge().act()
-	b.Act("the containers of a network meet at a bridge, and there the host is their gateway", text, do)
-	b.Act("other networks can't reach it, and what leaves the host has the host's address", opening, func(*plan.Run) error { return a.network().open() })
+	if a.in != nil {
+		s := a.step()
+		s.add(socketThere, "%s = socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)", namespace.Outer)
+		s.lay(b, "a network namespace of the user's own plays the host: of that he is root")
+	}
+	a.bridge().lay(b, "the containers of a network meet at a bridge, and there the host is their gateway")
+	open := a.step()
+	open.add(func(*plan.Run) error { return a.network().open() }, opening)
+	open.lay(b, "other networks can't reach it, and what leaves the host has the host's address")
 	if !a.Internal {
 		a.forward(b)
 	}
-	text, do = a.pair().act()
-	b.Act("a cable: one end is inside, and ends with the container; the other is at the bridge", text, do)
-	text, do = a.addresses().act()
-	b.Act("its own addresses, and no neighbour can tell it of other routes", text, do)
+	a.pair().lay(b, "a cable: one end is inside, and ends with the container; the other is at the bridge")
+	a.addresses().lay(b, "its own addresses, and no neighbour can tell it of other routes")
 	if len(a.Gateways) > 0 {
-		text, do := a.routes().act()
-		b.Act("all that is elsewhere is reached through the host", text, do)
+		a.routes().lay(b, "all that is elsewhere is reached through the host")
 	}
 	if len(a.Ports) > 0 {
-		b.Act("who asks the host at these ports is answered by the container", publishing, func(*plan.Run) error { return publish(a) })
+		publication := a.step()
+		publication.add(func(*plan.Run) error { return publish(a) }, publishing)
+		publication.lay(b, "who asks the host at these ports is answered by the container")
 	}
+}
+
+func (a *Attachment) step() *step { return &step{in: a.in} }
+
+// socketThere replaces the socket of the host's network by one of the calling
+// thread's.
+func socketThere(r *plan.Run) error {
+	fd, err := netlink.Open()
+	if err == nil {
+		err = unix.Close(r.Fd[namespace.Outer])
+		r.Fd[namespace.Outer] = fd
+	}
+	return err
 }
 
 // bridge makes the bridge, or leaves it as it is. An interface of that name that
 // is none is refused, for it has no spanning tree to be switched off.
 func (a *Attachment) bridge() *step {
-	s := new(step)
+	s := a.step()
 	link := netlink.Attribute(netlink.Link(0, unix.IFF_UP), unix.IFLA_IFNAME, netlink.String(a.Bridge))
 	mac := hardware(gateway(a.Addresses[0]))
 	link = netlink.Attribute(link, unix.IFLA_ADDRESS, address(mac))
@@ -131,7 +158,7 @@ func ifThere(err error) error {
 
 // pair makes the two ends of the cable, where each belongs.
 func (a *Attachment) pair() *step {
-	s := new(step)
+	s := a.step()
 	s.add(func(r *plan.Run) error {
 		bridge, err := netlink.IndexOf(r.Fd[namespace.Outer], a.Bridge)
 		if err != nil {
@@ -154,7 +181,7 @@ func (a *Attachment) pair() *step {
 
 // addresses gives the inner end its addresses, and sets it up.
 func (a *Attachment) addresses() *step {
-	s := new(step)
+	s := a.step()
 	const conf = "/proc/sys/net/ipv6/conf/" + inside
 	within := func(do func() error) func(*plan.Run) error {
 		return func(r *plan.Run) error {
@@ -186,7 +213,7 @@ func (a *Attachment) addresses() *step {
 
 // routes are the default ones.
 func (a *Attachment) routes() *step {
-	s := new(step)
+	s := a.step()
 	for _, g := range a.Gateways {
 		s.add(func(r *plan.Run) error {
 			index, err := netlink.IndexOf(r.Fd[namespace.Inner], inside)

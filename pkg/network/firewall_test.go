@@ -178,14 +178,14 @@ func TestReserve(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if _, err = Reserve(ports, l.networks["b"].Subnets); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err = new(Manager).Reserve(ports, l.networks["b"].Subnets); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: got %v, want %s", text, err, want)
 			}
 			return nil
 		})
 	}
 	l.host.must(t, func() error { // it has let go of 9000 to 9089
-		r, err := Reserve([]Port{{Host: 9000, Container: 80, Proto: "tcp"}}, l.networks["b"].Subnets)
+		r, err := new(Manager).Reserve([]Port{{Host: 9000, Container: 80, Proto: "tcp"}}, l.networks["b"].Subnets)
 		if err != nil || len(r.Ports) != 2 {
 			t.Errorf("9000: %v, %v", r, err)
 			return err
@@ -194,12 +194,12 @@ func TestReserve(t *testing.T) {
 	})
 	l.host.must(t, func() error {
 		four := l.networks["a"].Subnets[:1]
-		r, err := Reserve([]Port{{Host: 9001, Container: 80, Proto: "tcp"}}, four)
+		r, err := new(Manager).Reserve([]Port{{Host: 9001, Container: 80, Proto: "tcp"}}, four)
 		if err != nil || len(r.Ports) != 1 || r.Ports[0].String() != "0.0.0.0:9001->80/tcp" {
 			t.Errorf("only IPv4: %v, %v", r, err)
 			return err
 		}
-		if _, err := Reserve([]Port{{HostIP: netip.IPv6Loopback(), Host: 9001, Container: 80, Proto: "tcp"}}, four); err == nil || !strings.Contains(err.Error(), "family") {
+		if _, err := new(Manager).Reserve([]Port{{HostIP: netip.IPv6Loopback(), Host: 9001, Container: 80, Proto: "tcp"}}, four); err == nil || !strings.Contains(err.Error(), "family") {
 			t.Errorf("IPv6 for a network without it: %v", err)
 		}
 		return r.Close()

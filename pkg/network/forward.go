@@ -33,7 +33,7 @@ func forwarding(name string) string { return "/proc/sys/net/ipv4/conf/" + name +
 // whoever makes the host a router later, by ip_forward, is seen to have done so.
 func (a *Attachment) forward(b *plan.Builder) {
 	for _, p := range a.Addresses {
-		s := new(step)
+		s := a.step()
 		if p.Addr().Is4() {
 			s.sysctl("ipv4/conf/"+a.Bridge+"/route_localnet", "1") // ports are published at 127.0.0.1, too
 			s.sysctl("ipv4/conf/"+a.Bridge+"/forwarding", "1")
@@ -41,13 +41,13 @@ func (a *Attachment) forward(b *plan.Builder) {
 				`nft add element inet %s opened …, write("/proc/sys/net/ipv4/conf/*/forwarding", "1")`, table)
 		} else {
 			// A router does not listen to routers (accept_ra in ip-sysctl.rst).
-			b.Act("an interface whose routes a router has told goes on listening to it",
-				fmt.Sprintf(`sendto(%s, {RTM_GETROUTE, NLM_F_DUMP}), write("/proc/sys/net/ipv6/conf/*/accept_ra", "2")`, namespace.Outer),
-				func(r *plan.Run) error { return keepLearning(r.Fd[namespace.Outer]) })
+			listen := a.step()
+			listen.add(func(r *plan.Run) error { return keepLearning(r.Fd[namespace.Outer]) },
+				`sendto(%s, {RTM_GETROUTE, NLM_F_DUMP}), write("/proc/sys/net/ipv6/conf/*/accept_ra", "2")`, namespace.Outer)
+			listen.lay(b, "an interface whose routes a router has told goes on listening to it")
 			s.add(func(*plan.Run) error { return open6(false) }, `nft add element inet %s opened6 …, write(%q, "1")`, table, everywhere6)
 		}
-		text, do := s.act()
-		b.Act("the host passes on what is from the network or to it, and nothing else that it did not before", text, do)
+		s.lay(b, "the host passes on what is from the network or to it, and nothing else that it did not before")
 	}
 }
 

@@ -193,7 +193,7 @@ func (l *lab) join(t *testing.T, network string, number int, ports ...string) *b
 }
 
 func (l *lab) publish(b *box) (err error) {
-	if b.held, err = Reserve(b.a.Ports, l.networks[b.a.Network].Subnets); err != nil {
+	if b.held, err = new(Manager).Reserve(b.a.Ports, l.networks[b.a.Network].Subnets); err != nil {
 		return err
 	}
 	b.a.Ports = b.held.Ports

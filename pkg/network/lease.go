@@ -81,7 +81,7 @@ func (m *Manager) Join(e Endpoint) (a *Attachment, err error) {
 			err = m.leave(e.ID)
 		}
 		if err == nil {
-			err = m.restore()
+			err = m.in(m.restore)
 		}
 		if err == nil {
 			a, err = m.lease(n, e)
@@ -94,7 +94,20 @@ func (m *Manager) Join(e Endpoint) (a *Attachment, err error) {
 	return a, err
 }
 
-func (m *Manager) lease(n *Network, e Endpoint) (*Attachment, error) {
+// Draft is what Join would lease now. It changes nothing, and makes no network.
+func (m *Manager) Draft(e Endpoint) (*Attachment, error) {
+	n, err := m.read(e.Network)
+	if e.Network == Default && errors.Is(err, fs.ErrNotExist) {
+		n, err = m.draft(Network{Name: Default})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.choose(n, e)
+}
+
+// choose chooses an endpoint's addresses.
+func (m *Manager) choose(n *Network, e Endpoint) (*Attachment, error) {
 	leases, err := m.leases(n.Name)
 	if err != nil {
 		return nil, err
@@ -105,9 +118,8 @@ func (m *Manager) lease(n *Network, e Endpoint) (*Attachment, error) {
 			used[a] = true
 		}
 	}
-	a := &Attachment{Endpoint: e, Bridge: n.Bridge, Internal: n.Internal}
+	a := &Attachment{Endpoint: e, Bridge: n.Bridge, Internal: n.Internal, in: m.In}
 	last, wanted := m.last(n), map[bool]netip.Addr{false: e.IP, true: e.IP6}
-	var name strings.Builder
 	for _, p := range n.Subnets {
 		six := p.Addr().Is6()
 		address, err := pick(p, wanted[six], last, used)
@@ -119,26 +131,36 @@ func (m *Manager) lease(n *Network, e Endpoint) (*Attachment, error) {
 		if !n.Internal {
 			a.Gateways = append(a.Gateways, gateway(p))
 		}
-		fmt.Fprintf(&name, "%s,", address)
 	}
 	for six, address := range wanted {
 		if address.IsValid() {
 			return nil, fmt.Errorf("it has no subnet for %v (%v)", address, map[bool]string{false: "IPv4", true: "IPv6"}[six])
 		}
 	}
-	first := a.Addresses[0].Addr()
 	if a.MAC == "" {
-		a.MAC = hardware(first)
+		a.MAC = hardware(a.Addresses[0].Addr())
 	}
 	if mac, err := net.ParseMAC(a.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 		return nil, fmt.Errorf("%q is no MAC address of one interface, such as 02:6d:0a:58:00:02", a.MAC)
+	}
+	return a, nil
+}
+
+func (m *Manager) lease(n *Network, e Endpoint) (*Attachment, error) {
+	a, err := m.choose(n, e)
+	if err != nil {
+		return nil, err
+	}
+	var name strings.Builder
+	for _, p := range a.Addresses {
+		fmt.Fprintf(&name, "%s,", p.Addr())
 	}
 	data, err := json.Marshal(record{version, *a})
 	if err == nil {
 		err = write(m.path(n.Name, "leases", name.String()+e.ID), unix.O_CREAT|unix.O_EXCL, string(data))
 	}
 	if err == nil && !e.IP.IsValid() && !e.IP6.IsValid() {
-		err = m.remember(n.Name, first)
+		err = m.remember(n.Name, a.Addresses[0].Addr())
 	}
 	return a, err
 }
@@ -247,7 +269,8 @@ func (m *Manager) leave(id string) error {
 		}
 	}
 	for i, l := range mine {
-		if err := m.end(l, where[i], others[where[i]] == 0, len(others) == 0); err != nil {
+		err := m.in(func() error { return m.end(l, where[i], others[where[i]] == 0, len(others) == 0) })
+		if err != nil {
 			return fmt.Errorf("leave network %s: %w", where[i], err)
 		}
 	}

@@ -36,6 +36,18 @@ var ErrInUse = errors.New("containers are joined to it")
 // and leases. All is changed under a lock, flock(2), of the whole.
 type Manager struct {
 	Root string // DATA/networks
+	// In, if not nil, does something where the bridges are: in a network namespace
+	// that plays the host for them, user by user. Nil is the network namespace of
+	// this process.
+	In func(do func() error) error
+}
+
+// in does something where the bridges are.
+func (m *Manager) in(do func() error) error {
+	if m.In == nil {
+		return do()
+	}
+	return m.In(do)
 }
 
 // locked does something while nobody else does.
@@ -68,6 +80,25 @@ func (m *Manager) Create(n Network) error {
 }
 
 func (m *Manager) create(n Network) (*Network, error) {
+	made, err := m.draft(n)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(made, "", "\t")
+	if err == nil {
+		err = os.MkdirAll(m.path(n.Name, "leases"), 0o700)
+	}
+	if err == nil {
+		err = sys.Replace(m.path(n.Name, "network.json"), m.path(n.Name), func(f *os.File) error {
+			_, err := f.Write(append(data, '\n'))
+			return err
+		})
+	}
+	return made, err
+}
+
+// draft completes a network that is to be made.
+func (m *Manager) draft(n Network) (*Network, error) {
 	if err := validName(n.Name); err != nil {
 		return nil, err
 	}
@@ -87,17 +118,7 @@ func (m *Manager) create(n Network) (*Network, error) {
 	if err := n.place(all); err != nil {
 		return nil, fmt.Errorf("network %s: %w", n.Name, err)
 	}
-	data, err := json.MarshalIndent(n, "", "\t")
-	if err == nil {
-		err = os.MkdirAll(m.path(n.Name, "leases"), 0o700)
-	}
-	if err == nil {
-		err = sys.Replace(m.path(n.Name, "network.json"), m.path(n.Name), func(f *os.File) error {
-			_, err := f.Write(append(data, '\n'))
-			return err
-		})
-	}
-	return &n, err
+	return &n, nil
 }
 
 // validName refuses names that are no name of a file, and what --network takes

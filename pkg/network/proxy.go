@@ -17,6 +17,16 @@ import (
 // rule of the kernel can: see filtered.
 type Proxy struct {
 	sockets []io.Closer
+	in      func(do func() error) error // Manager.in
+}
+
+// dial connects to a container.
+func (p *Proxy) dial(proto string, to netip.AddrPort) (c net.Conn, err error) {
+	err = p.in(func() (err error) {
+		c, err = net.Dial(proto, to.String())
+		return err
+	})
+	return c, err
 }
 
 // proxy carries a socket's connections on, until it is closed. The descriptor
@@ -32,19 +42,19 @@ func (p *Proxy) proxy(fd int, proto string, to netip.AddrPort) error {
 		from, err := net.FilePacketConn(file)
 		if err == nil {
 			p.sockets = append(p.sockets, from)
-			go datagrams(from.(*net.UDPConn), to)
+			go p.datagrams(from.(*net.UDPConn), to)
 		}
 		return err
 	}
 	listener, err := net.FileListener(file)
 	if err == nil {
 		p.sockets = append(p.sockets, listener)
-		go connections(listener, to)
+		go p.connections(listener, to)
 	}
 	return err
 }
 
-func connections(listener net.Listener, to netip.AddrPort) {
+func (p *Proxy) connections(listener net.Listener, to netip.AddrPort) {
 	for {
 		from, err := listener.Accept()
 		if err != nil {
@@ -52,7 +62,7 @@ func connections(listener net.Listener, to netip.AddrPort) {
 		}
 		go func() {
 			defer from.Close()
-			container, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
+			container, err := p.dial("tcp", to)
 			if err != nil {
 				return // whoever asks sees the end
 			}
@@ -62,8 +72,8 @@ func connections(listener net.Listener, to netip.AddrPort) {
 				_, _ = io.Copy(to, from) // what one end does the other sees
 				_ = to.CloseWrite()
 			}
-			both.Go(func() { carry(container, from.(*net.TCPConn)) })
-			carry(from.(*net.TCPConn), container)
+			both.Go(func() { carry(container.(*net.TCPConn), from.(*net.TCPConn)) })
+			carry(from.(*net.TCPConn), container.(*net.TCPConn))
 			both.Wait()
 		}()
 	}
@@ -73,9 +83,9 @@ func connections(listener net.Listener, to netip.AddrPort) {
 // tracking does.
 const idle = 120 * time.Second
 
-func datagrams(host *net.UDPConn, to netip.AddrPort) {
+func (p *Proxy) datagrams(host *net.UDPConn, to netip.AddrPort) {
 	var lock sync.Mutex
-	clients := make(map[netip.AddrPort]*net.UDPConn)
+	clients := make(map[netip.AddrPort]net.Conn)
 	buffer := make([]byte, 1<<16)
 	for {
 		n, client, err := host.ReadFromUDPAddrPort(buffer)
@@ -85,7 +95,7 @@ func datagrams(host *net.UDPConn, to netip.AddrPort) {
 		lock.Lock()
 		container := clients[client]
 		if container == nil {
-			if container, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)); err == nil {
+			if container, err = p.dial("udp", to); err == nil {
 				clients[client] = container
 				go func() {
 					answer(host, container, client)
@@ -104,7 +114,7 @@ func datagrams(host *net.UDPConn, to netip.AddrPort) {
 }
 
 // answer carries a client's answers back, until none has come for a while.
-func answer(host, container *net.UDPConn, client netip.AddrPort) {
+func answer(host *net.UDPConn, container net.Conn, client netip.AddrPort) {
 	for buffer := make([]byte, 1<<16); ; {
 		_ = container.SetReadDeadline(time.Now().Add(idle))
 		n, err := container.Read(buffer)

@@ -16,13 +16,14 @@ import (
 type Reservation struct {
 	Ports   []Port // none is the kernel's choice any more, and each is of one family
 	sockets []int  // of each port
+	manager *Manager
 	proxy   Proxy
 }
 
 // Reserve takes the ports for a container of a network with these subnets. A port
 // of any address is taken for their families. If one can't be had, none is.
-func Reserve(ports []Port, subnets []netip.Prefix) (r *Reservation, err error) {
-	r = new(Reservation)
+func (m *Manager) Reserve(ports []Port, subnets []netip.Prefix) (r *Reservation, err error) {
+	r = &Reservation{manager: m, proxy: Proxy{in: m.in}}
 	for _, p := range ports {
 		if err := r.take(p, subnets); err != nil {
 			return nil, errors.Join(err, r.Close())
@@ -64,6 +65,9 @@ func (r *Reservation) bind(p Port, hosts []netip.Addr) error {
 	for _, host := range hosts {
 		p.HostIP = host
 		fd, err := bind(&p)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = r.taken(p)
+		}
 		if err != nil {
 			all := r.sockets
 			r.Ports, r.sockets = r.Ports[:before], all[:before]
@@ -114,8 +118,8 @@ func bind(p *Port) (fd int, err error) {
 		err = unix.Bind(fd, address)
 	}
 	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		err = taken(*p)
+	case errors.Is(err, unix.EACCES):
+		err = fmt.Errorf("port %s: bind: %w: this user may have ports from that on which /proc/sys/net/ipv4/ip_unprivileged_port_start has", p, err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		err = fmt.Errorf("port %s: bind: %w: this host has no such address: ip address shows them", p, err)
 	case err == nil:
@@ -146,15 +150,19 @@ func boundTo(fd int) (uint16, error) {
 	return 0, err
 }
 
-func taken(p Port) error {
-	owner, err := publisher(p)
-	return errors.Join(&TakenError{p, owner}, err)
+func (r *Reservation) taken(p Port) (err error) {
+	taken := &TakenError{Port: p}
+	err = r.manager.in(func() (err error) {
+		taken.By, err = publisher(p)
+		return err
+	})
+	return errors.Join(taken, err)
 }
 
 // Listen begins when the ports are published: until then a connection is
 // refused, which else would wait for ever. It shows them to ss(8), who lists
-// what listens. What comes to ::1, and no rule leads to the container, is carried
-// there.
+// what listens. What no rule leads to the container is carried there: what comes
+// to ::1, and all that comes to the host of a user.
 func (r *Reservation) Listen(a *Attachment) error {
 	for i, p := range r.Ports {
 		fd := r.sockets[i]
@@ -172,7 +180,11 @@ func (r *Reservation) Listen(a *Attachment) error {
 				return fmt.Errorf("port %s: listen: %w", p, err)
 			}
 		}
-		if !p.proxied() && (p.HostIP != netip.IPv6Unspecified() || !filtered("ip6tables")) || p.Proto == "sctp" {
+		user := r.manager.In != nil
+		if user && p.Proto == "sctp" {
+			return fmt.Errorf("port %s: %w: sctp is published by the kernel alone, which takes root", p, errors.ErrUnsupported)
+		}
+		if !user && (!p.proxied() && (p.HostIP != netip.IPv6Unspecified() || !filtered("ip6tables")) || p.Proto == "sctp") {
 			continue
 		}
 		to, err := a.address(p)

@@ -35,6 +35,8 @@ type Attachment struct {
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
 	Bridge    string         `json:"bridge"`
 	Internal  bool           `json:"internal,omitempty"`
+
+	in func(do func() error) error // of its manager
 }
 
 // A Port is one published port. The zero HostIP is every address of the host, IPv4 and IPv6; Host 0 is a free port of

@@ -29,11 +29,13 @@ const File = "user:namespace"
 // that file. Their children inherit both.
 const Variable = "MINICTR_USER_NAMESPACE"
 
-// Bytes of the file that are locked. A process that carries the network of the
-// containers, as pasta(1) can, will have one of its own to be found by.
+// Bytes of the file that are locked.
 const (
-	inside = iota // for reading, by all who are in the namespace
-	turn          // for writing, by the one who makes or enters it
+	inside  = iota // for reading, by all who are in the namespace
+	turn           // for writing, by the one who makes or enters it
+	joined         // for reading, by all who have joined the network; for writing, by its router at the end
+	joining        // for writing, by the one who joins it
+	routing        // for writing, by its router
 )
 
 // Enter has this process execute its program once more, as root of the user's
@@ -66,7 +68,7 @@ func Enter(root string, help func(path string, args ...string) error) error {
 	env := append(os.Environ(), fmt.Sprintf("%s=%d", Variable, fd))
 	for {
 		run := &plan.Run{Fd: map[plan.Reg]int{locks: fd}}
-		member, err := member(fd)
+		member, err := holder(fd, inside)
 		if err == nil && member == 0 {
 			run.Fd[userns], err = makeNamespace(help)
 		}
@@ -143,9 +145,9 @@ func set(fd, how int, kind int16, start int64) error {
 	})
 }
 
-// member is the PID of a process in the namespace; 0 if there is none.
-func member(fd int) (int, error) {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: inside, Len: 1}
+// holder is the PID of a process that has one of the locks; 0 if no other has.
+func holder(fd int, start int64) (int, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: start, Len: 1}
 	err := sys.Call("fcntl of "+File, func() error { return unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lock) })
 	switch {
 	case err != nil || lock.Type == unix.F_UNLCK:

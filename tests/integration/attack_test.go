@@ -299,10 +299,10 @@ func TestNames(t *testing.T) {
 	h := newHost(t)
 	dir := newBundle(t, newSpec("names", "done"), "names")
 	for _, id := range []string{"..", "../victim", "a/b", "/etc", "", "a\nb", strings.Repeat("x", 200)} {
-		if r := h.minictr(t, "run", "--bundle", dir, "--", id); r.status != statusBundle || strings.Count(r.stderr, "\n") != 1 {
+		if r := h.minictr(t, "run", "--bundle", dir, "--", id); r.status != statusFailed || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%q: %v", id, r)
 		}
-		if r := h.minictr(t, "rm", "-f", "--", id); r.status != statusError || strings.Count(r.stderr, "\n") != 1 {
+		if r := h.minictr(t, "rm", "-f", "--", id); r.status != statusFailed || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%q: %v", id, r)
 		}
 	}
@@ -311,7 +311,7 @@ func TestNames(t *testing.T) {
 		s.Linux.CgroupsPath = path
 		_ = os.Remove(dir + "/config.json")
 		writeSpec(t, dir, s)
-		if r := h.minictr(t, "run", "--bundle", dir, "names"); r.status != statusBundle || !strings.Contains(r.stderr, "/linux/cgroupsPath") {
+		if r := h.minictr(t, "run", "--bundle", dir, "names"); r.status != statusFailed || !strings.Contains(r.stderr, "/linux/cgroupsPath") {
 			t.Errorf("%q: %v", path, r)
 		}
 	}

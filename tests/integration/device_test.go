@@ -48,7 +48,7 @@ func TestDeviceInPlace(t *testing.T) {
 			}
 			before := tree(t, dir)
 			r := h.minictr(t, "run", "--bundle", bundle, "node")
-			if c.want == "" && (r.status != 0 || !strings.Contains(r.stdout, "Device type: 1,5\n")) || c.want != "" && (r.status != statusBundle || !strings.Contains(r.stderr, c.want)) {
+			if c.want == "" && (r.status != 0 || !strings.Contains(r.stdout, "Device type: 1,5\n")) || c.want != "" && (r.status != statusFailed || !strings.Contains(r.stderr, c.want)) {
 				t.Errorf("it is to say %q: %v", c.want, r)
 			}
 			if after := tree(t, dir); after != before && c.name != "nothing" {

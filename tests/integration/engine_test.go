@@ -66,7 +66,7 @@ func TestDetached(t *testing.T) {
 	if out := h.must(t, "exec", "web", "sh", "-c", "echo $0"); out != "sh\n" {
 		t.Errorf("exec printed %q", out)
 	}
-	if r := h.minictr(t, "rm", "web"); r.status != statusError || !strings.Contains(r.stderr, "running") {
+	if r := h.minictr(t, "rm", "web"); r.status != statusFailed || !strings.Contains(r.stderr, "running") {
 		t.Errorf("rm of a running container: %v", r)
 	}
 	begun := time.Now()
@@ -164,7 +164,7 @@ func TestRestartPolicy(t *testing.T) {
 	if s := h.status(t, always); s["Phase"] != "exited" {
 		t.Errorf("after stop: %v", s)
 	}
-	if r := h.minictr(t, "run", "-d", "--restart", "sometimes", "tiny"); r.status != statusError {
+	if r := h.minictr(t, "run", "-d", "--restart", "sometimes", "tiny"); r.status != statusRun {
 		t.Errorf("an unknown policy: %v", r)
 	}
 }

@@ -96,7 +96,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("the ID in the file is %q", text)
 	}
 	for _, how := range []string{"--rm", "--detach"} {
-		if r := h.minictr(t, "run", how, "--cidfile", id, "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, "--cidfile: ") {
+		if r := h.minictr(t, "run", how, "--cidfile", id, "tiny", "true"); r.status != statusRun || !strings.Contains(r.stderr, "--cidfile: ") {
 			t.Errorf("%s: the file is there already: %v", how, r)
 		}
 	}
@@ -172,7 +172,7 @@ func TestSecrets(t *testing.T) {
 	c.wait(t)
 	hidden("afterwards")
 	for source, want := range map[string]string{dir + "/nosuch": "no such file or directory", dir: "is no file", "/dev/zero": "is no file"} {
-		if r := h.minictr(t, "run", "--secret", "id=x,src="+source, "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, want) {
+		if r := h.minictr(t, "run", "--secret", "id=x,src="+source, "tiny", "true"); r.status != statusRun || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %v", source, r)
 		}
 	}
@@ -191,7 +191,7 @@ func TestJoinContainer(t *testing.T) {
 	}
 	h.must(t, "rm", "-f", "web")
 	web.wait(t)
-	if r := h.minictr(t, "run", "--pid", "container:web", "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, "--pid: container does not exist: web") {
+	if r := h.minictr(t, "run", "--pid", "container:web", "tiny", "true"); r.status != statusRun || !strings.Contains(r.stderr, "--pid: container does not exist: web") {
 		t.Error(r)
 	}
 }

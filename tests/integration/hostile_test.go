@@ -140,7 +140,7 @@ func (v villain) pulled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := finish(t, cmd)
-	if r.status != statusError || !strings.Contains(r.stderr, v.want) {
+	if r.status != statusFailed || !strings.Contains(r.stderr, v.want) {
 		t.Errorf("want %q: %.1000v", v.want, r)
 	}
 	peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10

@@ -178,7 +178,7 @@ func TestUnmappable(t *testing.T) {
 			}
 			s.Mounts = append(s.Mounts, shows(c.source, "rbind,idmap", ids(0, 500), c.groups))
 			r := h.minictr(t, "run", "--bundle", newBundle(t, s, "unmappable"), "unmappable")
-			if last := fmt.Sprintf("/mounts/%d", len(s.Mounts)-1); r.status != statusBundle || !strings.Contains(r.stderr, last) || !strings.Contains(r.stderr, c.want) {
+			if last := fmt.Sprintf("/mounts/%d", len(s.Mounts)-1); r.status != statusFailed || !strings.Contains(r.stderr, last) || !strings.Contains(r.stderr, c.want) {
 				t.Errorf("%s, user namespace %v: %v", c.want, user, r)
 			}
 		}

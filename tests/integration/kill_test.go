@@ -186,7 +186,7 @@ func (h host) kill(t *testing.T, cmd *exec.Cmd, now func() bool) (out string, ki
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != statusError && ws.ExitStatus() != statusBundle {
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() && ws.ExitStatus() != statusRun && ws.ExitStatus() != statusFailed {
 		t.Errorf("exit status %d, neither killed nor ours\n%s", ws.ExitStatus(), errs)
 	}
 	return string(errs), killed

@@ -103,11 +103,10 @@ func (h host) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Exit statuses for errors of ours: of everyday commands, and of those that
-// container managers call, of which run of a bundle is one.
+// Exit statuses for errors of ours: of run of an image, and of all else.
 const (
-	statusError  = 125
-	statusBundle = 1
+	statusRun    = 125
+	statusFailed = 1
 )
 
 // A result is what a command said and how it ended.
@@ -127,7 +126,7 @@ func (h host) minictr(t *testing.T, args ...string) result {
 }
 
 // refused says whether the status is that of an error of ours.
-func (r result) refused() bool { return r.status == statusError || r.status == statusBundle }
+func (r result) refused() bool { return r.status == statusRun || r.status == statusFailed }
 
 // must runs minictr, which has to succeed, and returns what it printed.
 func (h host) must(t *testing.T, args ...string) string {

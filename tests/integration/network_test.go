@@ -87,10 +87,10 @@ func TestNetworks(t *testing.T) {
 	if out := h.must(t, "port", "web"); out != "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n" {
 		t.Errorf("port printed %q", out)
 	}
-	if r := h.minictr(t, "run", "-d", "-p", "8080:80", "tiny", "true"); r.status != statusError || !strings.Contains(r.stderr, "8080") {
+	if r := h.minictr(t, "run", "-d", "-p", "8080:80", "tiny", "true"); r.status != statusRun || !strings.Contains(r.stderr, "8080") {
 		t.Errorf("a port that is taken: %v", r)
 	}
-	if r := h.minictr(t, "network", "rm", "one"); r.status != statusError || !strings.Contains(r.stderr, "web") {
+	if r := h.minictr(t, "network", "rm", "one"); r.status != statusFailed || !strings.Contains(r.stderr, "web") {
 		t.Errorf("rm of a network in use: %v", r)
 	}
 

@@ -241,7 +241,7 @@ func (c storeCommand) judge(t *testing.T, fault unix.Errno, when string, r resul
 	case fault == 0 && r.status == 128+int(unix.SIGKILL), r.status == 0:
 	case fault == unix.EINTR:
 		t.Errorf("%s\nnot survived", when)
-	case r.status != statusError || !strings.HasPrefix(last, "minictr: ") || !strings.Contains(last, fault.Error()) || strings.Contains(r.stderr, "goroutine"):
+	case r.status != statusFailed || !strings.HasPrefix(last, "minictr: ") || !strings.Contains(last, fault.Error()) || strings.Contains(r.stderr, "goroutine"):
 		t.Errorf("%s\nnot an error that can be read", when)
 	}
 }

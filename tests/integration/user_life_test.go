@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,26 +135,5 @@ func TestUserDevice(t *testing.T) {
 	u := newUser(t, subordinate)
 	if out := u.must(t, "run", "--device", "/dev/null:/dev/other", "tiny", "sh", "-c", "echo lost >/dev/other; cat /dev/other; test -c /dev/other && echo device"); out != "device\n" {
 		t.Errorf("it printed %q", out)
-	}
-}
-
-// TestUserNetworks is what a user's container can be connected to.
-func TestUserNetworks(t *testing.T) {
-	u := newUser(t, subordinate)
-	for _, flags := range [][]string{{"--network", "bridge"}, {"-p", "8080:80"}} {
-		r := u.minictr(t, append(append([]string{"run"}, flags...), "tiny", "true")...)
-		if r.status != statusError || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "needs root as yet: --network host, or sudo") {
-			t.Errorf("%q: %v", flags, r)
-		}
-	}
-	host, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out := u.must(t, "run", "--network", "host", "tiny", "readlink", "/proc/self/ns/net"); out != fmt.Sprintln(host) {
-		t.Errorf("the host's is %q, not %s", out, host)
-	}
-	if id := u.stays(t, "--network", "host", "--add-host", "other:10.0.0.1", "tiny", "sleep", "1000"); !strings.Contains(u.must(t, "exec", id, "cat", "/etc/hosts"), "other") {
-		t.Error("/etc/hosts has no other")
 	}
 }

@@ -32,7 +32,7 @@ var vary = []struct {
 	{regexp.MustCompile(`:(3[2-9]|4\d|5\d|6[0-5])\d{3}\b`), ":PORT"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 	{regexp.MustCompile(`(?m) +$`), ""},
-	{regexp.MustCompile(`(?m)^exit (125|255), `), "exit 1, "}, // an error of the engine's own
+	{regexp.MustCompile(`(?m)^exit 255, `), "exit 1, "}, // exec of what does not run
 }
 
 // outcome is what a command line does: its output, whether it says something

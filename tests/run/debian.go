@@ -36,6 +36,8 @@ var debian = [][2]string{
 	{"procps", "ps of a container"},
 	{"systemd", "a container with systemd in it"},
 	{"uidmap", "a user's container with ids of its own"},
+	{"passt", "a user's networks"},
+	{"slirp4netns", "a user's networks"},
 	{"umoci", "comparing the trees of images"},
 	{"docker-registry", "pushing to a registry, and pulling from it"},
 	{"skopeo", "what others find in a registry"},

@@ -20,7 +20,7 @@ type machine struct {
 // images are the root file systems of these machines: a name, and programs of
 // Debian's that are in it.
 var images = [][]string{
-	{"tests", "strace", "newuidmap", "newgidmap", "setpriv", "nsenter", "unshare", "ipcmk"},
+	{"tests", "strace", "newuidmap", "newgidmap", "setpriv", "nsenter", "unshare", "ipcmk", "pasta", "slirp4netns"},
 	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
 }
 
@@ -33,7 +33,7 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 // runtime, not the kernel. Systemd has a machine of its own, in tests/vm.
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
 	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestStoreFaults|TestStoreSignals|TestHostileRegistry|TestSystemd|TestRenamedDestination|TestStep|TestStepEnds|TestPrintedIsWhatRunsOfImage|" +
-	"TestInit|TestInitIsWhatIsPrinted|TestFlags|TestEngineKilled|TestCrowd|TestStatusKept|TestNetworkKilled|TestUserOwners|TestUserAlone|TestUserRace|TestUserTerminal|TestUserSignals|TestUserKilled|TestUserMonitor|TestUserDevice|TestUserNetworks|TestBoot|TestInitTerminal|TestPod|TestRunFlags|TestStepOfImage|TestFewDescriptors|TestWithout)$"
+	"TestInit|TestInitIsWhatIsPrinted|TestFlags|TestEngineKilled|TestCrowd|TestStatusKept|TestNetworkKilled|TestUserOwners|TestUserAlone|TestUserRace|TestUserTerminal|TestUserSignals|TestUserKilled|TestUserMonitor|TestUserDevice|TestBoot|TestInitTerminal|TestPod|TestRunFlags|TestStepOfImage|TestFewDescriptors|TestWithout)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
@@ -58,7 +58,7 @@ const rootlessPodman = "TestRootlessPodman/minictr/(root|detached)|TestRootlessP
 // modules are those of the kernel that the tests need, besides what every
 // machine has.
 func modules() (flags []string) {
-	for _, name := range []string{"loop", "veth", "bfq", "bridge", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_ct", "nft_nat"} {
+	for _, name := range []string{"loop", "veth", "bfq", "bridge", "nft_chain_nat", "nft_masq", "nft_fib_inet", "nft_ct", "nft_nat", "tun"} {
 		flags = append(flags, "--module", name)
 	}
 	return flags
