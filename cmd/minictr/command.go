@@ -234,6 +234,7 @@ const (
 	envDataRoot = "MINICTR_DATA_ROOT"
 	envRoot     = "MINICTR_ROOT"
 	envMirror   = "MINICTR_MIRROR"
+	envNetwork  = "MINICTR_NETWORK"
 	envInsecure = "MINICTR_INSECURE_REGISTRY"
 )
 

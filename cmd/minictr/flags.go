@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/minictr/minictr/pkg/engine"
+	"github.com/minictr/minictr/pkg/rootless"
 )
 
 // wallFlags are the flags of run and plan that change the wall. In plan, -v is
@@ -105,7 +107,7 @@ func limitFlags(f *pflag.FlagSet, l *engine.Limits) {
 
 // networkFlags are those that say how it is connected.
 func networkFlags(f *pflag.FlagSet, c *engine.Connection) {
-	f.StringVar(&c.Network, "network", "", "none: only itself; host: the host's; container:NAME: that one's; or the network `NAME`")
+	f.StringVar(&c.Network, "network", "", "none: only itself; host: the host's; container:NAME: that one's; or the network `NAME` [$"+envNetwork+", bridge]")
 	f.Var((*list)(&c.Aliases), "network-alias", "be called `NAME` too on the network")
 	f.StringVar(&c.MAC, "mac-address", "", "have the hardware address `MAC`")
 	f.StringVar(&c.IP, "ip", "", "have the IPv4 `ADDRESS`")
@@ -117,6 +119,18 @@ func networkFlags(f *pflag.FlagSet, c *engine.Connection) {
 	f.Var((*list)(&c.DNS), "dns", "ask the name server at `IP`")
 	f.Var((*list)(&c.DNSSearch), "dns-search", "look names up in `DOMAIN`, too")
 	f.Var((*list)(&c.DNSOptions), "dns-option", "add an `OPTION` to its resolv.conf")
+}
+
+// defaultNetwork is the network of who asks for none. For a user it takes a program
+// that connects it.
+func defaultNetwork() string {
+	if name := os.Getenv(envNetwork); name != "" {
+		return name
+	}
+	if (os.Geteuid() != 0 || rootless.Inside()) && rootless.Carrier() == "" {
+		return "none"
+	}
+	return engine.DefaultNetwork
 }
 
 // complete adds to the flags' options what is no flag's value as it stands.
@@ -131,6 +145,10 @@ func (c *call) complete(o *engine.Options) error {
 	}
 	o.Image, o.Args, o.Lookup = c.args[0], c.args[1:], os.LookupEnv
 	o.CapAdd, o.CapDrop, o.Without = words(o.CapAdd), words(o.CapDrop), words(o.Without)
+	if o.Network == "" && len(o.Publish) == 0 && !o.PublishAll && !slices.Contains(o.Without, "net") {
+		o.Network = defaultNetwork()
+		o.Fallback = o.Network == engine.DefaultNetwork
+	}
 	if c.flags.Changed(stopTimeout) {
 		n, err := c.flags.GetInt(stopTimeout)
 		if err != nil {

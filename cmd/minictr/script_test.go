@@ -28,6 +28,10 @@ var minictr string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	if err := os.Setenv(envNetwork, "none"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "minictr-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -83,6 +87,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("MINICTR_DATA_ROOT", filepath.Join(env.WorkDir, "root"))
 	env.Setenv("MINICTR_ROOT", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("IMAGES", images)
+	env.Setenv(envNetwork, "none") // the host is the machine's
 	env.Defer(func() { removeAll(env) })
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
+	"github.com/minictr/minictr/pkg/forkexec"
 	"github.com/minictr/minictr/pkg/network"
 	"github.com/minictr/minictr/pkg/rootless"
 	"github.com/minictr/minictr/pkg/spec"
@@ -103,7 +104,7 @@ func (e *Engine) rejoin(s *specs.Spec, o Options) error {
 // named says whether a container gets files of /etc of its own, which name
 // machines.
 func (c Connection) named() bool {
-	return c.On() != "" || c.Network == hostMode || len(c.AddHosts)+len(c.DNS)+len(c.DNSSearch)+len(c.DNSOptions) > 0
+	return c.On() != "" || c.Fallback || c.Network == hostMode || len(c.AddHosts)+len(c.DNS)+len(c.DNSSearch)+len(c.DNSOptions) > 0
 }
 
 // showFiles mounts the files of /etc that are made for a container, or those of
@@ -186,7 +187,7 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 	}()
 	if name := o.On(); name != "" {
 		if err := l.join(name, o, ports); err != nil {
-			return l, err
+			return l, &unconnectedError{err}
 		}
 	}
 	resolv, err := e.resolvConf(o.Connection)
@@ -206,6 +207,27 @@ func (e *Engine) connect(id, dir, hostname string, o Options, ports []network.Po
 		return l, writeInPlace(filepath.Join(dir, "hosts"), text)
 	}
 	return l, e.tellNames(l.attachment.Network)
+}
+
+// An unconnectedError is that of a container that can't join its network.
+type unconnectedError struct{ error }
+
+func (e *unconnectedError) Unwrap() error { return e.error }
+
+// without says whether a container that could not begin is to do so without a
+// network, and tells it.
+func (e *Engine) without(o *Options, err error) bool {
+	step, _ := errors.AsType[*forkexec.StepError](err)
+	unconnected, _ := errors.AsType[*unconnectedError](err)
+	if !o.Fallback || o.On() == "" || unconnected == nil && (step == nil || step.Section.Brick != "interfaces") {
+		return false
+	}
+	if step != nil { // which is long
+		err = step.Err
+	}
+	fmt.Fprintf(e.Messages, "minictr: the container has no network: %v: minictr doctor says more, --network none asks for that\n", err)
+	o.Network = "none"
+	return true
 }
 
 func (l *link) join(name string, o Options, ports []network.Port) error {

@@ -159,7 +159,7 @@ func (e *Engine) Inspect(c *Container) (*Inspection, error) {
 	if len(c.Command) > 0 {
 		i.Path, i.Args = c.Command[0], c.Command[1:]
 	}
-	i.NetworkSettings, err = e.settings(c, i.HostConfig.NetworkMode)
+	i.NetworkSettings, err = e.settings(c, c.networkOf(s))
 	if v.Process != nil {
 		i.NetworkSettings.SandboxKey = path.Join("/proc", strconv.Itoa(v.PID()), "ns/net")
 	}
@@ -216,7 +216,7 @@ func (e *Engine) imageOf(c *Container) *image.Image {
 func (c *Container) hostConfig(s *specs.Spec) HostConfig {
 	o := c.Options
 	h := HostConfig{
-		Binds: o.Volumes, LogConfig: logConfig(o), NetworkMode: c.networkOf(s), RestartPolicy: RestartPolicy{cmp.Or(c.Restart.Policy, "no"), c.Restart.Retries},
+		Binds: o.Volumes, LogConfig: logConfig(o), NetworkMode: c.networkMode(s), RestartPolicy: RestartPolicy{cmp.Or(c.Restart.Policy, "no"), c.Restart.Retries},
 		AutoRemove: o.Remove || c.lone != nil && !c.lone.Detached, Privileged: o.Privileged, CapAdd: o.CapAdd, CapDrop: o.CapDrop, CgroupParent: path.Dir(s.Linux.CgroupsPath), Sysctls: s.Linux.Sysctl,
 		PidMode: cmp.Or(o.PID, modeOf(s, specs.PIDNamespace)), IpcMode: cmp.Or(o.IPC, modeOf(s, specs.IPCNamespace), "private"), UTSMode: cmp.Or(o.UTS, modeOf(s, specs.UTSNamespace)),
 	}

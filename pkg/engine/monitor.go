@@ -70,6 +70,9 @@ func (e *Engine) Monitor(id string) (err error) {
 		return err
 	}
 	err = m.live()
+	if !m.begun && e.without(&c.Options, err) {
+		err = m.live()
+	}
 	m.status.Input = 0
 	if !m.begun {
 		return errors.Join(err, m.note(err), unix.Dup3(int(fdOf(m.stderr)), 2, 0))

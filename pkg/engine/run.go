@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -30,6 +31,19 @@ func NewID() string {
 // exit status: the program's, or 128 and the number of the signal that ended
 // it. Nothing of the container is left. Edit is that of container.Options.
 func (e *Engine) Run(ctx context.Context, o Options, edit func(*plan.Plan)) (status int, err error) {
+	status, err = e.run(ctx, o, edit)
+	if !e.without(&o, err) {
+		return status, err
+	}
+	if o.CIDFile != "" {
+		if err := os.Remove(o.CIDFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	return e.run(ctx, o, edit)
+}
+
+func (e *Engine) run(ctx context.Context, o Options, edit func(*plan.Plan)) (status int, err error) {
 	if err := e.Sweep(); err != nil {
 		return 0, err
 	}

@@ -84,6 +84,7 @@ func (w *wall) share(kind specs.LinuxNamespaceType, flag, mode string, o Options
 // network that the container is connected to: config.json has none of that.
 type Connection struct {
 	Network    string   // "none", "host", "container:NAME", or a network's name
+	Fallback   bool     // nobody has asked for it: if it can't be had, none will do
 	Aliases    []string // more names on the network
 	MAC        string
 	IP, IP6    string
@@ -96,8 +97,7 @@ type Connection struct {
 	DNSOptions []string
 }
 
-// DefaultNetwork is the one that a container is on that publishes a port and
-// names no network.
+// DefaultNetwork is the one of containers that name none.
 const DefaultNetwork = "bridge"
 
 // On is the name of the network that the container is to be connected to; ""

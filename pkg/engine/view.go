@@ -164,6 +164,14 @@ func (c *Container) Details() (d Details, err error) {
 	return Details{labelsOf(s), c.mountsOf(s), c.networkOf(s)}, nil
 }
 
+// networkMode is networkOf, in Docker's words.
+func (c *Container) networkMode(s *specs.Spec) string {
+	if c.Options.Fallback {
+		return "default"
+	}
+	return c.networkOf(s)
+}
+
 // networkOf is whose network a container is on: what was asked for or, without
 // a record, what config.json says.
 func (c *Container) networkOf(s *specs.Spec) string {

@@ -99,7 +99,7 @@ func temp(t *testing.T) string {
 // command is a minictr of this host, not started yet. It is killed with us.
 func (h host) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(program, append([]string{"--data-root", h.root, "--root", h.run}, args...)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "SOURCE_DATE_EPOCH=1234567890"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "SOURCE_DATE_EPOCH=1234567890", "MINICTR_NETWORK=none"}
 	return cmd
 }
 

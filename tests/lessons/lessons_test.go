@@ -27,8 +27,8 @@ import (
 const patience = 3 * time.Minute
 
 func TestMain(m *testing.M) {
-	alone.Main(m, "lessons", unix.CLONE_NEWNS, func() error {
-		return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "")
+	alone.Main(m, "lessons", unix.CLONE_NEWNS|unix.CLONE_NEWNET, func() error {
+		return errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""), alone.LoopbackUp())
 	}, func() error { return nil })
 }
 

@@ -42,6 +42,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	machine.args = []string{filepath.Join(dir, "minictr"), "--data-root", filepath.Join(dir, "root"), "--root", filepath.Join(dir, "run")}
+	if err := os.Setenv("MINICTR_NETWORK", "none"); err != nil { // the host is the machine's
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
