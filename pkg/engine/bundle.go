@@ -34,7 +34,7 @@ func (e *Engine) Bundle(ctx context.Context, o Options, dir string) (err error) 
 		return err
 	}
 	template := Template{Config: spec.Image(img.Config.Config), Read: img.ReadFile}
-	volumes := e.volumesFor(&o)
+	volumes := e.volumesFor(&o, "")
 	if o, err = e.known(o); err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (e *Engine) known(o Options) (_ Options, err error) {
 		o.Join = e.namespaceOf
 	}
 	if o.Volume == nil {
-		e.volumesFor(&o)
+		e.volumesFor(&o, anyID)
 	}
 	o.FindNetwork = func(name string) error {
 		if name == network.Default {

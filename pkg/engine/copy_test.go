@@ -152,6 +152,30 @@ func entriesOf(t *testing.T, r io.Reader) (names []string) {
 	}
 }
 
+// TestCopyPowerless copies a container's program, which changes its user and has
+// capabilities: as this user's file it has no such power, as its own it has.
+func TestCopyPowerless(t *testing.T) {
+	e, c := stopped(t, func(*specs.Spec) {})
+	program, host := filepath.Join(c.dir, "upper", "program"), t.TempDir()
+	capable := []byte{0, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} // CAP_NET_RAW, struct vfs_cap_data
+	err := errors.Join(os.MkdirAll(filepath.Dir(program), 0o755), os.WriteFile(program, nil, 0o755), os.Lchown(program, 0, 0), os.Chmod(program, 0o755|os.ModeSetuid|os.ModeSetgid),
+		unix.Setxattr(program, "security.capability", capable, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, archive := range map[string]bool{"ours": false, "its": true} {
+		_, err := e.CopyFrom(t.Context(), "box", "/program", filepath.Join(host, file), CopyOptions{Archive: archive})
+		info, e := os.Stat(filepath.Join(host, file))
+		if err = errors.Join(err, e); err != nil {
+			t.Fatal(err)
+		}
+		_, capability := unix.Lgetxattr(filepath.Join(host, file), "security.capability", nil)
+		if powerful := info.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0; powerful != archive || (capability == nil) != archive {
+			t.Errorf("%s: %v, capabilities %v", file, info.Mode(), capability)
+		}
+	}
+}
+
 // TestStoppedUserNamespace has owners be what they are in the container.
 func TestStoppedUserNamespace(t *testing.T) {
 	e, c := stopped(t, func(s *specs.Spec) {

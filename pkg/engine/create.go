@@ -35,7 +35,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 		return nil, err
 	}
 	id := NewID()
-	volumes := e.volumesFor(&o)
+	volumes := e.volumesFor(&o, id)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.removeAnonymous(volumes.anonymous))

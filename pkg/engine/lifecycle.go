@@ -63,7 +63,13 @@ func (e *Engine) spawn(c *Container) error {
 		return errors.Join(fmt.Errorf("dup of the lock: %w", err), w.Close())
 	}
 	lock := os.NewFile(uintptr(fd), "lock")
-	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", "--data-root", e.Root, "--root", e.Runtime.Root, MonitorCommand, c.ID}, &os.ProcAttr{
+	data, err := filepath.Abs(e.Root)
+	run, e1 := filepath.Abs(e.Runtime.Root)
+	if err = errors.Join(err, e1, rootless.KeepOnly()); err != nil {
+		return errors.Join(err, lock.Close(), w.Close())
+	}
+	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", "--data-root", data, "--root", run, MonitorCommand, c.ID}, &os.ProcAttr{
+		Dir: "/", // whatever else this one is in may be unmounted
 		// It waits nearly all its life: one processor is enough for that, and garbage
 		// is collected when the container has begun.
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG"), rootless.Variable + "=" + os.Getenv(rootless.Variable)},

@@ -136,10 +136,14 @@ func readJSON(name string, v any) error {
 		return err
 	}
 	if err := spec.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w: %w", name, errTorn, err)
 	}
 	return nil
 }
+
+// errTorn is that of a file that is empty, or half there, as a power cut leaves
+// one that was not synced.
+var errTorn = errors.New("it was not written whole")
 
 // writeJSON replaces a file. Sync has it last beyond a power cut.
 func writeJSON(name string, v any, sync bool) error {

@@ -57,7 +57,7 @@ func (e *Engine) run(ctx context.Context, o Options, edit func(*plan.Plan)) (sta
 	if err != nil {
 		return 0, err
 	}
-	volumes := e.volumesFor(&o)
+	volumes := e.volumesFor(&o, id)
 	s, err := e.spec(id, template, o)
 	if err != nil {
 		return 0, err

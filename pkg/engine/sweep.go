@@ -38,7 +38,7 @@ func (e *Engine) Sweep() error {
 			continue
 		}
 		fmt.Fprintf(e.Messages, "minictr: removed what was left of container %s, whose runtime was killed\n", s.ID)
-		if err := e.freeName(s.Name, s.ID); err != nil {
+		if err := errors.Join(e.freeName(s.Name, s.ID), e.removeVolumesOf(s.ID)); err != nil {
 			failed(err)
 		}
 	}
@@ -145,7 +145,11 @@ func (e *Engine) repair(id string) error {
 		return err
 	}
 	defer c.Close()
-	if s, err = c.Status(); err != nil || s.Phase == Created || s.Phase == Exited {
+	s, err = c.Status()
+	switch {
+	case errors.Is(err, errTorn):
+		s = Status{Phase: Running}
+	case err != nil || s.Phase == Created || s.Phase == Exited:
 		return err
 	}
 	return c.bury(s)
@@ -203,5 +207,5 @@ func (e *Engine) abandoned(c *Container) (err error) {
 	if _, err := os.Lstat(filepath.Join(c.dir, recordFile)); err == nil || e.Runtime.Has(c.ID) {
 		return nil // it has become one just now
 	}
-	return sys.RemoveAll(c.dir)
+	return errors.Join(sys.RemoveAll(c.dir), e.removeVolumesOf(c.ID))
 }

@@ -83,16 +83,30 @@ func (e *Engine) removeAnonymous(names []string) (failed error) {
 	return failed
 }
 
+// removeVolumesOf removes the anonymous volumes of a container whose maker was
+// killed.
+func (e *Engine) removeVolumesOf(id string) error {
+	list, err := e.Volumes().List()
+	var names []string
+	for _, v := range list {
+		if v.Of == id {
+			names = append(names, v.Name)
+		}
+	}
+	return errors.Join(err, e.removeAnonymous(names))
+}
+
 // A volumeSet are the volumes that a new container is to have.
 type volumeSet struct {
 	*volume.Store
 	anonymous []string
+	of        string // the ID of the container
 }
 
 // volumesFor has a container's options name volumes of this engine. None is made
 // until hold.
-func (e *Engine) volumesFor(o *Options) *volumeSet {
-	v := &volumeSet{Store: e.Volumes()}
+func (e *Engine) volumesFor(o *Options, id string) *volumeSet {
+	v := &volumeSet{Store: e.Volumes(), of: id}
 	o.Volume = v.source
 	return v
 }
@@ -125,7 +139,11 @@ func (v *volumeSet) hold(ctx context.Context, img *image.Image, s *specs.Spec, o
 		return nil, err
 	}
 	for dest, name := range names {
-		_, err := v.CreateLocked(volume.Volume{Name: name, Anonymous: slices.Contains(v.anonymous, name)})
+		made := volume.Volume{Name: name}
+		if slices.Contains(v.anonymous, name) {
+			made.Anonymous, made.Of = true, v.of
+		}
+		_, err := v.CreateLocked(made)
 		if err == nil && !o.copiesNothing(dest) {
 			err = v.Fill(ctx, name, layers, dest)
 		}

@@ -17,7 +17,8 @@ import (
 	"github.com/minictr/minictr/pkg/sys"
 )
 
-// An Owner says whose a file becomes that is another's.
+// An Owner says whose a file becomes that is another's. Who unpacks it is -1: then
+// it has no power that its owner before gave it, as after chown(2).
 type Owner func(uid, gid int) (int, int, error)
 
 // ConflictError is one of a copy that would put a file in the place of a
@@ -109,14 +110,18 @@ func (u *unpacker) finishFile(fd int, hdr *tar.Header) error {
 		return err
 	}
 	file := "/proc/self/fd/" + strconv.Itoa(fd)
+	ours, mode := uid < 0, uint32(hdr.Mode)&0o7777
+	if ours && hdr.Typeflag != tar.TypeDir {
+		mode &^= unix.S_ISUID | unix.S_ISGID
+	}
 	if hdr.Typeflag != tar.TypeSymlink {
-		if err := sys.Call("chmod", func() error { return unix.Chmod(file, uint32(hdr.Mode)&0o7777) }); err != nil {
+		if err := sys.Call("chmod", func() error { return unix.Chmod(file, mode) }); err != nil {
 			return err
 		}
 	}
 	for key, value := range hdr.PAXRecords {
 		name, found := strings.CutPrefix(key, paxXattr)
-		if !found || !isXattrNamespace(name) {
+		if !found || !isXattrNamespace(name) || ours && strings.HasPrefix(name, "security.") {
 			continue
 		}
 		err := sys.Call("setxattr", func() error { return unix.Setxattr(file, name, []byte(value), 0) })

@@ -11,9 +11,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -124,15 +124,37 @@ func makeNamespace(help func(path string, args ...string) error) (int, error) {
 // Stay is what a program does first: if it is in a user's namespace, others find
 // that by this process from now on, and the next one may enter.
 func Stay() error {
-	fd, err := strconv.Atoi(os.Getenv(Variable))
+	if !Inside() {
+		return nil
+	}
+	fd, err := lockFile()
 	if err != nil {
-		return nil //nolint:nilerr // it is in none
+		return err
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("setns, CLONE_NEWUSER: %w: the user namespace of this user's commands can't be entered from here", unix.EPERM)
 	}
 	err = cmp.Or(set(fd, unix.F_SETLK, unix.F_RDLCK, inside), set(fd, unix.F_SETLK, unix.F_UNLCK, turn))
 	if errors.Is(err, unix.EBADF) { // somebody between has closed it, and is in it himself
+		return nil
+	}
+	return err
+}
+
+// KeepOnly has programs that this process executes inherit no descriptor that they
+// are not given, but that of the locks.
+func KeepOnly() error {
+	if err := sys.Call("close_range", func() error { return unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) }); err != nil {
+		return err
+	}
+	if !Inside() {
+		return nil
+	}
+	fd, err := lockFile()
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	}
+	if errors.Is(err, unix.EBADF) { // as in Stay
 		return nil
 	}
 	return err

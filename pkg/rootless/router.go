@@ -78,6 +78,9 @@ func startRouter(fd int, tell func(string)) error {
 		return fmt.Errorf("pipe: %w", err)
 	}
 	defer r.Close()
+	if err := KeepOnly(); err != nil {
+		return errors.Join(err, w.Close())
+	}
 	process, err := os.StartProcess("/proc/self/exe", []string{"minictr", RouterCommand}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off", Variable + "=" + os.Getenv(Variable)},

@@ -30,8 +30,9 @@ type Volume struct {
 	Created time.Time
 	Labels  map[string]string `json:",omitempty"`
 	// Anonymous says that it was made for one container, and goes with it where
-	// that is asked for.
-	Anonymous bool `json:",omitempty"`
+	// that is asked for. Of is that container's ID.
+	Anonymous bool   `json:",omitempty"`
+	Of        string `json:",omitempty"`
 }
 
 // Errors of volumes.
