@@ -133,13 +133,17 @@ func SetUser(s *specs.Spec, user string, read FileReader) error {
 	default:
 		return fmt.Errorf("user %q: no such user in the image's /etc/passwd", name)
 	}
+	var more []uint32
 	if hasGroup {
 		if u.GID, err = groupOf(group, groups); err != nil {
 			return fmt.Errorf("user %q: %w", user, err)
 		}
 	} else if login != "" {
-		u.AdditionalGids = membership(login, u.GID, groups)
+		more = membership(login, u.GID, groups)
 	}
+	// A set-group-ID program changes the group, but not this one: so nobody gets rid
+	// of a group that is denied something.
+	u.AdditionalGids = append([]uint32{u.GID}, more...)
 	s.Process.User = u
 	if !HasHome(s) {
 		SetEnv(s, "HOME="+cmp.Or(home, "/"))

@@ -88,18 +88,18 @@ func TestSetUser(t *testing.T) {
 		user string
 		want string // uid gid additional-gids home, or an error
 	}{
-		{"", "0 0 [10] /root"},
-		{"root", "0 0 [10] /root"},
-		{"0", "0 0 [10] /root"},
-		{"me", "1000 100 [10 11] /home/me"},
-		{"1000", "1000 100 [10 11] /home/me"}, // and not the user whose name is 1000
-		{"me:wheel", "1000 10 [] /home/me"},
-		{"me:5", "1000 5 [] /home/me"}, // and not the group whose name is 5
-		{"1234", "1234 0 [] /"},
-		{"1234:4321", "1234 4321 [] /"},
-		{":5", "0 5 [] /root"},
-		{"homeless", "7 8 [] /"},
-		{"2147483647", "2147483647 0 [] /"},
+		{"", "0 0 [0 10] /root"},
+		{"root", "0 0 [0 10] /root"},
+		{"0", "0 0 [0 10] /root"},
+		{"me", "1000 100 [100 10 11] /home/me"},
+		{"1000", "1000 100 [100 10 11] /home/me"}, // and not the user whose name is 1000
+		{"me:wheel", "1000 10 [10] /home/me"},
+		{"me:5", "1000 5 [5] /home/me"}, // and not the group whose name is 5
+		{"1234", "1234 0 [0] /"},
+		{"1234:4321", "1234 4321 [4321] /"},
+		{":5", "0 5 [5] /root"},
+		{"homeless", "7 8 [8] /"},
+		{"2147483647", "2147483647 0 [0] /"},
 		{"nobodyhere", `user "nobodyhere": no such user in the image's /etc/passwd`},
 		{"me:nogroup", `user "me:nogroup": no such group "nogroup" in the image's /etc/group`},
 		{"me:", `user "me:": no such group "" in the image's /etc/group`},
@@ -142,7 +142,7 @@ func TestSetUser(t *testing.T) {
 // TestSetUserFiles is about the files themselves.
 func TestSetUserFiles(t *testing.T) {
 	s := Default()
-	if err := SetUser(s, "0", files("", "")); err != nil || s.Process.User.AdditionalGids != nil {
+	if err := SetUser(s, "0", files("", "")); err != nil || !slices.Equal(s.Process.User.AdditionalGids, []uint32{0}) {
 		t.Errorf("without files: %v, %v", s.Process.User, err)
 	}
 	broken := errors.New("broken")
@@ -151,7 +151,7 @@ func TestSetUserFiles(t *testing.T) {
 	}
 	// A line may be longer than any buffer, and the last need not end.
 	long := "crowd:x:5:" + strings.Repeat("somebody,", 20000) + "\nwheel:x:10:me"
-	if err := SetUser(s, "me", files("me:x:1000:1000::/:", long)); err != nil || !slices.Equal(s.Process.User.AdditionalGids, []uint32{10}) {
+	if err := SetUser(s, "me", files("me:x:1000:1000::/:", long)); err != nil || !slices.Equal(s.Process.User.AdditionalGids, []uint32{1000, 10}) {
 		t.Errorf("got %v, %v", s.Process.User, err)
 	}
 	// The image's own HOME stays.

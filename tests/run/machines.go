@@ -21,7 +21,7 @@ type machine struct {
 // Debian's that are in it.
 var images = [][]string{
 	{"tests", "strace", "newuidmap", "newgidmap", "setpriv", "nsenter", "unshare", "ipcmk", "pasta", "slirp4netns"},
-	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv"},
+	{"podman", "podman", "conmon", "crun", "newuidmap", "newgidmap", "unshare", "setpriv", "pasta", "slirp4netns"},
 }
 
 // inside are the packages whose tests run in a virtual machine, too, with
@@ -51,9 +51,9 @@ const cgroupFacing = "^(TestWall|TestWallFromOutside|TestMemoryLimit|TestPidsLim
 // are not in the machine.
 const cgroupMusts = "^TestSpecification$/^minictr$/^(config.md,_Linux_Process:_execCPUAffinity|config-linux.md,_(Allowed_Device_list|Block_IO|Cgroups_Path|Cgroup_ownership|Control_groups|CPU|Huge_page_limits|Memory|Network|PIDs|RDMA|Unified):)"
 
-// rootlessPodman are those in which a user without privileges has Podman run
-// containers, and limit them, which takes cgroup version 2.
-const rootlessPodman = "TestRootlessPodman/minictr/(root|detached)|TestRootlessPodman/.*/limits"
+// ofUser are those in which a user without privileges runs containers, by
+// Podman or by himself, and limits them, which takes cgroup version 2.
+const ofUser = "TestEverydayOfUser|TestRootlessPodman/minictr/(root|detached)|TestRootlessPodman/.*/limits"
 
 // modules are those of the kernel that the tests need, besides what every
 // machine has.
@@ -173,7 +173,7 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 		{"cgroup v2", "tests", append(log("v2"), "--kernel", image), [][]string{
 			{"-skip=" + slow, "./tests/integration"}, append([]string{"-skip=" + slow}, inside...), {"-run=" + limitLessons, "./tests/lessons"}, musts,
 		}},
-		{"Podman of a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + rootlessPodman, "./tests/peers"}}},
+		{"a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + ofUser, "./tests/peers"}}},
 	}
 	if s.kernel != "" || s.pattern != "" {
 		return list, nil, nil
