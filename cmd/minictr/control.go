@@ -97,6 +97,7 @@ var limits = [...]limit{
 	{"cpu-quota", "microseconds of each period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Quota = &n }},
 	{"cpu-burst", "microseconds saved up", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Burst = unsigned(n) }},
 	{"cpu-share", "its weight among others, 1024 by default", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
+	{"cpu-shares", "as --cpu-share, by Docker's name", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
 	{"cpu-rt-period", "microseconds, of realtime processes", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimePeriod = unsigned(n) }},
 	{"cpu-rt-runtime", "microseconds of each realtime period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimeRuntime = &n }},
 	{"cpu-idle", "1: only when nobody else wants the processor", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Idle = &n }},
