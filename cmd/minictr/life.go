@@ -69,7 +69,13 @@ func rmCommand(f *pflag.FlagSet) action {
 	force := f.BoolP("force", "f", false, "kill them first, if they run")
 	volumes := f.BoolP("volumes", "v", false, "their volumes without a name go, too")
 	return func(c *call) error {
-		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Remove(ctr, *force, *volumes) })
+		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error {
+			err := e.Remove(ctr, *force, *volumes)
+			if *force && errors.Is(err, container.ErrNotExist) {
+				return nil // its monitor was faster, as --rm has it
+			}
+			return err
+		})
 		if *force && errors.Is(err, container.ErrNotExist) && len(c.args) == 1 && container.ValidateID(c.args[0]) == nil {
 			return nil // it is gone already
 		}
