@@ -97,6 +97,7 @@ var limits = [...]limit{
 	{"cpu-quota", "microseconds of each period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Quota = &n }},
 	{"cpu-burst", "microseconds saved up", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Burst = unsigned(n) }},
 	{"cpu-share", "its weight among others, 1024 by default", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
+	{"cpu-shares", "as --cpu-share, by Docker's name", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).Shares = unsigned(n) }},
 	{"cpu-rt-period", "microseconds, of realtime processes", false, true, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimePeriod = unsigned(n) }},
 	{"cpu-rt-runtime", "microseconds of each realtime period", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).RealtimeRuntime = &n }},
 	{"cpu-idle", "1: only when nobody else wants the processor", false, false, func(r *specs.LinuxResources, n int64) { cpuOf(r).Idle = &n }},
@@ -109,19 +110,20 @@ var limits = [...]limit{
 func updateCommand(f *pflag.FlagSet) action {
 	resources := f.StringP("resources", "r", "", "all limits as JSON, in `FILE`, or - for standard input")
 	for _, l := range limits {
-		f.String(l.flag, "", "`N` "+l.about)
+		short := ""
+		if l.flag == "memory" {
+			short = "m"
+		}
+		f.StringP(l.flag, short, "", "`N` "+l.about)
 	}
+	restart := f.String("restart", "", "start it again by `POLICY`: no, on-failure[:N], always or unless-stopped")
 	f.Uint16("blkio-weight", 0, "`N` its weight among others at the disk")
 	f.String("cpuset-cpus", "", "the processors in this `LIST`")
 	f.String("cpuset-mems", "", "the memory nodes in this `LIST`")
 	for _, name := range []string{"l3-cache-schema", "mem-bw-schema"} {
 		f.String(name, "", "refused: Intel RDT is not supported `SCHEMA`")
 	}
-	return func(c *call) error {
-		s, err := c.one()
-		if err != nil {
-			return err
-		}
+	return func(c *call) (err error) {
 		r := new(specs.LinuxResources)
 		if *resources != "" {
 			if r, err = readResources(*resources); err != nil {
@@ -129,6 +131,16 @@ func updateCommand(f *pflag.FlagSet) action {
 			}
 		}
 		if err := resourcesOf(f, r); err != nil {
+			return err
+		}
+		if !c.runc && len(c.args) > 0 && c.isKept(c.args[0]) {
+			return c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Update(ctr, r, *restart) })
+		}
+		if *restart != "" {
+			return errors.New("--restart is for containers that run -d and create have made of an image")
+		}
+		s, err := c.one()
+		if err != nil {
 			return err
 		}
 		return c.runtime().Update(s, r)
@@ -153,7 +165,7 @@ func resourcesOf(f *pflag.FlagSet, r *specs.LinuxResources) (err error) {
 			cpuOf(r).Cpus = value
 		case given.Name == "cpuset-mems":
 			cpuOf(r).Mems = value
-		case given.Name != "resources":
+		case given.Name != "resources" && given.Name != "restart":
 			err = fmt.Errorf("--%s: Intel RDT is not supported", given.Name)
 		}
 	})

@@ -67,6 +67,7 @@ func brickFlags(f *pflag.FlagSet, o *engine.Options) {
 
 	f.BoolVar(&o.ReadOnly, "read-only", false, "make its root read-only")
 	f.Var((*list)(&o.Mounts), "mount", "mount what `KEY=VALUE,...` says: type=bind, volume or tmpfs, src=, dst=, readonly")
+	f.Var((*list)(&o.VolumesFrom), "volumes-from", "show what the `CONTAINER[:ro]` has of the host, and of volumes")
 	f.Var((*list)(&o.Tmpfs), "tmpfs", "mount a file system in memory at `PATH[:OPTIONS]`")
 	f.StringVar(&o.ShmSize, "shm-size", "", "limit /dev/shm to `BYTES` (64m)")
 	f.Var((*list)(&o.Secrets), "secret", "show what `id=NAME,src=FILE` says as /run/secrets/NAME, in memory only")
@@ -145,7 +146,7 @@ func (c *call) complete(o *engine.Options) error {
 	}
 	o.Image, o.Args, o.Lookup = c.args[0], c.args[1:], os.LookupEnv
 	o.CapAdd, o.CapDrop, o.Without = words(o.CapAdd), words(o.CapDrop), words(o.Without)
-	if o.Network == "" && len(o.Publish) == 0 && !o.PublishAll && !slices.Contains(o.Without, "net") {
+	if c.flags.Lookup("network") != nil && o.Network == "" && len(o.Publish) == 0 && !o.PublishAll && !slices.Contains(o.Without, "net") {
 		o.Network = defaultNetwork()
 		o.Fallback = o.Network == engine.DefaultNetwork
 	}

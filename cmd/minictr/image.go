@@ -160,9 +160,9 @@ func historyCommand(f *pflag.FlagSet) action {
 	human := f.BoolP("human", "H", true, "round sizes and dates")
 	list := listFlags(f)
 	return ofImage(func(c *call, img *image.Image) error {
-		size, day := format.Size, day
+		size, when := format.Size, since
 		if !*human {
-			size, day = func(n int64) string { return strconv.FormatInt(n, 10) }, moment
+			size, when = func(n int64) string { return strconv.FormatInt(n, 10) }, moment
 		}
 		// The last step made the image; those before it have no image here.
 		id, layer := list.id(img.ID), len(img.Layers)
@@ -174,7 +174,7 @@ func historyCommand(f *pflag.FlagSet) action {
 				bytes = img.Layers[layer].Size
 			}
 			rows = append(rows, format.Row{
-				"ID": id, "CreatedAt": moment(h.Created), "CreatedSince": since(h.Created), "Created": computed(day(h.Created)),
+				"ID": id, "CreatedAt": moment(h.Created), "CreatedSince": when(h.Created),
 				"CreatedBy": list.text(h.CreatedBy), "Size": size(bytes), "Comment": list.text(h.Comment),
 			})
 			id = "<missing>"
@@ -182,14 +182,13 @@ func historyCommand(f *pflag.FlagSet) action {
 		if *quiet {
 			return format.Print(c.stdout, "{{.ID}}", rows)
 		}
-		return c.print(list, historyFields(), []string{"ID", "Created", "CreatedBy", "Size", "Comment"}, rows)
+		return c.print(list, historyFields(), []string{"ID", "CreatedSince", "CreatedBy", "Size", "Comment"}, rows)
 	})
 }
 
 func historyFields() []format.Field {
 	return []format.Field{
 		{Name: "ID", Heading: "IMAGE"},
-		{Name: "Created", Heading: "CREATED"},
 		{Name: "CreatedSince", Heading: "CREATED"},
 		{Name: "CreatedAt", Heading: "CREATED AT"},
 		{Name: "CreatedBy", Heading: "CREATED BY", Long: true},

@@ -162,9 +162,9 @@ func (c *call) listImages(images []*image.Image, list listing, digests bool) err
 			rows = append(rows, list.image(img, name))
 		}
 	}
-	table := []string{"Image", "ID", "Layers", "Size", "Created"}
+	table := []string{"Repository", "Tag", "ID", "CreatedSince", "Size"}
 	if digests {
-		table = slices.Insert(table, 1, "Digest")
+		table = slices.Insert(table, 2, "Digest")
 	}
 	return c.print(list, imageFields(), table, rows)
 }
@@ -172,10 +172,10 @@ func (c *call) listImages(images []*image.Image, list listing, digests bool) err
 func imageFields() []format.Field {
 	return []format.Field{
 		{Name: "Image", Heading: "IMAGE", Long: true},
-		{Name: "Repository", Heading: "REPOSITORY"},
+		{Name: "Repository", Heading: "REPOSITORY", Long: true},
 		{Name: "Tag", Heading: "TAG"},
 		{Name: "Digest", Heading: "DIGEST", Long: true},
-		{Name: "ID", Heading: "ID"},
+		{Name: "ID", Heading: "IMAGE ID"},
 		{Name: "Layers", Heading: "LAYERS"},
 		{Name: "Size", Heading: "SIZE"},
 		{Name: "Created", Heading: "CREATED"},
@@ -237,6 +237,17 @@ func rmiCommand(f *pflag.FlagSet) action {
 		if err := e.Sweep(); err != nil {
 			return err
 		}
-		return c.each(e.RemoveImage)
+		var failed error
+		for _, name := range c.args {
+			untagged, deleted, err := e.RemoveImage(name)
+			for _, name := range untagged {
+				fmt.Fprintln(c.stdout, "Untagged:", familiar(name))
+			}
+			for _, d := range deleted {
+				fmt.Fprintln(c.stdout, "Deleted:", d)
+			}
+			failed = errors.Join(failed, err)
+		}
+		return failed
 	}
 }

@@ -54,7 +54,11 @@ func (c *call) documents(as string, find func(name string) (any, error)) (missin
 	if as == "" {
 		return errors.Join(writeJSON(c.stdout, list), missing)
 	}
-	return errors.Join(format.Print(c.stdout, as, list), missing)
+	err := format.Print(c.stdout, as, list)
+	if len(list) == 0 || err != nil {
+		fmt.Fprintln(c.stdout) // as docker, for scripts that read a line
+	}
+	return errors.Join(err, missing)
 }
 
 // document is what is known of a container or an image, or of what else is

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/engine"
@@ -68,7 +69,13 @@ func rmCommand(f *pflag.FlagSet) action {
 	force := f.BoolP("force", "f", false, "kill them first, if they run")
 	volumes := f.BoolP("volumes", "v", false, "their volumes without a name go, too")
 	return func(c *call) error {
-		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Remove(ctr, *force, *volumes) })
+		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error {
+			err := e.Remove(ctr, *force, *volumes)
+			if *force && errors.Is(err, container.ErrNotExist) {
+				return nil // its monitor was faster, as --rm has it
+			}
+			return err
+		})
 		if *force && errors.Is(err, container.ErrNotExist) && len(c.args) == 1 && container.ValidateID(c.args[0]) == nil {
 			return nil // it is gone already
 		}
@@ -77,18 +84,26 @@ func rmCommand(f *pflag.FlagSet) action {
 }
 
 // stopFlags are those of stop and restart.
-func stopFlags(f *pflag.FlagSet) (wait func(*engine.Container) time.Duration) {
+func stopFlags(f *pflag.FlagSet) (stop func(*engine.Engine, *engine.Container) error) {
+	signal := f.StringP("signal", "s", "", "ask it to end by this `SIGNAL`, and not its own")
 	seconds := f.IntP("time", "t", defaultStop, "kill it after `SECONDS`")
 	f.IntVar(seconds, "timeout", defaultStop, "as --time, in `SECONDS`")
-	return func(ctr *engine.Container) time.Duration {
+	return func(e *engine.Engine, ctr *engine.Container) (err error) {
+		var sig unix.Signal
+		if *signal != "" {
+			if sig, err = engine.ParseSignal(*signal); err != nil || sig == 0 {
+				return fmt.Errorf("--signal: %q is no signal: a name such as TERM or SIGTERM, or a number from 1 to 64", *signal)
+			}
+		}
 		n := *seconds
 		if !f.Changed("time") && !f.Changed("timeout") && ctr.Options.StopTimeout != nil {
 			n = *ctr.Options.StopTimeout
 		}
+		wait := time.Duration(n) * time.Second
 		if n < 0 {
-			return sys.Forever
+			wait = sys.Forever
 		}
-		return time.Duration(n) * time.Second
+		return e.Stop(ctr, sig, wait)
 	}
 }
 
@@ -96,17 +111,15 @@ func stopFlags(f *pflag.FlagSet) (wait func(*engine.Container) time.Duration) {
 const defaultStop = 10
 
 func stopCommand(f *pflag.FlagSet) action {
-	wait := stopFlags(f)
-	return func(c *call) error {
-		return c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error { return e.Stop(ctr, wait(ctr)) })
-	}
+	stop := stopFlags(f)
+	return func(c *call) error { return c.ofContainers(stop) }
 }
 
 func restartCommand(f *pflag.FlagSet) action {
-	wait := stopFlags(f)
+	stop := stopFlags(f)
 	return func(c *call) error {
 		return c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error {
-			if err := e.Stop(ctr, wait(ctr)); err != nil {
+			if err := stop(e, ctr); err != nil {
 				return err
 			}
 			return e.Start(ctr)

@@ -66,7 +66,7 @@ func importCommand(f *pflag.FlagSet) action {
 			}
 			defer in.Close()
 		}
-		return c.made(e.Import(c, in, c.args[1], "minictr import", m))
+		return c.made(e.Import(c, in, c.args[1], "-", m))
 	})
 }
 

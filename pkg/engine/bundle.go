@@ -34,6 +34,9 @@ func (e *Engine) Bundle(ctx context.Context, o Options, dir string) (err error) 
 		return err
 	}
 	template := Template{Config: spec.Image(img.Config.Config), Read: img.ReadFile}
+	if !o.ReadOnly {
+		template.Config.Volumes = nil // the root is one directory, with theirs in it
+	}
 	volumes := e.volumesFor(&o, "")
 	if o, err = e.known(o); err != nil {
 		return err

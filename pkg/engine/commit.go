@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func now() (time.Time, error) {
 
 // Import makes an image of the tar of a root file system, which says nothing
 // about itself: unless the changes do, it runs a shell.
-func (e *Engine) Import(ctx context.Context, r io.Reader, name, how string, m Making) (*image.Image, error) {
+func (e *Engine) Import(ctx context.Context, r io.Reader, name, from string, m Making) (*image.Image, error) {
 	at, err := now()
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader, name, how string, m Ma
 	if err != nil {
 		return nil, err
 	}
-	return store.Import(ctx, r, name, config.Made(at, image.History{Author: m.Author, CreatedBy: how, Comment: m.Message}), image.Options{})
+	return store.Import(ctx, r, name, config.Made(at, image.History{Author: m.Author, Comment: cmp.Or(m.Message, "Imported from "+from)}), image.Options{})
 }
 
 // ImportDir makes an image of a directory tree.
@@ -73,7 +74,7 @@ func (e *Engine) ImportDir(ctx context.Context, dir, name string, m Making) (img
 		}
 	}
 	err = piped(ctx, func(w io.Writer) error { return image.Pack(w, []string{dir}, newest) }, func(r io.Reader) error {
-		img, err = e.Import(ctx, r, name, "minictr image from "+filepath.Base(dir), m)
+		img, err = e.Import(ctx, r, name, filepath.Base(dir), m)
 		return err
 	})
 	return img, err

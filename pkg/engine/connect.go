@@ -44,6 +44,7 @@ func (e *Engine) known(o Options) (_ Options, err error) {
 	if o.Volume == nil {
 		e.volumesFor(&o, anyID)
 	}
+	o.MountsOf = e.mountsOf
 	o.FindNetwork = func(name string) error {
 		if name == network.Default {
 			return nil

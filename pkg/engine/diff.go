@@ -30,5 +30,20 @@ func (e *Engine) Diff(ref string) ([]overlayfs.Change, error) {
 		covered[path.Clean("/"+m.Destination)] = true
 	}
 	list, err := overlayfs.Changes(filepath.Join(c.Dir(), "upper"), layers)
-	return slices.DeleteFunc(list, func(c overlayfs.Change) bool { return covered[c.Path] }), err
+	return withoutPlaces(list, covered), err
+}
+
+// withoutPlaces drops the places that mounts cover, and directories of which
+// nothing else is known but that such a place was made in them.
+func withoutPlaces(list []overlayfs.Change, covered map[string]bool) []overlayfs.Change {
+	above := map[string]bool{}
+	list = slices.DeleteFunc(list, func(c overlayfs.Change) bool {
+		above[path.Dir(c.Path)] = above[path.Dir(c.Path)] || covered[c.Path]
+		return covered[c.Path]
+	})
+	children := map[string]bool{}
+	for _, c := range list {
+		children[path.Dir(c.Path)] = true
+	}
+	return slices.DeleteFunc(list, func(c overlayfs.Change) bool { return c.Kind == 'C' && above[c.Path] && !children[c.Path] })
 }

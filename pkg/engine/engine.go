@@ -12,6 +12,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/image"
@@ -64,35 +65,59 @@ func FullName(name string) string {
 }
 
 // RemoveImage removes a name, and the image if that was its last, unless a
-// container needs it.
-func (e *Engine) RemoveImage(name string) (err error) {
+// container needs it. It returns the names that are gone, and the image and its
+// layers if they are.
+func (e *Engine) RemoveImage(name string) (untagged []string, deleted []image.Digest, err error) {
 	name = FullName(name)
 	store, err := e.Images()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	unlock, err := store.Reserve()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	img, err := store.Get(name)
 	if damaged := (*image.DamagedError)(nil); errors.As(err, &damaged) {
-		return store.Remove(name) // no container can be made of it
+		return nil, nil, store.Remove(name) // no container can be made of it
 	}
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	containers, err := e.Containers()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	for _, c := range containers {
 		if c.ImageID == img.ID.String() {
-			return fmt.Errorf("image %s is the root of container %s: minictr rm -f %[2]s", name, c.ID)
+			return nil, nil, fmt.Errorf("image %s is the root of container %s: minictr rm -f %[2]s", name, c.ID)
 		}
 	}
-	return store.Remove(name)
+	if err := store.Remove(name); err != nil {
+		return nil, nil, err
+	}
+	left, _ := store.List() // a damaged image holds nothing of this one
+	untagged, deleted = gone(img, left)
+	return untagged, deleted, nil
+}
+
+// gone says which names of an image, and what of it, are not among the images
+// that are left: the top layer comes first, as Docker has it.
+func gone(img *image.Image, left []*image.Image) (names []string, deleted []image.Digest) {
+	names, deleted = slices.Clone(img.Names), []image.Digest{img.ID}
+	for _, layer := range slices.Backward(img.Config.RootFS.DiffIDs) {
+		deleted = append(deleted, layer)
+	}
+	for _, other := range left {
+		if other.ID == img.ID {
+			names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(other.Names, name) })
+		}
+		deleted = slices.DeleteFunc(deleted, func(d image.Digest) bool {
+			return d == other.ID || slices.Contains(other.Config.RootFS.DiffIDs, d)
+		})
+	}
+	return names, deleted
 }
 
 // bundle is the directory of a container's files. Its name also tells where
@@ -176,7 +201,7 @@ func (e *Engine) builtin(ctx context.Context, store *image.Store) (*image.Image,
 		return nil, err
 	}
 	if old != nil {
-		_ = e.RemoveImage(old.ID.String()) // it stays while it is in use
+		_, _, _ = e.RemoveImage(old.ID.String()) // it stays while it is in use
 	}
 	return images[0], nil
 }

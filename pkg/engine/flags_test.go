@@ -32,6 +32,13 @@ func known() Sources {
 			return find(name, "data", "/volumes/data")
 		},
 		Join: func(kind, name string) (string, error) { return find(name, "web", "/proc/7/ns/"+kind) },
+		MountsOf: func(name string) ([]specs.Mount, error) {
+			_, err := find(name, "web", "")
+			return []specs.Mount{
+				{Destination: "/shared", Type: "bind", Source: "/volumes/hidden", Options: []string{"rbind"}},
+				{Destination: "/web", Type: "bind", Source: "/volumes/web", Options: []string{"rbind"}},
+			}, err
+		},
 		FindNetwork: func(name string) error {
 			_, err := find(name, "blue", "")
 			return err
@@ -51,7 +58,7 @@ func written(t *testing.T, text string) string {
 
 // TestSpecOfFlags is what each flag changes in config.json, as TestSpec has it.
 func TestSpecOfFlags(t *testing.T) {
-	base := document(t, Options{})
+	base := document(t, Options{Sources: known()})
 	env := written(t, "\ufeff# a comment\nA=from the file\n\n  B=x y\r\nTAKEN\nNOT\n")
 	labels := written(t, "one=1\ntwo\n")
 	changes := make(map[string]any)
@@ -71,6 +78,7 @@ func TestSpecOfFlags(t *testing.T) {
 			"type=tmpfs,destination=/c,tmpfs-size=1m,tmpfs-mode=700", "source=data,target=/d,volume-nocopy", `"type=bind","src=/srv/x,y",dst=/e,readonly=false`,
 		}},
 		"named-volumes": {Volumes: []string{"data:/data:ro", "/fresh", "/srv:/srv:z,bind"}},
+		"volumes-from":  {VolumesFrom: []string{"web:ro"}, Volumes: []string{"data:/shared", "/srv:/data/below"}},
 		"tmpfs":         {Tmpfs: []string{"/t", "/u:exec,size=1m,mode=1777"}, ShmSize: "1m"},
 		"order":         {Volumes: []string{"/srv/a:/x/y", "/srv/b:/x", "/srv/c:/dev/shm/"}},
 		"secrets": {
@@ -230,6 +238,8 @@ func TestFlagsRefuse(t *testing.T) {
 		{Options{Limits: Limits{Sysctls: []string{"x"}}}, `--sysctl: "x" is not NAME=VALUE`},
 		{Options{Limits: Limits{Sysctls: []string{"vm.swappiness=1"}}}, `/linux/sysctl: "vm.swappiness" belongs to no namespace: it would change the host`},
 		{Options{Limits: Limits{Sysctls: []string{"net.core.somaxconn=1"}}, Connection: Connection{Network: "host"}}, `--sysctl: "net.core.somaxconn=1": with --network host it would be another's parameter`},
+		{Options{VolumesFrom: []string{"other"}}, "--volumes-from: no such: other"},
+		{Options{VolumesFrom: []string{"web:z"}}, `--volumes-from: "web:z" is not CONTAINER[:ro]`},
 		{Options{Volumes: []string{"other:/x"}}, "--volume: no such: other"},
 		{Options{Volumes: []string{"/a:/x", "/b:/x/"}}, `--volume: "/b:/x/": there is another mount at /x already: /a:/x`},
 		{Options{Volumes: []string{"/a:/x"}, Tmpfs: []string{"/x"}}, `--tmpfs: "/x": there is another mount at /x already: /a:/x`},

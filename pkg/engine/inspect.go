@@ -2,6 +2,8 @@ package engine
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"math"
 	"net"
 	"path"
@@ -13,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/network"
 	"github.com/minictr/minictr/pkg/spec"
 )
 
@@ -183,7 +186,7 @@ func (e *Engine) configOf(c *Container, s *specs.Spec) ConfigInspection {
 		return config
 	}
 	of := img.Config.Config
-	config.Volumes, config.ExposedPorts = of.Volumes, of.ExposedPorts
+	config.Volumes, config.ExposedPorts = of.Volumes, exposed(of.ExposedPorts, o.Expose)
 	if config.User == "" {
 		config.User = of.User
 	}
@@ -194,6 +197,22 @@ func (e *Engine) configOf(c *Container, s *specs.Spec) ConfigInspection {
 		}
 	}
 	return config
+}
+
+// exposed are the ports that an image says it serves, and those that a flag adds:
+// "80/tcp".
+func exposed(image map[string]struct{}, more []string) map[string]struct{} {
+	all := maps.Clone(image)
+	for _, text := range more {
+		ports, _ := network.ParsePorts(text) // Create has read them
+		for _, p := range ports {
+			if all == nil {
+				all = map[string]struct{}{}
+			}
+			all[fmt.Sprintf("%d/%s", p.Container, p.Proto)] = struct{}{}
+		}
+	}
+	return all
 }
 
 // imageOf is the image of a container; nil if it has none, or it can't be read.

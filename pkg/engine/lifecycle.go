@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -160,18 +161,18 @@ func (c *Container) monitorFD() (int, error) {
 // patience is how long is waited for what another process does as it ends.
 const patience = 10 * time.Second
 
-// Stop asks a container to end, and kills it if it has not within the time. One
-// that is not running is left as it is.
-func (e *Engine) Stop(c *Container, wait time.Duration) error {
+// Stop asks a container to end, by a signal, or its stop signal if that is 0, and
+// kills it if it has not within the time. One that is not running is left as it is.
+func (e *Engine) Stop(c *Container, sig unix.Signal, wait time.Duration) error {
 	if c.lone != nil {
-		return e.stopLone(c, wait)
+		return e.stopLone(c, sig, wait)
 	}
 	fd, err := c.monitorFD()
 	if fd < 0 || err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := c.stop(); err != nil {
+	if err := c.stop(sig); err != nil {
 		return err
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -202,8 +203,8 @@ func (c *Container) kill() error {
 	return err
 }
 
-func (e *Engine) stopLone(c *Container, wait time.Duration) error {
-	if err := c.lone.Signal(unix.SIGTERM, false); err != nil {
+func (e *Engine) stopLone(c *Container, sig unix.Signal, wait time.Duration) error {
+	if err := c.lone.Signal(cmp.Or(sig, unix.SIGTERM), false); err != nil {
 		return err
 	}
 	if ended, err := c.lone.Await(wait); err != nil || ended {
@@ -223,7 +224,7 @@ func (e *Engine) Kill(c *Container, sig unix.Signal, all bool) error {
 		return err
 	}
 	if c.lone == nil && (sig == unix.SIGKILL || sig == c.stopSignal()) {
-		if err := c.stop(); err != nil {
+		if err := c.stop(0); err != nil {
 			return err
 		}
 	}
@@ -272,7 +273,7 @@ func (e *Engine) seize(c *Container, force bool) error {
 		if !force {
 			continue
 		}
-		if err := c.stop(); err != nil && !errors.Is(err, fs.ErrNotExist) { // it is being removed
+		if err := c.stop(0); err != nil && !errors.Is(err, fs.ErrNotExist) { // it is being removed
 			return err
 		}
 		if err := c.kill(); err != nil {

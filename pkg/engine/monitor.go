@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/logfile"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Descriptors that a monitor begins with, besides the standard ones.
@@ -113,6 +115,9 @@ func (m *monitor) live() error {
 		}
 		if !m.lived {
 			m.status.Started, m.status.Finished = time.Now().UTC(), time.Now().UTC()
+		}
+		if now, err := m.engine.record(m.ID); err == nil {
+			m.Restart = now.Restart // update may have changed it
 		}
 		if m.told.Load() || m.Stopped() || !m.Restart.wants(m.status.ExitCode, m.status.Restarts) {
 			return err
@@ -226,19 +231,29 @@ func (m *monitor) obey(ctr *container.Container, s *streams, ended <-chan struct
 			s.endInput()
 		case <-m.term:
 			m.told.Store(true)
-			_ = ctr.Signal(m.stopSignal())
+			_ = ctr.Signal(m.askedSignal())
 			_ = ctr.Resume() // what is paused can't end by itself
 		}
 	}
 }
 
-// stop marks a container as stopped by a person.
-func (c *Container) stop() error {
-	f, err := os.OpenFile(filepath.Join(c.dir, stoppedFile), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
+// stop marks a container as stopped by a person, who wants it to get a signal; 0
+// is its stop signal.
+func (c *Container) stop(sig unix.Signal) error {
+	var text []byte
+	if sig != 0 {
+		text = strconv.AppendInt(nil, int64(sig), 10)
 	}
-	return f.Close()
+	return os.WriteFile(filepath.Join(c.dir, stoppedFile), text, 0o600)
+}
+
+// askedSignal is the one that who stops the container asks for.
+func (c *Container) askedSignal() unix.Signal {
+	text, _ := sys.ReadFile(filepath.Join(c.dir, stoppedFile)) // at shutdown there is none
+	if sig, err := ParseSignal(string(text)); err == nil && sig != 0 {
+		return sig
+	}
+	return c.stopSignal()
 }
 
 // Stopped says whether a person has stopped a container.

@@ -45,6 +45,16 @@ func setMounts(w *wall, o Options) error {
 			list = append(list, m)
 		}
 	}
+	more, err := mountsFrom(o)
+	if err != nil {
+		return fmt.Errorf("--volumes-from: %w", err)
+	}
+	for _, m := range more {
+		if dest := path.Clean(m.Destination); taken[dest] == "" { // a flag of its own has the last word
+			taken[dest] = m.Source
+			list = append(list, m)
+		}
+	}
 	depth := func(m specs.Mount) int { return strings.Count(path.Clean(m.Destination), "/") }
 	slices.SortStableFunc(list, func(a, b specs.Mount) int { return cmp.Compare(depth(a), depth(b)) })
 	if o.ShmSize != "" {
@@ -59,6 +69,30 @@ func setMounts(w *wall, o Options) error {
 		spec.Mount(w.Spec, m)
 	}
 	return nil
+}
+
+// mountsFrom are those of other containers, CONTAINER[:ro].
+func mountsFrom(o Options) (list []specs.Mount, err error) {
+	for _, text := range o.VolumesFrom {
+		name, mode, _ := strings.Cut(text, ":")
+		if mode != "" && mode != "ro" && mode != "rw" {
+			return nil, fmt.Errorf("%q is not CONTAINER[:ro]", text)
+		}
+		if o.MountsOf == nil {
+			return nil, fmt.Errorf("%q is the name of a container, and there are none", name)
+		}
+		mounts, err := o.MountsOf(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range mounts {
+			if mode == "ro" {
+				m.Options = append(m.Options, mode)
+			}
+			list = append(list, m)
+		}
+	}
+	return list, nil
 }
 
 // isPlace says whether something can be mounted at a path.
@@ -251,13 +285,13 @@ func tmpfsMount(_ Options, text string) (m specs.Mount, err error) {
 	return m, nil
 }
 
-// setImageVolumes keeps what the image calls volumes writable where the root is
-// not: each is a new volume, or memory where there are none. Elsewhere the
-// container's own layer serves: it lives as long.
+// setImageVolumes makes a new volume of each place that the image calls one, and
+// that no flag has taken. Where there are no volumes the container's own layer
+// serves, or memory if the root is read-only.
 func setImageVolumes(s *specs.Spec, volumes map[string]struct{}, o Options) error {
 	for _, v := range slices.Sorted(maps.Keys(volumes)) {
 		dest := path.Clean("/" + v)
-		if dest == "/" || slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
+		if dest == "/" || o.Volume == nil && !o.ReadOnly || slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return path.Clean(m.Destination) == dest }) {
 			continue
 		}
 		m := specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev"}}
@@ -268,7 +302,11 @@ func setImageVolumes(s *specs.Spec, volumes map[string]struct{}, o Options) erro
 			}
 			m.Type, m.Source, m.Options = "bind", source, []string{"rbind", "rprivate"}
 		}
-		s.Mounts = append(s.Mounts, m)
+		below := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(path.Clean(m.Destination), dest+"/") })
+		if below < 0 {
+			below = len(s.Mounts)
+		}
+		s.Mounts = slices.Insert(s.Mounts, below, m) // so that it hides none
 	}
 	return nil
 }

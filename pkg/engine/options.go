@@ -39,14 +39,15 @@ type Options struct {
 	StopSignal  string
 	StopTimeout *int // seconds; nil is the default, -1 for ever
 
-	ReadOnly bool
-	Volumes  []string // [HOST|NAME:]CONTAINER[:OPTIONS]
-	Mounts   []string // KEY=VALUE,...
-	Tmpfs    []string // PATH[:OPTIONS]
-	Secrets  []string // id=NAME,src=FILE,...
-	Configs  []string // src=FILE,target=PATH,...
-	ShmSize  string   // bytes
-	Devices  []string // HOST[:CONTAINER[:rwm]]
+	ReadOnly    bool
+	Volumes     []string // [HOST|NAME:]CONTAINER[:OPTIONS]
+	Mounts      []string // KEY=VALUE,...
+	Tmpfs       []string // PATH[:OPTIONS]
+	VolumesFrom []string // CONTAINER[:ro]
+	Secrets     []string // id=NAME,src=FILE,...
+	Configs     []string // src=FILE,target=PATH,...
+	ShmSize     string   // bytes
+	Devices     []string // HOST[:CONTAINER[:rwm]]
 
 	Limits
 
@@ -83,6 +84,8 @@ type Sources struct {
 	Volume func(name string) (source string, err error)
 	// Join is the file of a container's namespace: of kind pid, ipc, uts or network.
 	Join func(kind, container string) (path string, err error)
+	// MountsOf are the files that a container shares with the host.
+	MountsOf func(container string) ([]specs.Mount, error)
 	// FindNetwork says whether there is a network of this name.
 	FindNetwork func(name string) error
 }
@@ -139,10 +142,8 @@ func Spec(id string, img Template, o Options) (*specs.Spec, []spec.Brick, error)
 			return nil, nil, err
 		}
 	}
-	if o.ReadOnly {
-		if err := setImageVolumes(s, img.Config.Volumes, o); err != nil {
-			return nil, nil, err
-		}
+	if err := setImageVolumes(s, img.Config.Volumes, o); err != nil {
+		return nil, nil, err
 	}
 	if s.Linux.Seccomp == nil && !w.lacks("seccomp") {
 		s.Linux.Seccomp = seccomp.Default(s.Process.Capabilities.Bounding, seccomp.Native())

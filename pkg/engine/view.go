@@ -115,16 +115,8 @@ type Mount struct {
 func (c *Container) mountsOf(s *specs.Spec) []Mount {
 	list := []Mount{}
 	volumes, _ := filepath.Abs(filepath.Join(c.engine.Root, "volumes")) // relative, it is nobody's source
-	for _, m := range s.Mounts {
+	for _, m := range c.shared(s) {
 		source := m.Source
-		if !filepath.IsAbs(source) {
-			source = filepath.Join(c.dir, source)
-		}
-		dir, name := filepath.Split(source)
-		ours := filepath.Dir(filepath.Clean(dir)) == filepath.Dir(c.dir) && slices.Contains(etcFiles[:], name) // also another container's
-		if m.Type != "bind" || ours {
-			continue
-		}
 		shown := Mount{Type: "bind", Source: source, Destination: m.Destination, RW: true, Propagation: "rprivate"}
 		if rest, ok := strings.CutPrefix(source, volumes+"/"); ok {
 			shown.Type, shown.Driver = "volume", "local"
@@ -146,6 +138,35 @@ func (c *Container) mountsOf(s *specs.Spec) []Mount {
 		list = append(list, shown)
 	}
 	return list
+}
+
+// shared are the mounts that show files of the host, by their paths there, but
+// for those that the engine has made.
+func (c *Container) shared(s *specs.Spec) (list []specs.Mount) {
+	for _, m := range s.Mounts {
+		if !filepath.IsAbs(m.Source) {
+			m.Source = filepath.Join(c.dir, m.Source)
+		}
+		dir, name := filepath.Split(m.Source)
+		ours := filepath.Dir(filepath.Clean(dir)) == filepath.Dir(c.dir) && slices.Contains(etcFiles[:], name) // also another container's
+		if m.Type == "bind" && !ours {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// mountsOf is Sources.MountsOf.
+func (e *Engine) mountsOf(name string) ([]specs.Mount, error) {
+	c, err := e.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.Config()
+	if err != nil {
+		return nil, err
+	}
+	return c.shared(s), nil
 }
 
 // Details are what takes another look than View.
