@@ -33,7 +33,7 @@ var inside = []string{"./pkg/cgroup", "./pkg/container", "./pkg/forkexec", "./pk
 // runtime, not the kernel. Systemd has a machine of its own, in tests/vm.
 const slow = "^(TestErrnoAtEveryCall|TestKilledRuntime|TestKilledAtRandom|TestEveryStepCanFail|TestRuntimeBinary|TestDeepTree|" +
 	"TestManyAtOnce|TestScarce|TestKilledOperations|TestRaces|TestThousand|TestNotifyNobodyReads|TestStoreFaults|TestStoreSignals|TestHostileRegistry|TestSystemd|TestRenamedDestination|TestStep|TestStepEnds|TestPrintedIsWhatRunsOfImage|" +
-	"TestInit|TestInitIsWhatIsPrinted|TestFlags|TestEngineKilled|TestCrowd|TestStatusKept|TestNetworkKilled|TestUserOwners|TestUserAlone|TestUserRace|TestUserTerminal|TestUserSignals|TestUserKilled|TestUserMonitor|TestUserDevice|TestBoot|TestInitTerminal|TestPod|TestRunFlags|TestStepOfImage|TestFewDescriptors|TestWithout)$"
+	"TestInit|TestInitIsWhatIsPrinted|TestFlags|TestEngineKilled|TestCrowd|TestStatusKept|TestNetworkKilled|TestUserOwners|TestUserAlone|TestUserRace|TestUserTerminal|TestUserSignals|TestUserKilled|TestUserMonitor|TestUserDevice|TestBoot|TestInitTerminal|TestKilledWithVolume|TestMonitorHoldsNothing|TestStatusTorn|TestNoNetworkToBeHad|TestDefaultNetwork|TestPod|TestRunFlags|TestStepOfImage|TestFewDescriptors|TestWithout)$"
 
 // kernelFacing are the tests that look at what the kernel does with the wall:
 // they run on more kernels than one.
