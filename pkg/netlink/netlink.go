@@ -96,7 +96,10 @@ func ask(socket int, kind, flags uint16, body []byte) (answers [][]byte, changed
 	if err := unix.Sendto(socket, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, false, err
 	}
-	buffer := make([]byte, 1<<16)
+	buffer := make([]byte, 1<<13)                 // an error has the message in it
+	if flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP { // the half of it is another flag
+		buffer = make([]byte, 1<<16)
+	}
 	for {
 		n, _, err := unix.Recvfrom(socket, buffer, 0)
 		if errors.Is(err, unix.EINTR) {

@@ -50,7 +50,12 @@ func (n *Network) open() error {
 		}
 		return b.commit()
 	}
-	err := add(newBatch(0))
+	// A transaction that fails waits until every processor has been elsewhere,
+	// synchronize_rcu(), some 10 ms: so the table is asked for first.
+	_, err := ask(unix.NFNL_SUBSYS_NFTABLES, unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_INET, text(unix.NFTA_TABLE_NAME, table))
+	if !errors.Is(err, unix.ENOENT) {
+		err = add(newBatch(0)) // it may be gone by now
+	}
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
