@@ -97,25 +97,15 @@ func resultsOfRoot(t *testing.T) (results map[string]string) {
 	return results
 }
 
-// differences reads a list of a page: "- `COMMAND`: REASON". The first is what
-// differs from Docker, the second what does for a user.
-func differences(t *testing.T, number int) map[string]string {
+// differencesOf reads a list of a page: "- `COMMAND`: REASON".
+func differencesOf(t *testing.T, page string) map[string]string {
 	t.Helper()
-	listed, korean := differencesOf(t, "differences.md", number), differencesOf(t, "differences.ko.md", number)
-	if k, l := slices.Sorted(maps.Keys(korean)), slices.Sorted(maps.Keys(listed)); !slices.Equal(k, l) {
-		t.Errorf("the two pages list other commands:\n%q\n%q", k, l)
-	}
-	return listed
-}
-
-func differencesOf(t *testing.T, page string, number int) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../docs", page))
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, sections := map[string]string{}, strings.Split(string(text), "\n## ")
-	for line := range strings.Lines(sections[number]) {
+	list := map[string]string{}
+	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, "- `"); ok {
 			command, reason, ok := strings.Cut(strings.TrimSpace(rest), "`: ")
 			if !ok || reason == "" {
@@ -131,7 +121,10 @@ func differencesOf(t *testing.T, page string, number int) map[string]string {
 // Each is on a network of its own, which plays the host's.
 func TestEveryday(t *testing.T) {
 	needs(t, "dockerd", "docker", "tar", "busybox", "ip", "iptables", "unshare", "nsenter")
-	listed := differences(t, 0)
+	listed, korean := differencesOf(t, "../../docs/differences.md"), differencesOf(t, "../../docs/differences.ko.md")
+	if k, l := slices.Sorted(maps.Keys(korean)), slices.Sorted(maps.Keys(listed)); !slices.Equal(k, l) {
+		t.Errorf("the two pages list other commands:\n%q\n%q", k, l)
+	}
 	// Who inherits processes and does not wait for them lets no namespace end.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); err != nil {
 		t.Fatal(err)
