@@ -50,7 +50,7 @@ func TestEverydayOfUser(t *testing.T) {
 	name := "minictr-" + filepath.Base(dir)
 	t.Cleanup(func() { removeCgroups(t, name) })
 	_, own := alone.Delegate(t, user, name)
-	as := []string{"sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, own, "setpriv", "--reuid", strconv.Itoa(user), "--regid", strconv.Itoa(user), "--clear-groups"}
+	as := []string{"sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, own, "/usr/bin/setpriv", "--reuid", strconv.Itoa(user), "--regid", strconv.Itoa(user), "--clear-groups"}
 	env := []string{"D=minictr", "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run", "LC_ALL=C", "PATH=" + scratch + ":/usr/sbin:/usr/bin:/sbin:/bin"}
 	t.Cleanup(func() { // in case of a failure
 		rm := exec.Command(as[0], append(as[1:len(as):len(as)], "sh", "-c", "$D ps -aq | xargs -r $D rm -f")...)

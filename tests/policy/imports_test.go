@@ -31,7 +31,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/namespace", "pkg/plan pkg/netlink pkg/sys"},
 	{"pkg/cgroup", "pkg/plan pkg/sys"},
 	{"pkg/process", "pkg/plan pkg/seccomp"},
-	{"pkg/rootless", "pkg/plan pkg/forkexec pkg/namespace pkg/sys"},
+	{"pkg/rootless", "pkg/plan pkg/forkexec pkg/namespace pkg/netlink pkg/sys"},
 	{"pkg/container", "pkg/plan pkg/forkexec pkg/namespace pkg/process pkg/rootless pkg/seccomp pkg/cgroup pkg/spec pkg/sys"},
 
 	// Who else makes cgroups.
@@ -68,7 +68,7 @@ var policy = []struct{ from, to string }{
 	{"pkg/logfile", "pkg/sys"},
 
 	// The everyday commands, and what people type.
-	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/network pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
+	{"pkg/engine", "pkg/lang pkg/format pkg/cgroup pkg/plan pkg/forkexec pkg/seccomp pkg/container pkg/namespace pkg/network pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/vm rootfs pkg/overlay pkg/volume pkg/logfile"},
 	{"cmd/minictr", "pkg/lang pkg/format pkg/lesson pkg/wall pkg/plan pkg/forkexec pkg/namespace pkg/seccomp pkg/cgroup pkg/container pkg/image pkg/registry pkg/rootless pkg/spec pkg/sys pkg/systemd pkg/vm pkg/compare pkg/step pkg/engine rootfs pkg/volume pkg/logfile pkg/network"},
 }
 
