@@ -146,7 +146,9 @@ func (c *call) complete(o *engine.Options) error {
 	}
 	o.Image, o.Args, o.Lookup = c.args[0], c.args[1:], os.LookupEnv
 	o.CapAdd, o.CapDrop, o.Without = words(o.CapAdd), words(o.CapDrop), words(o.Without)
-	if c.name != "vm" && o.Network == "" && len(o.Publish) == 0 && !o.PublishAll && !slices.Contains(o.Without, "net") {
+	switch {
+	case c.name == "vm", c.name == "compare", slices.Contains(o.Without, "net"): // these have others, or none
+	case o.Network == "" && len(o.Publish) == 0 && !o.PublishAll:
 		o.Network = defaultNetwork()
 		o.Fallback = o.Network == engine.DefaultNetwork
 	}

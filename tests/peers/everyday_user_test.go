@@ -60,12 +60,12 @@ func TestEverydayOfUser(t *testing.T) {
 		}
 	})
 	listed, root := differencesOf(t, "testdata/everyday-user.txt"), resultsOfRoot(t)
-	for _, line := range everydayLines(t) {
-		got, said := outcome(t, line, home, env, as)
-		_, differs := listed[line]
-		delete(listed, line)
-		if (got == root[line]) == differs {
-			t.Errorf("%s\nroot:\n%suser:\n%s%s", line, root[line], got, said)
+	for _, by := range root {
+		got, said := outcome(t, by.Command, home, env, as)
+		_, differs := listed[by.Command]
+		delete(listed, by.Command)
+		if (got == by.Result) == differs {
+			t.Errorf("%s\nroot:\n%suser:\n%s%s", by.Command, by.Result, got, said)
 		}
 	}
 	for line := range listed {

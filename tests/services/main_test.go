@@ -48,7 +48,7 @@ func minictr(args ...string) (string, error) {
 	var out, errs bytes.Buffer
 	cmd := exec.Command(program, append([]string{"--data-root", dataRoot, "--root", stateRoot}, args...)...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, time.Second
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "MINICTR_NETWORK=none"}
 	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := cmd.Run(); err != nil {
