@@ -46,6 +46,11 @@ func (c *call) isKept(id string) bool {
 
 // ofContainers does something with each container that is named.
 func (c *call) ofContainers(do func(*engine.Engine, *engine.Container) error) error {
+	return c.ofAll(false, do)
+}
+
+// ofAll does it by force with those, too, whose record is not whole.
+func (c *call) ofAll(force bool, do func(*engine.Engine, *engine.Container) error) error {
 	if len(c.args) == 0 {
 		return fmt.Errorf("%s needs a container: minictr ps -a lists them", c.name)
 	}
@@ -58,6 +63,9 @@ func (c *call) ofContainers(do func(*engine.Engine, *engine.Container) error) er
 	}
 	return c.each(func(ref string) error {
 		found, err := e.Find(ref)
+		if force && errors.Is(err, engine.ErrTorn) {
+			found, err = e.Torn(ref), nil
+		}
 		if err != nil {
 			return err
 		}
@@ -69,7 +77,7 @@ func rmCommand(f *pflag.FlagSet) action {
 	force := f.BoolP("force", "f", false, "kill them first, if they run")
 	volumes := f.BoolP("volumes", "v", false, "their volumes without a name go, too")
 	return func(c *call) error {
-		err := c.ofContainers(func(e *engine.Engine, ctr *engine.Container) error {
+		err := c.ofAll(*force, func(e *engine.Engine, ctr *engine.Container) error {
 			err := e.Remove(ctr, *force, *volumes)
 			if *force && errors.Is(err, container.ErrNotExist) {
 				return nil // its monitor was faster, as --rm has it

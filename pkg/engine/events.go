@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/spec"
 	"github.com/minictr/minictr/pkg/sys"
@@ -41,18 +43,35 @@ func (e *Engine) EventsFile() string { return filepath.Join(e.Root, "events") }
 // what has happened.
 func (e *Engine) event(c *Container, action string, attributes map[string]string) {
 	line := append(spec.Marshal(&Event{time.Now().UTC(), action, c.ID, c.Name, c.Options.Image, attributes}), '\n')
-	name := e.EventsFile()
-	if fi, err := os.Stat(name); err == nil && fi.Size() > maxEvents {
-		if err := os.Rename(name, name+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := e.openDiary(os.O_WRONLY|os.O_CREATE|os.O_APPEND, unix.LOCK_EX)
 	if err != nil {
 		return
 	}
 	_, _ = f.Write(line)
+	if fi, err := f.Stat(); err == nil && fi.Size() > maxEvents {
+		_ = os.Rename(e.EventsFile(), e.EventsFile()+".1") // the next one tries again
+	}
 	_ = f.Close()
+}
+
+// openDiary opens the diary and locks it, flock(2): who writes the last line
+// into a file renames it under the lock, so that nothing comes after that.
+func (e *Engine) openDiary(flags, how int) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(e.EventsFile(), flags, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = sys.Call("flock", func() error { return unix.Flock(int(f.Fd()), how) })
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		now, err := os.Stat(e.EventsFile())
+		if own, failed := f.Stat(); err == nil && failed == nil && os.SameFile(own, now) {
+			return f, nil
+		}
+		_ = f.Close() // it was begun anew while we waited
+	}
 }
 
 // EventOptions say which events are meant.
@@ -67,10 +86,13 @@ const eventPause = 100 * time.Millisecond
 // Events reads the diary, and may stay to see what comes, until the context or
 // the time ends.
 func (e *Engine) Events(ctx context.Context, o EventOptions, emit func(Event) error) error {
-	if err := e.readEvents(e.EventsFile()+".1", o, emit); err != nil {
-		return err
+	file, older, err := e.diary()
+	defer func() { _ = file.Close() }()
+	for line := range strings.Lines(string(older)) {
+		if err := emitEvent(line, o, emit); err != nil {
+			return err
+		}
 	}
-	file, err := os.Open(e.EventsFile())
 	for ; errors.Is(err, fs.ErrNotExist) && o.Follow && ctx.Err() == nil; file, err = os.Open(e.EventsFile()) {
 		time.Sleep(eventPause)
 	}
@@ -80,7 +102,6 @@ func (e *Engine) Events(ctx context.Context, o EventOptions, emit func(Event) er
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
 	var next *os.File // the diary, when it was begun anew; the old one is read to its end
 	lines := bufio.NewReader(file)
 	for rest := ""; ; {
@@ -119,21 +140,22 @@ func sameFile(a, b *os.File) bool {
 	return err == nil && other == nil && os.SameFile(x, y)
 }
 
-// readEvents reads a whole file.
-func (e *Engine) readEvents(name string, o EventOptions, emit func(Event) error) error {
-	data, err := sys.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// diary opens the diary, and reads the older one, which stays that meanwhile. The
+// error is that of the diary: there may be an older one alone.
+func (e *Engine) diary() (file *os.File, older []byte, err error) {
+	file, err = e.openDiary(os.O_RDONLY, unix.LOCK_SH)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
 	}
-	if err != nil {
-		return err
+	older, failed := sys.ReadFile(e.EventsFile() + ".1")
+	if failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+		_ = file.Close()
+		return nil, nil, failed
 	}
-	for line := range strings.Lines(string(data)) {
-		if err := emitEvent(line, o, emit); err != nil {
-			return err
-		}
+	if err == nil {
+		err = sys.Call("flock", func() error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) })
 	}
-	return nil
+	return file, older, err
 }
 
 // emitEvent passes over what is damaged, and what is not meant.

@@ -136,14 +136,14 @@ func readJSON(name string, v any) error {
 		return err
 	}
 	if err := spec.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w: %w", name, errTorn, err)
+		return fmt.Errorf("%s: %w: %w", name, ErrTorn, err)
 	}
 	return nil
 }
 
-// errTorn is that of a file that is empty, or half there, as a power cut leaves
+// ErrTorn is that of a file that is empty, or half there, as a power cut leaves
 // one that was not synced.
-var errTorn = errors.New("it was not written whole")
+var ErrTorn = errors.New("it was not written whole")
 
 // writeJSON replaces a file. Sync has it last beyond a power cut.
 func writeJSON(name string, v any, sync bool) error {
@@ -182,13 +182,23 @@ func (c *Container) writeStatus(s Status) error {
 // record reads the record of an ID.
 func (e *Engine) record(id string) (*Container, error) {
 	c := &Container{dir: e.bundle(id), engine: e}
-	if err := readJSON(filepath.Join(c.dir, recordFile), c); err != nil {
+	err := readJSON(filepath.Join(c.dir, recordFile), c)
+	if errors.Is(err, ErrTorn) {
+		return nil, fmt.Errorf("%w: minictr rm -f %s removes what there is", err, id)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if c.Version != recordVersion {
 		return nil, fmt.Errorf("%s: version %d is not known to this minictr", filepath.Join(c.dir, recordFile), c.Version)
 	}
 	return c, nil
+}
+
+// Torn is a container whose record is not whole: it can be removed.
+func (e *Engine) Torn(ref string) *Container {
+	id := cmp.Or(e.named(ref), ref)
+	return &Container{ID: id, dir: e.bundle(id), engine: e}
 }
 
 // lone is a container without a record.

@@ -82,6 +82,12 @@ func (c *Container) inStopped(s *container.State, do func(tree) error) (err erro
 	if err != nil {
 		return err
 	}
+	// Two mounts of one overlay at a time are undefined: the other command waits.
+	turn, err := sys.LockDir(rootDir(c.dir, config), unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(turn)) }()
 	return sys.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("unshare of the mount namespace: %w", err)

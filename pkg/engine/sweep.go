@@ -147,7 +147,7 @@ func (e *Engine) repair(id string) error {
 	defer c.Close()
 	s, err = c.Status()
 	switch {
-	case errors.Is(err, errTorn):
+	case errors.Is(err, ErrTorn):
 		s = Status{Phase: Running}
 	case err != nil || s.Phase == Created || s.Phase == Exited:
 		return err

@@ -90,3 +90,23 @@ func TestStatusTorn(t *testing.T) {
 		t.Errorf("it starts again: %v", r)
 	}
 }
+
+// TestRecordTorn empties the record of a container: the next commands name it, and
+// it can be removed by force.
+func TestRecordTorn(t *testing.T) {
+	h := newEngine(t)
+	torn := strings.TrimSpace(h.must(t, "create", "--name", "torn", "tiny", "true"))
+	files, _ := filepath.Glob(filepath.Join(h.root, "containers", "*-"+torn, "container.json"))
+	if err := os.WriteFile(files[0], nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := h.detached(t, "tiny", "sleep", "1000")
+	if r := h.minictr(t, "ps", "-q"); r.stdout != other+"\n" || !strings.Contains(r.stderr, "minictr rm -f "+torn) {
+		t.Errorf("ps: %v", r)
+	}
+	h.must(t, "rm", "-f", "torn")
+	if out := h.must(t, "ps", "-a", "-q"); out != other+"\n" {
+		t.Errorf("left: %q", out)
+	}
+	h.must(t, "rm", "-f", h.detached(t, "--name", "torn", "tiny", "sleep", "1000"))
+}
