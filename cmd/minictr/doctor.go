@@ -239,8 +239,10 @@ func checkNetworks(*call) finding {
 	if barred, err := network.Barred(); err != nil {
 		return finding{limited, err.Error(), ""}
 	} else if len(barred) > 0 {
-		return finding{limited, "what containers send is dropped, unless a rule there accepts it: nft list chain " + strings.Join(barred, ", "),
-			`a rule that lets networks pass: nft insert rule ` + barred[0] + ` iifname "mc-*" accept, and the same with oifname`}
+		return finding{
+			limited, "what containers send is dropped, unless a rule there accepts it: nft list chain " + strings.Join(barred, ", "),
+			`a rule that lets networks pass: nft insert rule ` + barred[0] + ` iifname "mc-*" accept, and the same with oifname`,
+		}
 	}
 	return finding{has, "bridges, veth pairs and published ports: made, and gone again", ""}
 }

@@ -9,7 +9,7 @@ import (
 // one.
 func TestDefaultNetwork(t *testing.T) {
 	h := newNetworked(t)
-	server := beyond(t, "beyond")
+	server := beyond(t)
 	run := func(args ...string) result {
 		t.Helper()
 		cmd := h.command(args...)

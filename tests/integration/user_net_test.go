@@ -29,9 +29,9 @@ func TestUserHostNetwork(t *testing.T) {
 	}
 }
 
-// beyond gives the host an address and a way out, and a server there that says a
-// word, for one test.
-func beyond(t *testing.T, word string) (address string) {
+// beyond gives the host an address and a way out, and a server there that says
+// "beyond", for one test.
+func beyond(t *testing.T) (address string) {
 	t.Helper()
 	ip := func(args string) {
 		t.Helper()
@@ -69,7 +69,7 @@ func beyond(t *testing.T, word string) (address string) {
 			if err != nil {
 				return
 			}
-			fmt.Fprintln(c, word)
+			fmt.Fprintln(c, "beyond")
 			c.Close()
 		}
 	}()
@@ -108,7 +108,7 @@ func (u user) router(t *testing.T) int {
 // another one.
 func TestUserNetworks(t *testing.T) {
 	u := newNetworkedUser(t)
-	server := beyond(t, "beyond")
+	server := beyond(t)
 	u.must(t, "network", "create", "one")
 	u.must(t, "network", "create", "two")
 	t.Cleanup(func() { u.must(t, "network", "rm", "one", "two") })
@@ -187,7 +187,7 @@ func TestUserNetworks(t *testing.T) {
 // takes away what they have left.
 func TestUserNetworkKilled(t *testing.T) {
 	u := newNetworkedUser(t)
-	beyond(t, "beyond")
+	beyond(t)
 	id := u.stays(t, append([]string{"--name", "web", "-p", "8080:80"}, serves("hello")...)...)
 	eventually(t, "the server answers", func() bool { return fetch("127.0.0.1:8080") == "hello" })
 	monitor := int(u.status(t, id)["Monitor"].(float64))
@@ -210,7 +210,7 @@ func TestUserNetworkKilled(t *testing.T) {
 // TestUserCarriers has one program carry a user's packets, and the other, and none.
 func TestUserCarriers(t *testing.T) {
 	u := newNetworkedUser(t)
-	server := beyond(t, "beyond")
+	server := beyond(t)
 	const pasta, slirp = "/usr/bin/pasta", "/usr/bin/slirp4netns"
 	for _, missing := range [][]string{{slirp}, {pasta}, {pasta, slirp}} {
 		t.Run(fmt.Sprint(missing), func(t *testing.T) {
