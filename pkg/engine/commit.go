@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -123,11 +124,28 @@ func (e *Engine) Commit(ctx context.Context, ref, name string, pause bool, m Mak
 		}
 		defer func() { err = errors.Join(err, resume()) }()
 	}
-	err = piped(ctx, func(w io.Writer) error { return image.PackUpper(w, filepath.Join(c.Dir(), "upper")) }, func(r io.Reader) error {
+	covered, err := c.covered()
+	if err != nil {
+		return nil, err
+	}
+	err = piped(ctx, func(w io.Writer) error { return image.PackUpper(w, filepath.Join(c.Dir(), "upper"), covered) }, func(r io.Reader) error {
 		img, err = store.Commit(ctx, base, r, name, config, image.Options{})
 		return err
 	})
 	return img, err
+}
+
+// covered are the places of its mounts, as an archive names them.
+func (c *Container) covered() ([]string, error) {
+	s, err := c.Config()
+	if err != nil {
+		return nil, err
+	}
+	places := make([]string, len(s.Mounts))
+	for i, m := range s.Mounts {
+		places[i] = strings.TrimPrefix(path.Clean("/"+m.Destination), "/")
+	}
+	return places, nil
 }
 
 // pause has a container's processes stand still, if it runs, until resume.

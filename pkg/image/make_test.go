@@ -79,7 +79,7 @@ func TestCommit(t *testing.T) {
 	}
 
 	var layer, again, whole bytes.Buffer
-	if err := errors.Join(PackUpper(&layer, dir+"/upper"), PackUpper(&again, dir+"/upper"), Pack(&whole, append([]string{dir + "/upper"}, layers...), time.Time{})); err != nil {
+	if err := errors.Join(PackUpper(&layer, dir+"/upper", []string{}), PackUpper(&again, dir+"/upper", []string{}), Pack(&whole, append([]string{dir + "/upper"}, layers...), time.Time{})); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(layer.Bytes(), again.Bytes()) {
@@ -127,7 +127,7 @@ func TestPackRefuses(t *testing.T) {
 		if err := make(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := PackUpper(io.Discard, dir); err == nil || !strings.Contains(err.Error(), what) {
+		if err := PackUpper(io.Discard, dir, []string{}); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}

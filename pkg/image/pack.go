@@ -23,13 +23,16 @@ import (
 // first, without their roots: the names in order, and all that a layer can
 // hold of a file, so that the same tree is always the same archive. A time
 // later than newest, unless that is zero, becomes newest.
-func Pack(w io.Writer, dirs []string, newest time.Time) error { return pack(w, dirs, false, newest) }
+func Pack(w io.Writer, dirs []string, newest time.Time) error { return pack(w, dirs, nil, newest) }
 
 // PackUpper writes the layer that the upper directory of an overlayfs is. What
 // overlayfs has there for itself, the layer says in its own words: a device 0:0
 // is a whiteout, and the attribute of an opaque directory an entry in it
-// (image-spec, layer.md).
-func PackUpper(w io.Writer, dir string) error { return pack(w, []string{dir}, true, time.Time{}) }
+// (image-spec, layer.md). An empty file that a mount has covered says nothing and
+// is left out.
+func PackUpper(w io.Writer, dir string, covered []string) error {
+	return pack(w, []string{dir}, covered, time.Time{})
+}
 
 // Pack writes the tar of a file that Find has found, and of all that is in it,
 // under another name; that of a directory's contents is ".". Others may change
@@ -43,8 +46,9 @@ func (f *File) Pack(w io.Writer, name string, owner Owner) error {
 	return p.out.Close()
 }
 
-func pack(w io.Writer, dirs []string, layer bool, newest time.Time) (err error) {
-	p := &packer{out: tar.NewWriter(w), layer: layer, newest: newest, links: map[inode]string{}}
+// pack packs the upper directory of an overlayfs if covered is not nil.
+func pack(w io.Writer, dirs, covered []string, newest time.Time) (err error) {
+	p := &packer{out: tar.NewWriter(w), layer: covered != nil, covered: covered, newest: newest, links: map[inode]string{}}
 	var roots []*os.File
 	defer func() { err = errors.Join(err, closeAll(roots)) }()
 	for _, dir := range dirs {
@@ -67,11 +71,12 @@ func pack(w io.Writer, dirs []string, layer bool, newest time.Time) (err error) 
 // lives in them: each is opened relative to its directory, and never through a
 // symbolic link.
 type packer struct {
-	out    *tar.Writer
-	layer  bool
-	newest time.Time
-	links  map[inode]string // the first name of each file that has several
-	owner  Owner            // nil: they are as they are
+	out     *tar.Writer
+	layer   bool
+	covered []string // "etc/hosts"
+	newest  time.Time
+	links   map[inode]string // the first name of each file that has several
+	owner   Owner            // nil: they are as they are
 }
 
 type inode struct{ dev, ino uint64 }
@@ -131,8 +136,8 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 		hdr.ModTime = p.newest
 	}
 	kind := stat.Mode & unix.S_IFMT
-	if kind == unix.S_IFSOCK {
-		return nil // nothing without the process that listens
+	if kind == unix.S_IFSOCK || kind == unix.S_IFREG && stat.Size == 0 && slices.Contains(p.covered, name) {
+		return nil // nothing without the process that listens, or what was mounted
 	}
 	if id := (inode{stat.Dev, stat.Ino}); stat.Nlink > 1 && kind != unix.S_IFDIR {
 		if first, found := p.links[id]; found {
