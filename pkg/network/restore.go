@@ -11,7 +11,10 @@ import (
 // restore makes the firewall's table again, if somebody has flushed it while
 // containers were joined to networks.
 func (m *Manager) restore() error {
-	if _, err := elementsOf("bridges"); !errors.Is(err, unix.ENOENT) {
+	switch _, err := elementsOf("bridges"); {
+	case errors.Is(err, unix.EPERM):
+		return nil // nor may it make anything: the first step of the attachment says so
+	case !errors.Is(err, unix.ENOENT):
 		return err
 	}
 	names, err := m.names()

@@ -54,7 +54,7 @@ func TestFlags(t *testing.T) {
 		want    string // what it says, with its exit status in the end
 	}{
 		{"--env-file " + dir + "/env -e B=2", "echo $A:$B", "1:2\nstatus 0"},
-		{"--group-add 77 --group-add tty", "grep Groups: /proc/self/status", "Groups:\t5 77 \nstatus 0"},
+		{"--group-add 77 --group-add tty", "grep Groups: /proc/self/status", "Groups:\t0 5 77 \nstatus 0"},
 		{"--domainname lab", "cat /proc/sys/kernel/domainname", "lab\nstatus 0"},
 		{"--ulimit core=4096:8192 --ulimit fsize=-1", "grep -Ec 'core file size +4096 +8192|file size +unlimited +unlimited' /proc/self/limits", "2\nstatus 0"},
 		{"--sysctl net.core.somaxconn=77 --sysctl kernel.msgmax=5000", "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax", "77\n5000\nstatus 0"},
