@@ -101,6 +101,10 @@ func (c *call) failed(run int) int {
 	switch c.name {
 	case "run", engine.MonitorCommand, "vm", "lesson": // 1 is their program's, or a wrong answer
 		return run
+	case "plan": // step by step it is run
+		if c.flags.Changed("step") {
+			return run
+		}
 	}
 	return statusFailed
 }

@@ -226,7 +226,8 @@ func (w *walker) walk() {
 		r, _, errno := syscall.RawSyscall6(o.number,
 			o.args[0]+w.regs[o.regs[0]], o.args[1]+w.regs[o.regs[1]], o.args[2]+w.regs[o.regs[2]],
 			o.args[3]+w.regs[o.regs[3]], o.args[4]+w.regs[o.regs[4]], o.args[5]+w.regs[o.regs[5]])
-		if errno == syscall.EINTR {
+		// It may have been in the root all the time: EAGAIN, openat2(2).
+		if errno == syscall.EINTR || errno == syscall.EAGAIN && o.number == unix.SYS_OPENAT2 {
 			continue
 		}
 		if errno == 0 {

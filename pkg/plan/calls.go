@@ -195,7 +195,8 @@ func Openat(dir Arg, name string, flag int) Call {
 }
 
 // Openat2 opens a name below a directory as the resolve flags allow,
-// openat2(2).
+// openat2(2). Where a name has "..", and something is renamed or mounted
+// anywhere meanwhile, it is opened once more: EAGAIN.
 func Openat2(dir Arg, path string, flag, resolve uint64) Call {
 	how := make([]byte, unix.SizeofOpenHow)
 	flag |= unix.O_CLOEXEC

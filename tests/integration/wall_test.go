@@ -74,7 +74,7 @@ func TestWall(t *testing.T) {
 		status("Seccomp_filters", "1"),
 		status("Umask", "0022"),
 		status("TracerPid", "0"),
-		{"grep Groups: /proc/self/status", "Groups:\t ?\nstatus 0"},
+		{"grep Groups: /proc/self/status", "Groups:\t0 ?\nstatus 0"},
 		{"grep core /proc/self/limits", "Max core file size +0 +0 +bytes *\nstatus 0"},
 		{"ls /dev", "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\nstatus 0"},
 		{"ls /dev/pts /dev/shm /dev/mqueue", "(?s)/dev/pts:\nptmx\n+/dev/shm:\n+/dev/mqueue:\nstatus 0"},
