@@ -150,7 +150,8 @@ func (c *call) complete(o *engine.Options) error {
 	case c.name == "vm", c.name == "compare", slices.Contains(o.Without, "net"): // these have others, or none
 	case o.Network == "" && len(o.Publish) == 0 && !o.PublishAll:
 		o.Network = defaultNetwork()
-		o.Fallback = o.Network == engine.DefaultNetwork
+		asked := os.Getenv(envNetwork) != "" || o.IP != "" || o.IP6 != "" || o.MAC != "" || len(o.Aliases) > 0
+		o.Fallback = o.Network == engine.DefaultNetwork && !asked
 	}
 	if c.flags.Changed(stopTimeout) {
 		n, err := c.flags.GetInt(stopTimeout)

@@ -228,6 +228,12 @@ func (e *Engine) without(o *Options, err error) bool {
 	}
 	fmt.Fprintf(e.Messages, "minictr: the container has no network: %v: minictr doctor says more, --network none asks for that\n", err)
 	o.Network = "none"
+	if e.host != nil {
+		if err := e.host.Leave(); err != nil {
+			fmt.Fprintf(e.Messages, "minictr: %v\n", err)
+		}
+		e.host = nil
+	}
 	return true
 }
 
@@ -349,7 +355,7 @@ func (e *Engine) resolvConf(c Connection) (string, error) {
 		}
 		return string(text), err
 	}
-	if len(c.DNS) == 0 && e.host != nil && rootless.Connected(e.host.Do) {
+	if len(c.DNS) == 0 && e.host != nil && e.host.Connected() {
 		dns.Servers = []netip.Addr{rootless.NameServer}
 	}
 	host, err := network.HostResolvConf()

@@ -77,7 +77,7 @@ const usersHost = "$ns/user/network"
 // holds of it then ends with the container's network namespace, but for the
 // firewall's elements, and the bridge: Leave takes them away.
 func (a *Attachment) Lay(b *plan.Builder) {
-	if a.in != nil {
+	if a.manager != nil && a.manager.In != nil {
 		s := a.step()
 		s.add(socketThere, "%s = socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)", namespace.Outer)
 		s.lay(b, "a network namespace of the user's own plays the host: of that he is root")
@@ -101,7 +101,12 @@ func (a *Attachment) Lay(b *plan.Builder) {
 	}
 }
 
-func (a *Attachment) step() *step { return &step{in: a.in} }
+func (a *Attachment) step() *step {
+	if a.manager == nil {
+		return new(step)
+	}
+	return &step{in: a.manager.In}
+}
 
 // socketThere replaces the socket of the host's network by one of the calling
 // thread's.

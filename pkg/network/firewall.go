@@ -67,11 +67,42 @@ func (n *Network) open() error {
 	return err
 }
 
-// close has the table forget a network. With the last one the table goes, if
-// nobody is about to join another.
-func (n *Network) close(last bool) error {
+// close has the table forget a network. With the last one the table goes, and what
+// was opened for it is shut, if nobody is about to join another.
+func (m *Manager) close(n *Network, last bool) error {
 	// Of two networks with one name, in two data roots, each has a bridge of its own.
-	return withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, interfaceKey(n.Bridge)) }, last)
+	err := withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, interfaceKey(n.Bridge)) })
+	if err != nil || !last {
+		return err
+	}
+	for range netlink.Patience {
+		var gone bool
+		if gone, err = deleteTable(); err == nil && gone {
+			return m.shut()
+		}
+		if !errors.Is(err, unix.ERESTART) {
+			return err
+		}
+	}
+	return err
+}
+
+// deleteTable deletes the table if it has no network, and says whether it is gone.
+func deleteTable() (gone bool, err error) {
+	generation, err := generation()
+	if err != nil {
+		return false, err
+	}
+	left, err := elementsOf("bridges")
+	if errors.Is(err, unix.ENOENT) {
+		return true, nil
+	}
+	if err != nil || len(left) > 0 { // of another data root
+		return false, err
+	}
+	b := newBatch(generation)
+	b.add("delete table", unix.NFT_MSG_DELTABLE, 0, text(unix.NFTA_TABLE_NAME, table))
+	return true, b.commit()
 }
 
 // interfaceKey is the name of an interface as an element has it.
@@ -193,7 +224,7 @@ func tryPublish(a *Attachment) error {
 // ends what the kernel still remembers of datagrams to them. Of connections the
 // next to have the address would say that it knows nothing.
 func unpublish(id string, addresses []netip.Addr, ports []Port) error {
-	err := withdraw(ofContainers(), func(e element) bool { return e.owner == id }, false)
+	err := withdraw(ofContainers(), func(e element) bool { return e.owner == id })
 	if !slices.ContainsFunc(ports, func(p Port) bool { return p.Proto != "tcp" }) {
 		return err // to look for them takes 10 ms
 	}
@@ -203,24 +234,23 @@ func unpublish(id string, addresses []netip.Addr, ports []Port) error {
 	return err
 }
 
-// withdraw deletes the elements that are somebody's; and, if no network is left
-// and all of it may go, the table. What others change meanwhile is looked at again.
-func withdraw(names []string, own func(element) bool, all bool) (err error) {
+// withdraw deletes the elements that are somebody's. What others change meanwhile is
+// looked at again.
+func withdraw(names []string, own func(element) bool) (err error) {
 	for range netlink.Patience {
-		if err = tryWithdraw(names, own, all); !errors.Is(err, unix.ERESTART) {
+		if err = tryWithdraw(names, own); !errors.Is(err, unix.ERESTART) {
 			return err
 		}
 	}
 	return fmt.Errorf("nft delete element inet %s: the rules of this host change all the time: %w", table, err)
 }
 
-func tryWithdraw(names []string, own func(element) bool, all bool) error {
+func tryWithdraw(names []string, own func(element) bool) error {
 	generation, err := generation()
 	if err != nil {
 		return err
 	}
 	b := newBatch(generation)
-	bridges := 0
 	for _, name := range names {
 		elements, err := elementsOf(name)
 		if errors.Is(err, unix.ENOENT) {
@@ -230,20 +260,10 @@ func tryWithdraw(names []string, own func(element) bool, all bool) error {
 			return err
 		}
 		for _, e := range elements {
-			switch {
-			case own(e):
+			if own(e) {
 				b.element(unix.NFT_MSG_DELSETELEM, 0, e)
-			case name == "bridges":
-				bridges++
 			}
 		}
-	}
-	if all && len(b.commands) > 1 && bridges == 0 {
-		if err := shut(); err != nil {
-			return err
-		}
-		b = newBatch(generation)
-		b.add("delete table", unix.NFT_MSG_DELTABLE, 0, text(unix.NFTA_TABLE_NAME, table))
 	}
 	return b.commit()
 }

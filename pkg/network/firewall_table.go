@@ -34,6 +34,7 @@ const maxOwner = 128
 
 func sets() []set {
 	ifname, proto, port := datatype{41, unix.IFNAMSIZ, hostOrder}, datatype{12, 1, bigEndian}, datatype{13, 2, bigEndian}
+	family := datatype{2, 1, hostOrder}
 	ip, ip6 := datatype{7, 4, bigEndian}, datatype{8, 16, bigEndian}
 	return []set{
 		{"bridges", "the bridge of each network", []datatype{ifname}, nil, false},
@@ -42,7 +43,7 @@ func sets() []set {
 		{"subnets", "each bridge with its network's addresses", []datatype{ifname, ip}, nil, true},
 		{"subnets6", "each bridge with its network's IPv6 addresses", []datatype{ifname, ip6}, nil, true},
 		{"opened", "interfaces that pass on packets because of these networks alone", []datatype{ifname}, nil, false},
-		{"opened6", "the same for IPv6", []datatype{ifname}, nil, false},
+		{"router", "families of which this host is a router because of these networks alone", []datatype{family}, nil, false},
 		{"published", "ports of any address of this host", []datatype{proto, port}, []datatype{ip, port}, false},
 		{"published6", "ports of any IPv6 address of this host but ::1", []datatype{proto, port}, []datatype{ip6, port}, false},
 		{"published-at", "ports of one address of this host", []datatype{ip, proto, port}, []datatype{ip, port}, false},
@@ -125,7 +126,7 @@ func rules() []rule {
 		{"forward", "", all(member("bridges", out), verdict(drop, ""))},
 		{"forward", "this host is no router for others, but for what they have published", all(translated, verdict(accept, ""))},
 		{"forward", "", all(v4, member("opened", in), verdict(drop, ""))},
-		{"forward", "", all(v6, member("opened6", in), verdict(drop, ""))},
+		{"forward", "", all(member("router", meta(unix.NFT_META_NFPROTO, 0)), stranger("bridges", in), verdict(drop, ""))},
 	}
 }
 
@@ -181,8 +182,11 @@ func concatenated(types []datatype) (n uint32) {
 	return n
 }
 
-// length is that of their data: each fills whole registers.
+// length is that of their data: each of several fills whole registers.
 func length(types []datatype) (n uint32) {
+	if len(types) == 1 {
+		return types[0].size
+	}
 	for _, t := range types {
 		n += (t.size + 3) &^ 3
 	}

@@ -262,14 +262,14 @@ func TestTable(t *testing.T) {
 		t.Errorf("%s: %v; go test -run TestTable -update\n%s", file, err, shown)
 	}
 	l.host.must(t, func() error {
-		return errors.Join(unpublish("a2", nil, nil), l.networks["a"].open(), l.networks["a"].close(true))
+		return errors.Join(unpublish("a2", nil, nil), l.networks["a"].open(), new(Manager).close(l.networks["a"], true))
 	})
 	if shown := l.host.run(t, "nft", "list", "table", "inet", "minictr"); strings.Contains(shown, "mc-a") || !strings.Contains(shown, "mc-b") {
 		t.Errorf("network a is closed, and b is not:\n%s", shown)
 	}
 	for range 2 {
 		l.host.must(t, func() error {
-			return errors.Join(l.networks["b"].close(true), l.networks["internal"].close(true), unpublish("a2", nil, nil))
+			return errors.Join(new(Manager).close(l.networks["b"], true), new(Manager).close(l.networks["internal"], true), unpublish("a2", nil, nil))
 		})
 	}
 	if shown := l.host.run(t, "nft", "list", "ruleset"); shown != "" {
@@ -401,7 +401,7 @@ func (n netns) end(t *testing.T) {
 			n.must(t, func() error { return unpublish(a.ID, nil, nil) })
 		}
 	}
-	n.must(t, func() error { return (&Network{Name: "a", Bridge: "mc-a"}).close(true) })
+	n.must(t, func() error { return new(Manager).close(&Network{Name: "a", Bridge: "mc-a"}, true) })
 	if shown := n.run(t, "nft", "list", "ruleset"); shown != "" {
 		t.Errorf("left is\n%s", shown)
 	}

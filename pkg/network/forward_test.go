@@ -98,12 +98,33 @@ func TestForwarding(t *testing.T) {
 	container(Endpoint{ID: "next", Network: "back"})
 	works()
 
+	// It does so once more, and nobody joins after that.
+	c.host.run(t, "nft", "flush", "ruleset")
 	if err := errors.Join(m.Leave("web"), m.Leave("more"), m.Leave("next")); err != nil {
 		t.Fatal(err)
 	}
 	closed()
 	for _, name := range []string{"ipv4/conf/side1/forwarding", "ipv4/conf/late/forwarding", "ipv6/conf/all/forwarding"} {
 		c.is(t, name, "0")
+	}
+}
+
+// TestForwardingHalf kills who is to join before his first step, and the last of
+// the others leaves meanwhile.
+func TestForwardingHalf(t *testing.T) {
+	c := newCrossing(t)
+	m := &Manager{Root: t.TempDir()}
+	joined(t, m, Endpoint{ID: "web"})
+	if _, err := m.Join(Endpoint{ID: "half"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Leave("web"), m.Leave("half")); err != nil {
+		t.Fatal(err)
+	}
+	c.is(t, "ipv4/conf/side1/forwarding", "0")
+	c.is(t, "ipv6/conf/all/forwarding", "0")
+	if left := c.host.run(t, "nft", "list", "ruleset"); left != "" {
+		t.Errorf("left is\n%s", left)
 	}
 }
 
@@ -114,6 +135,9 @@ func TestForwardingOfOthers(t *testing.T) {
 	m := &Manager{Root: t.TempDir()}
 	joined(t, m, Endpoint{ID: "web"})
 	c.left.refuse(t, "tcp", toRight)
+	for _, name := range []string{"lo", "all", "default"} {
+		c.is(t, "ipv4/conf/"+name+"/forwarding", "0")
+	}
 
 	// What another has published passes at once.
 	c.host.run(t, "nft", "add table ip other; add chain ip other in { type nat hook prerouting priority dstnat; }; add rule ip other in tcp dport 7070 dnat to "+toRight)

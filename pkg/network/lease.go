@@ -118,7 +118,7 @@ func (m *Manager) choose(n *Network, e Endpoint) (*Attachment, error) {
 			used[a] = true
 		}
 	}
-	a := &Attachment{Endpoint: e, Bridge: n.Bridge, Internal: n.Internal, in: m.In}
+	a := &Attachment{Endpoint: e, Bridge: n.Bridge, Internal: n.Internal, manager: m}
 	last, wanted := m.last(n), map[bool]netip.Addr{false: e.IP, true: e.IP6}
 	for _, p := range n.Subnets {
 		six := p.Addr().Is6()
@@ -296,7 +296,7 @@ func (m *Manager) end(l lease, network string, last, all bool) (err error) {
 		return err
 	}
 	if last {
-		if err := errors.Join(n.close(all), remove(socket, n.Bridge)); err != nil {
+		if err := errors.Join(m.close(n, all), remove(socket, n.Bridge)); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,6 +116,9 @@ func (m *Manager) draft(n Network) (*Network, error) {
 			return nil, fmt.Errorf("network %s: %w: choose another name", n.Name, fs.ErrExist)
 		}
 	}
+	if m.In != nil {
+		all = append(all, Network{Name: "the way out", Subnets: []netip.Prefix{carried}})
+	}
 	if err := n.place(all); err != nil {
 		return nil, fmt.Errorf("network %s: %w", n.Name, err)
 	}
@@ -144,6 +148,9 @@ func (m *Manager) bridgeOf(name string) (string, error) {
 	_, _ = io.WriteString(hash, filepath.Join(root, name)) // it can't fail, hash.Hash
 	return fmt.Sprintf(bridgePrefix+"%08x", hash.Sum32()), err
 }
+
+// carried is the subnet by which a user's networks reach the host, see pkg/rootless.
+var carried = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 2, 0}), 24)
 
 // bridgePrefix begins the name of every network's bridge.
 const bridgePrefix = "mc-"
@@ -209,7 +216,9 @@ func (m *Manager) names() (names []string, err error) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
 	}
 	return names, err
 }

@@ -18,12 +18,21 @@ import (
 type Proxy struct {
 	sockets []io.Closer
 	in      func(do func() error) error // Manager.in
+	dialing chan struct{}               // has an element for each that does: each takes a thread
 }
+
+// Bounds on connections that a container has not taken yet.
+const (
+	dialers  = 32
+	dialTime = 10 * time.Second
+)
 
 // dial connects to a container.
 func (p *Proxy) dial(proto string, to netip.AddrPort) (c net.Conn, err error) {
+	p.dialing <- struct{}{}
+	defer func() { <-p.dialing }()
 	err = p.in(func() (err error) {
-		c, err = net.Dial(proto, to.String())
+		c, err = net.DialTimeout(proto, to.String(), dialTime)
 		return err
 	})
 	return c, err

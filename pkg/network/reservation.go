@@ -23,8 +23,11 @@ type Reservation struct {
 // Reserve takes the ports for a container of a network with these subnets. A port
 // of any address is taken for their families. If one can't be had, none is.
 func (m *Manager) Reserve(ports []Port, subnets []netip.Prefix) (r *Reservation, err error) {
-	r = &Reservation{manager: m, proxy: Proxy{in: m.in}}
+	r = &Reservation{manager: m, proxy: Proxy{in: m.in, dialing: make(chan struct{}, dialers)}}
 	for _, p := range ports {
+		if m.In != nil && p.Proto == "sctp" {
+			return nil, errors.Join(fmt.Errorf("port %s: %w: sctp is published by the kernel alone, which takes root", p, errors.ErrUnsupported), r.Close())
+		}
 		if err := r.take(p, subnets); err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
@@ -181,9 +184,6 @@ func (r *Reservation) Listen(a *Attachment) error {
 			}
 		}
 		user := r.manager.In != nil
-		if user && p.Proto == "sctp" {
-			return fmt.Errorf("port %s: %w: sctp is published by the kernel alone, which takes root", p, errors.ErrUnsupported)
-		}
 		if !user && (!p.proxied() && (p.HostIP != netip.IPv6Unspecified() || !filtered("ip6tables")) || p.Proto == "sctp") {
 			continue
 		}

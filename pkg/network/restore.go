@@ -21,6 +21,7 @@ func (m *Manager) restore() error {
 	if err != nil {
 		return err
 	}
+	found := false
 	for _, name := range names {
 		leases, err := m.leases(name)
 		if err != nil {
@@ -31,12 +32,20 @@ func (m *Manager) restore() error {
 			if err != nil {
 				continue // who is to be joined was killed before that was written
 			}
+			found = true
 			if err := a.restore(); err != nil {
 				return fmt.Errorf("the rules of container %s, which somebody has flushed: %w", l.id, err)
 			}
 		}
 	}
-	return nil
+	if !found {
+		return nil
+	}
+	o, err := m.opened()
+	if err != nil {
+		return err
+	}
+	return o.own()
 }
 
 // restore does again what the steps of Lay have done in the firewall.
@@ -46,17 +55,6 @@ func (a *Attachment) restore() error {
 	}
 	if err := a.network().open(); err != nil {
 		return err
-	}
-	if !a.Internal {
-		for _, p := range a.Addresses {
-			reopen := open4
-			if p.Addr().Is6() {
-				reopen = open6
-			}
-			if err := reopen(true); err != nil {
-				return err
-			}
-		}
 	}
 	return publish(a)
 }

@@ -17,7 +17,12 @@ import (
 // Try takes the steps by which a container with a published port joins a network,
 // in a network namespace that ends with it, and returns the error of the first
 // that fails.
-func Try() error {
+func Try() (err error) {
+	dir, err := os.MkdirTemp("", "minictr-try-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	at := netip.MustParsePrefix("192.0.2.2/24") // RFC 5737, for documentation
 	a := Attachment{
 		Endpoint: Endpoint{
@@ -25,6 +30,7 @@ func Try() error {
 			Ports: []Port{{HostIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Host: 80, Container: 80, Proto: "tcp"}},
 		},
 		Addresses: []netip.Prefix{at}, Gateways: []netip.Addr{gateway(at)}, Bridge: "try",
+		manager: &Manager{Root: dir},
 	}
 	b := plan.New()
 	b.Section(plan.Parent, "interfaces", "join it to a network of containers")

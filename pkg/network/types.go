@@ -36,7 +36,7 @@ type Attachment struct {
 	Bridge    string         `json:"bridge"`
 	Internal  bool           `json:"internal,omitempty"`
 
-	in func(do func() error) error // of its manager
+	manager *Manager
 }
 
 // A Port is one published port. The zero HostIP is every address of the host, IPv4 and IPv6; Host 0 is a free port of

@@ -44,10 +44,22 @@ func Join(tell func(string)) (*Network, error) {
 		return nil, err
 	}
 	fd, err := join(locks, tell)
+	if err != nil {
+		err = errors.Join(err, set(locks, unix.F_SETLK, unix.F_UNLCK, joined))
+	}
 	if err = errors.Join(err, set(locks, unix.F_SETLK, unix.F_UNLCK, joining)); err != nil {
 		return nil, fmt.Errorf("the network of this user's containers: %w", err)
 	}
 	return &Network{fd}, nil
+}
+
+// Leave is for who has no container on a network after all.
+func (n *Network) Leave() error {
+	locks, err := lockFile()
+	if err == nil {
+		err = set(locks, unix.F_SETLK, unix.F_UNLCK, joined)
+	}
+	return errors.Join(err, unix.Close(n.fd))
 }
 
 func join(locks int, tell func(string)) (fd int, err error) {
@@ -104,18 +116,28 @@ func find(locks int) (fd int, err error) {
 	return -1, errNobody
 }
 
+// findAll is find while nobody joins, who has not the network yet.
+func findAll() (fd int, err error) {
+	locks, err := lockFile()
+	if err == nil {
+		err = set(locks, unix.F_SETLKW, unix.F_WRLCK, joining)
+	}
+	if err != nil {
+		return -1, err
+	}
+	fd, err = find(locks)
+	return fd, errors.Join(err, set(locks, unix.F_SETLK, unix.F_UNLCK, joining))
+}
+
 // Do does something in the network: n, or, if that is nil, the one that others
 // have joined. If there is none, there is nothing in it either: an empty one will
 // do.
-func (n *Network) Do(do func() error) error {
+func (n *Network) Do(do func() error) (err error) {
 	fd := -1
 	if n != nil {
 		fd = n.fd
 	} else {
-		locks, err := lockFile()
-		if err == nil {
-			fd, err = find(locks)
-		}
+		fd, err = findAll()
 		switch {
 		case errors.Is(err, errNobody):
 		case err != nil:

@@ -90,6 +90,9 @@ func startRouter(fd int, tell func(string)) error {
 	if err = errors.Join(err, w.Close()); err != nil {
 		return fmt.Errorf("the router: %w", err)
 	}
+	if err := r.SetReadDeadline(time.Now().Add(time.Duration(len(carriers)+1) * settling)); err != nil {
+		return err
+	}
 	said, err := io.ReadAll(r)
 	ready, ok := strings.CutPrefix(string(said), readyWord)
 	if err == nil && !ok {
@@ -178,14 +181,16 @@ const settling = 10 * time.Second
 func connect(connected chan<- string) {
 	runtime.LockOSThread()
 	failed := NoCarrier
-	for {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		for _, c := range carriers {
 			if _, err := os.Stat(c[0]); err != nil {
 				continue
 			}
 			began := time.Now()
-			ended, err := start(c)
-			if err == nil && settle(ended) && connected != nil {
+			process, ended, err := start(c)
+			if err == nil && !settle(ended) {
+				_ = process.Kill() // it may have ended
+			} else if err == nil && connected != nil {
 				connected <- ""
 				connected = nil
 			}
@@ -193,7 +198,8 @@ func connect(connected chan<- string) {
 				err = <-ended
 			}
 			failed = fmt.Sprintf("%s: %v: containers of a network reach each other and nothing outside", filepath.Base(c[0]), err)
-			if time.Since(began) > settling {
+			if time.Since(began) > 2*settling {
+				wait = time.Second
 				break // it has worked: the same once more
 			}
 		}
@@ -201,33 +207,33 @@ func connect(connected chan<- string) {
 			connected <- failed
 			connected = nil
 		}
-		time.Sleep(time.Second)
+		time.Sleep(wait)
 	}
 }
 
 // start starts a carrier, and tells when it has ended, and what it said last.
-func start(argv []string) (ended chan error, err error) {
+func start(argv []string) (process *os.Process, ended chan error, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer null.Close()
 	network, err := copyOf(routerFD)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer network.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
+		return nil, nil, fmt.Errorf("pipe: %w", err)
 	}
-	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+	process, err = os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 		Files: []*os.File{null, null, w, network},
 		Sys:   &unix.SysProcAttr{Pdeathsig: unix.SIGKILL},
 	})
 	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, nil, errors.Join(err, r.Close())
 	}
 	ended = make(chan error, 1)
 	go func() {
@@ -241,7 +247,7 @@ func start(argv []string) (ended chan error, err error) {
 		}
 		ended <- errors.Join(err, r.Close())
 	}()
-	return ended, nil
+	return process, ended, nil
 }
 
 // copyOf is another descriptor of the same.
@@ -254,35 +260,44 @@ func copyOf(fd int) (*os.File, error) {
 }
 
 // settle waits until the network has a way out, and says whether that has come.
-func settle(ended chan error) bool {
-	for end := time.Now().Add(settling); time.Now().Before(end); {
-		if Connected((&Network{routerFD}).Do) {
-			return true
+func settle(ended chan error) (settled bool) {
+	_ = (&Network{routerFD}).Do(func() error { // what can't be found out is not so
+		for end := time.Now().Add(settling); time.Now().Before(end); {
+			if settled = hasWayOut(); settled {
+				break
+			}
+			select {
+			case err := <-ended:
+				ended <- err
+				return nil
+			case <-time.After(2 * time.Millisecond):
+			}
 		}
-		select {
-		case err := <-ended:
-			ended <- err
-			return false
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-	return false
+		return nil
+	})
+	return settled
 }
 
-// Connected says whether there is a way out of a network namespace: a default
-// route.
-func Connected(in func(do func() error) error) (connected bool) {
-	_ = in(func() error { // what can't be found out is not so
-		socket, err := netlink.Open()
-		if err != nil {
-			return err
-		}
-		all, err := netlink.Ask(socket, unix.RTM_GETROUTE, unix.NLM_F_DUMP, make([]byte, unix.SizeofRtMsg))
-		for _, m := range all { // struct rtmsg: of a default route no bit is compared
-			family, bits, table, kind := m[0], m[1], m[4], m[7]
-			connected = connected || family == unix.AF_INET && bits == 0 && table == unix.RT_TABLE_MAIN && kind == unix.RTN_UNICAST
-		}
-		return errors.Join(err, unix.Close(socket))
+// Connected says whether there is a way out of the network.
+func (n *Network) Connected() (connected bool) {
+	_ = n.Do(func() error { // as in settle
+		connected = hasWayOut()
+		return nil
 	})
 	return connected
+}
+
+// hasWayOut says whether this thread's network namespace has a default route.
+func hasWayOut() (found bool) {
+	socket, err := netlink.Open()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(socket) }() // nothing is held back in it
+	all, _ := netlink.Ask(socket, unix.RTM_GETROUTE, unix.NLM_F_DUMP, make([]byte, unix.SizeofRtMsg))
+	for _, m := range all { // struct rtmsg: of a default route no bit is compared
+		family, bits, table, kind := m[0], m[1], m[4], m[7]
+		found = found || (family == unix.AF_INET || family == unix.AF_INET6) && bits == 0 && table == unix.RT_TABLE_MAIN && kind == unix.RTN_UNICAST
+	}
+	return found
 }

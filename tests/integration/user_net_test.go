@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -157,19 +156,19 @@ func TestUserNetworks(t *testing.T) {
 	}
 
 	router := u.router(t)
-	carriers, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", router))
-	if err != nil {
-		t.Fatal(err)
+	var carriers []string
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", router))
+	for _, file := range threads {
+		list, _ := os.ReadFile(file) // a thread may just end
+		carriers = append(carriers, strings.Fields(string(list))...)
 	}
-	for _, pid := range append(strings.Fields(string(carriers)), strconv.Itoa(router)) {
-		n, err := strconv.Atoi(pid)
-		if err == nil {
-			err = unix.Kill(n, unix.SIGKILL)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := unix.Kill(router, unix.SIGKILL); err != nil || len(carriers) != 1 {
+		t.Fatalf("carriers %q, %v", carriers, err)
 	}
+	eventually(t, "what carries its packets ends with it", func() bool {
+		_, err := os.Stat("/proc/" + carriers[0] + "/fd/0") // of one that is dead there is none
+		return err != nil
+	})
 	if got := gets("near", "web:80"); got != "hello" {
 		t.Errorf("without a router a neighbour asks web: %q", got)
 	}

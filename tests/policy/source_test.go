@@ -36,8 +36,8 @@ var budgets = []struct {
 		"pkg/namespace/namespace.go", "pkg/namespace/mount.go", "pkg/namespace/root.go",
 		"pkg/container/compile.go", "pkg/container/run.go",
 	}},
-	{"the core", 12900, patterns(core)},
-	{"the whole", 44500, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
+	{"the core", 12950, patterns(core)},
+	{"the whole", 44700, []string{"cmd/*/*", "pkg/*/*", "rootfs/*", "rootfs/*/*"}},
 }
 
 // tables hold numbers and names, and are no code.
