@@ -148,9 +148,12 @@ func (c *call) complete(o *engine.Options) error {
 	o.CapAdd, o.CapDrop, o.Without = words(o.CapAdd), words(o.CapDrop), words(o.Without)
 	switch {
 	case c.name == "vm", c.name == "compare", slices.Contains(o.Without, "net"): // these have others, or none
-	case o.Network == "" && len(o.Publish) == 0 && !o.PublishAll:
-		o.Network = defaultNetwork()
-		asked := os.Getenv(envNetwork) != "" || o.IP != "" || o.IP6 != "" || o.MAC != "" || len(o.Aliases) > 0
+	case o.Network == "":
+		publishes := len(o.Publish) > 0 || o.PublishAll
+		if o.Network = defaultNetwork(); o.Network == "none" && publishes {
+			o.Network = engine.DefaultNetwork
+		}
+		asked := os.Getenv(envNetwork) != "" || publishes || o.IP != "" || o.IP6 != "" || o.MAC != "" || len(o.Aliases) > 0
 		o.Fallback = o.Network == engine.DefaultNetwork && !asked
 	}
 	if c.flags.Changed(stopTimeout) {

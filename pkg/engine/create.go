@@ -35,7 +35,7 @@ func (e *Engine) Create(ctx context.Context, o Options) (c *Container, err error
 		return nil, err
 	}
 	id := NewID()
-	volumes := e.volumesFor(&o, id)
+	volumes := e.volumesFor(&o, "")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.removeAnonymous(volumes.anonymous))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/minictr/minictr/pkg/image"
@@ -33,6 +34,9 @@ func (e *Engine) DiskUsage() ([]Disk, error) {
 		used[c.ImageID] = true
 		size, e1 := treeSize(filepath.Join(c.dir, "upper"))
 		s, e2 := c.Status()
+		if errors.Is(e2, fs.ErrNotExist) { // it is being removed
+			continue
+		}
 		containers.add(size, s.Phase == Running || s.Phase == Restarting)
 		err = errors.Join(err, e1, e2)
 	}

@@ -86,6 +86,9 @@ func mountsFrom(o Options) (list []specs.Mount, err error) {
 			return nil, err
 		}
 		for _, m := range mounts {
+			if top, _, _ := strings.Cut(path.Clean(m.Destination)[1:], "/"); top == "proc" || top == "sys" || top == "dev" {
+				continue // what it may see of the host is no volume
+			}
 			if mode == "ro" {
 				m.Options = append(m.Options, mode)
 			}

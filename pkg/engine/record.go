@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,8 +136,11 @@ func readJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
+	if !json.Valid(data) {
+		return fmt.Errorf("%s: %w", name, ErrTorn)
+	}
 	if err := spec.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w: %w", name, ErrTorn, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -207,5 +207,5 @@ func (e *Engine) abandoned(c *Container) (err error) {
 	if _, err := os.Lstat(filepath.Join(c.dir, recordFile)); err == nil || e.Runtime.Has(c.ID) {
 		return nil // it has become one just now
 	}
-	return errors.Join(sys.RemoveAll(c.dir), e.removeVolumesOf(c.ID))
+	return sys.RemoveAll(c.dir) // its volumes may be to stay
 }

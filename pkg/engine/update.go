@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,6 +30,12 @@ func (e *Engine) Update(c *Container, limits *specs.LinuxResources, restart stri
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if c, err = e.record(c.ID); errors.Is(err, fs.ErrNotExist) { // with the name that it has now
+		err = container.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
 	switch s, err := c.State(); {
 	case err == nil:
 		err = e.Runtime.Update(s, limits)

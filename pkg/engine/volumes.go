@@ -83,8 +83,8 @@ func (e *Engine) removeAnonymous(names []string) (failed error) {
 	return failed
 }
 
-// removeVolumesOf removes the anonymous volumes of a container whose maker was
-// killed.
+// removeVolumesOf removes the anonymous volumes of a container of the foreground
+// that was killed with its runtime.
 func (e *Engine) removeVolumesOf(id string) error {
 	list, err := e.Volumes().List()
 	var names []string
@@ -100,7 +100,7 @@ func (e *Engine) removeVolumesOf(id string) error {
 type volumeSet struct {
 	*volume.Store
 	anonymous []string
-	of        string // the ID of the container
+	of        string // the ID of the container, if it is in the foreground
 }
 
 // volumesFor has a container's options name volumes of this engine. None is made

@@ -30,7 +30,7 @@ type Volume struct {
 	Created time.Time
 	Labels  map[string]string `json:",omitempty"`
 	// Anonymous says that it was made for one container, and goes with it where
-	// that is asked for. Of is that container's ID.
+	// that is asked for. Of is that container's ID, if it goes with it always.
 	Anonymous bool   `json:",omitempty"`
 	Of        string `json:",omitempty"`
 }

@@ -170,6 +170,9 @@ touch %[3]s; unshare --net=%[3]s ip link set lo up`, dir, rootfs(t), network)
 			t.Errorf("%s\nminictr:\n%sanother result was recorded: go test -run TestEveryday -update", line, got)
 		}
 	}
+	if !*update && len(was) != len(is) {
+		t.Errorf("%d results are recorded, and not %d: go test -run TestEveryday -update", len(was), len(is))
+	}
 	if *update {
 		text, err := json.MarshalIndent(is, "", "\t")
 		if err == nil {

@@ -26,7 +26,13 @@ func TestEverydayOfUser(t *testing.T) {
 	dir, err := os.MkdirTemp(scratch, "everyday-") //nolint:usetesting // others may not pass through what t.TempDir makes
 	home := filepath.Join(dir, "home")
 	const tun = "/dev/net/tun"
-	if err == nil {
+	node, e := os.Stat(tun)
+	if err = errors.Join(err, e); err == nil {
+		t.Cleanup(func() {
+			if err := os.Chmod(tun, node.Mode().Perm()); err != nil {
+				t.Error(err)
+			}
+		})
 		// As udev leaves it.
 		err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(home, 0o755), os.Lchown(home, user, user), os.Chmod(tun, 0o666))
 	}
