@@ -109,7 +109,7 @@ func vm(s *suite) {
 		}
 	}
 	if s.pattern == "" && s.kernel == "" {
-		jobs = slices.Insert(jobs, 1,
+		jobs = slices.Insert(jobs, 2,
 			func() { s.testAt("", superuser, withoutCgo, []string{"./tests/vm"}, env...) },
 			func() {
 				s.testAt("", superuser, withoutCgo, []string{"-run=^TestMachineLessons$", "./tests/lessons"}, env...)
@@ -170,10 +170,10 @@ func (s *suite) machines(dir string) (list []machine, env []string, err error) {
 	log := func(name string) []string { return []string{"--log", filepath.Join(logs, name)} }
 	musts := []string{"-run=" + cgroupMusts, "./tests/conformance"}
 	list = []machine{
+		{"a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + ofUser, "./tests/peers"}}},
 		{"cgroup v2", "tests", append(log("v2"), "--kernel", image), [][]string{
 			{"-skip=" + slow, "./tests/integration"}, append([]string{"-skip=" + slow}, inside...), {"-run=" + limitLessons, "./tests/lessons"}, musts,
 		}},
-		{"a user", "podman", append(log("podman"), "--kernel", image), [][]string{{"-run=" + ofUser, "./tests/peers"}}},
 	}
 	if s.kernel != "" || s.pattern != "" {
 		return list, nil, nil
