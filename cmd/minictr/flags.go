@@ -128,7 +128,7 @@ func defaultNetwork() string {
 	if name := os.Getenv(envNetwork); name != "" {
 		return name
 	}
-	if (os.Geteuid() != 0 || rootless.Inside()) && rootless.Carrier() == "" {
+	if rootless.IsUser() && rootless.Carrier() == "" {
 		return "none"
 	}
 	return engine.DefaultNetwork

@@ -135,7 +135,7 @@ func (e *Engine) Commit(ctx context.Context, ref, name string, pause bool, m Mak
 	return img, err
 }
 
-// covered are the places of its mounts, as an archive names them.
+// covered are the places of its mounts, clean paths.
 func (c *Container) covered() ([]string, error) {
 	s, err := c.Config()
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *Container) covered() ([]string, error) {
 	}
 	places := make([]string, len(s.Mounts))
 	for i, m := range s.Mounts {
-		places[i] = strings.TrimPrefix(path.Clean("/"+m.Destination), "/")
+		places[i] = path.Clean("/" + m.Destination)
 	}
 	return places, nil
 }

@@ -29,7 +29,7 @@ var etcFiles = [...]string{"hosts", "hostname", "resolv.conf"}
 // namespace of its own.
 func (e *Engine) Networks() *network.Manager {
 	m := &network.Manager{Root: filepath.Join(e.Root, "networks")}
-	if rootless.Inside() || os.Geteuid() != 0 {
+	if rootless.IsUser() {
 		m.In = e.host.Do
 	}
 	return m

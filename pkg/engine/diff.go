@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	overlayfs "github.com/minictr/minictr/pkg/overlay"
-	"github.com/minictr/minictr/pkg/spec"
 )
 
 // Diff lists what a container has changed of its image's files, in the order of
@@ -21,13 +20,9 @@ func (e *Engine) Diff(ref string) ([]overlayfs.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := spec.Load(c.Dir())
+	covered, err := c.covered()
 	if err != nil {
 		return nil, err
-	}
-	covered := map[string]bool{}
-	for _, m := range config.Mounts {
-		covered[path.Clean("/"+m.Destination)] = true
 	}
 	list, err := overlayfs.Changes(filepath.Join(c.Dir(), "upper"), layers)
 	return withoutPlaces(list, covered), err
@@ -35,11 +30,12 @@ func (e *Engine) Diff(ref string) ([]overlayfs.Change, error) {
 
 // withoutPlaces drops the places that mounts cover, and directories of which
 // nothing else is known but that such a place was made in them.
-func withoutPlaces(list []overlayfs.Change, covered map[string]bool) []overlayfs.Change {
+func withoutPlaces(list []overlayfs.Change, covered []string) []overlayfs.Change {
 	above := map[string]bool{}
 	list = slices.DeleteFunc(list, func(c overlayfs.Change) bool {
-		above[path.Dir(c.Path)] = above[path.Dir(c.Path)] || covered[c.Path]
-		return covered[c.Path]
+		place := slices.Contains(covered, c.Path)
+		above[path.Dir(c.Path)] = above[path.Dir(c.Path)] || place
+		return place
 	})
 	children := map[string]bool{}
 	for _, c := range list {

@@ -73,7 +73,7 @@ func pack(w io.Writer, dirs, covered []string, newest time.Time) (err error) {
 type packer struct {
 	out     *tar.Writer
 	layer   bool
-	covered []string // "etc/hosts"
+	covered []string // "/etc/hosts"
 	newest  time.Time
 	links   map[inode]string // the first name of each file that has several
 	owner   Owner            // nil: they are as they are
@@ -136,7 +136,7 @@ func (p *packer) entry(name, base string, dirs []*os.File) error {
 		hdr.ModTime = p.newest
 	}
 	kind := stat.Mode & unix.S_IFMT
-	if kind == unix.S_IFSOCK || kind == unix.S_IFREG && stat.Size == 0 && slices.Contains(p.covered, name) {
+	if kind == unix.S_IFSOCK || kind == unix.S_IFREG && stat.Size == 0 && slices.Contains(p.covered, "/"+name) {
 		return nil // nothing without the process that listens, or what was mounted
 	}
 	if id := (inode{stat.Dev, stat.Ino}); stat.Nlink > 1 && kind != unix.S_IFDIR {

@@ -24,6 +24,10 @@ const memberFD = 200
 // Inside says whether this process is in a user's namespace that Enter has made.
 func Inside() bool { return os.Getenv(Variable) != "" }
 
+// IsUser says whether this process's everyday commands are a user's, who has
+// entered his namespace or is to do so.
+func IsUser() bool { return Inside() || os.Geteuid() != 0 }
+
 // lockFile is the descriptor of the file with the locks.
 func lockFile() (int, error) {
 	fd, err := strconv.Atoi(os.Getenv(Variable))
@@ -34,7 +38,7 @@ func lockFile() (int, error) {
 }
 
 // Join makes this process one of those for whom the network is kept, until its
-// end. Told says what is not as it could be.
+// end. Tell is told what is not as it could be.
 func Join(tell func(string)) (*Network, error) {
 	locks, err := lockFile()
 	if err == nil {
@@ -79,6 +83,9 @@ func join(locks int, tell func(string)) (fd int, err error) {
 		}
 	}
 	if err != nil {
+		if fd >= 0 {
+			err = errors.Join(err, unix.Close(fd))
+		}
 		return -1, err
 	}
 	kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, memberFD)
