@@ -222,9 +222,9 @@ func TestInside(t *testing.T) {
 		{"killed", "sh -c 'kill -KILL $$'; echo $?", "killed\n137\n", 0},
 		{"files", "cd /tmp; mkdir -p a/b; echo x >a/b/c; cat a/b/c >d; mv d e; ln -s e f; cat f; rm -r a e f; ls", "x\n", 0},
 		{"hostname", "hostname inside; hostname; uname -n", "inside\ninside\n", 0},
-		{"zombie", "zombie & sleep 0.3; ps | grep -c 'Z .*\\[zombie\\]'", "my child has ended, and I never wait for it\n1\n", 0},
+		{"zombie", "zombie & until ps | grep -q 'Z .*\\[zombie\\]'; do sleep 0.02; done; echo there", "my child has ended, and I never wait for it\nthere\n", 0},
 		{"orphan", "orphan; echo $?; ps | grep -c '[0-9] orphan'; sleep 1.3; ps | grep -c 'Z .*\\[orphan\\]'", "0\n1\n1\n", 0},
-		{"port", "listen 127.0.0.1:1 & sleep 0.3; listen 127.0.0.1:1", "listening on 127.0.0.1:1\nlisten: listen tcp4 127.0.0.1:1: bind: address already in use\n", 1},
+		{"port", "cd /tmp; listen 127.0.0.1:1 >said & until grep -q listening said; do sleep 0.02; done; cat said; listen 127.0.0.1:1", "listening on 127.0.0.1:1\nlisten: listen tcp4 127.0.0.1:1: bind: address already in use\n", 1},
 		{"env", "X=1 env -i Y=2 env", "Y=2\n", 0},
 		{
 			"mount", "mount -t tmpfs -o size=1m,ro none /tmp; touch /tmp/x; umount /tmp; touch /tmp/x; rm /tmp/x",
