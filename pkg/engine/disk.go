@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/minictr/minictr/pkg/image"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // A Disk is what all things of a kind take of the disk.
@@ -32,7 +33,7 @@ func (e *Engine) DiskUsage() ([]Disk, error) {
 	used := map[string]bool{} // images
 	for _, c := range all {
 		used[c.ImageID] = true
-		size, e1 := treeSize(filepath.Join(c.dir, "upper"))
+		size, e1 := sys.TreeSize(filepath.Join(c.dir, "upper"))
 		s, e2 := c.Status()
 		if errors.Is(e2, fs.ErrNotExist) { // it is being removed
 			continue
@@ -62,7 +63,7 @@ func (e *Engine) DiskUsage() ([]Disk, error) {
 	found, e3 := e.Volumes().List()
 	err = errors.Join(err, e1, e2, e3)
 	for _, v := range found {
-		size, failed := treeSize(e.Volumes().Path(v.Name))
+		size, failed := sys.TreeSize(e.Volumes().Path(v.Name))
 		volumes.add(size, len(users[v.Name]) > 0)
 		err = errors.Join(err, failed)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -12,11 +11,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/minictr/minictr/pkg/container"
 	"github.com/minictr/minictr/pkg/format"
 	"github.com/minictr/minictr/pkg/spec"
+	"github.com/minictr/minictr/pkg/sys"
 )
 
 // Paused is the phase of a container that runs, and whose processes are frozen.
@@ -213,7 +212,7 @@ func (c *Container) networkOf(s *specs.Spec) string {
 // Sizes are the bytes of the files that a container has written, and those of
 // all files of its root, also of what is hidden in it.
 func (c *Container) Sizes() (own, root int64, err error) {
-	if own, err = treeSize(filepath.Join(c.dir, "upper")); err != nil {
+	if own, err = sys.TreeSize(filepath.Join(c.dir, "upper")); err != nil {
 		return 0, 0, err
 	}
 	root = own
@@ -222,32 +221,10 @@ func (c *Container) Sizes() (own, root int64, err error) {
 		dir, e := filepath.EvalSymlinks(layer)
 		if e == nil {
 			var n int64
-			n, e = treeSize(dir)
+			n, e = sys.TreeSize(dir)
 			root += n
 		}
 		err = errors.Join(err, e)
 	}
 	return own, root, err
-}
-
-// treeSize is how many bytes the files below a directory have; one with several
-// names counts once. What is not there has none.
-func treeSize(dir string) (sum int64, err error) {
-	type inode struct{ dev, ino uint64 }
-	counted := make(map[inode]bool)
-	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err == nil && d.Type().IsRegular() {
-			err = unix.Lstat(name, &st)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it has just been removed
-		}
-		if file := (inode{st.Dev, st.Ino}); err == nil && !counted[file] {
-			counted[file] = st.Nlink > 1
-			sum += st.Size
-		}
-		return err
-	})
-	return sum, err
 }

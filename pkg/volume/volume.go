@@ -264,8 +264,9 @@ func (s *Store) Prune(users Users, which func(*Volume) bool) (removed []*Volume,
 		}
 		list, err := s.List()
 		for _, v := range slices.DeleteFunc(list, func(v *Volume) bool { return len(used[v.Name]) > 0 || !which(v) }) {
-			size := treeSize(s.Path(v.Name))
-			if e := s.remove(v.Name); e != nil {
+			size, e := sys.TreeSize(s.Path(v.Name))
+			err = errors.Join(err, e)
+			if e = s.remove(v.Name); e != nil {
 				err = errors.Join(err, e)
 				continue
 			}
@@ -284,16 +285,4 @@ func (s *Store) remove(name string) error {
 		return err
 	}
 	return errors.Join(syncDir(s.Root), sys.RemoveAll(gone))
-}
-
-// treeSize is how many bytes of the disk a tree takes, as far as can be seen.
-func treeSize(dir string) (size int64) {
-	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
-		var stat unix.Stat_t
-		if unix.Lstat(path, &stat) == nil {
-			size += stat.Blocks * 512
-		}
-		return nil
-	})
-	return size
 }
