@@ -71,24 +71,26 @@ func (n *Network) open() error {
 // was opened for it is shut, if nobody is about to join another.
 func (m *Manager) close(n *Network, last bool) error {
 	// Of two networks with one name, in two data roots, each has a bridge of its own.
-	err := withdraw(ofNetworks(), func(e element) bool { return bytes.HasPrefix(e.key, interfaceKey(n.Bridge)) })
-	if err != nil || !last {
-		return err
-	}
-	for range netlink.Patience {
+	own := func(e element) bool { return bytes.HasPrefix(e.key, interfaceKey(n.Bridge)) }
+	if last {
 		var gone bool
-		if gone, err = deleteTable(); err == nil && gone {
-			return m.shut()
-		}
-		if !errors.Is(err, unix.ERESTART) {
+		err := undisturbed(func() (err error) {
+			gone, err = deleteTable(own)
+			return err
+		})
+		if err != nil {
 			return err
 		}
+		if gone {
+			return m.shut()
+		}
 	}
-	return err
+	return withdraw(ofNetworks(), own)
 }
 
-// deleteTable deletes the table if it has no network, and says whether it is gone.
-func deleteTable() (gone bool, err error) {
+// deleteTable deletes the table if all networks that it has are somebody's, and says
+// whether it is gone.
+func deleteTable(own func(element) bool) (gone bool, err error) {
 	generation, err := generation()
 	if err != nil {
 		return false, err
@@ -97,7 +99,7 @@ func deleteTable() (gone bool, err error) {
 	if errors.Is(err, unix.ENOENT) {
 		return true, nil
 	}
-	if err != nil || len(left) > 0 { // of another data root
+	if err != nil || len(slices.DeleteFunc(left, own)) > 0 { // of another data root
 		return false, err
 	}
 	b := newBatch(generation)
@@ -234,15 +236,19 @@ func unpublish(id string, addresses []netip.Addr, ports []Port) error {
 	return err
 }
 
-// withdraw deletes the elements that are somebody's. What others change meanwhile is
-// looked at again.
-func withdraw(names []string, own func(element) bool) (err error) {
+// withdraw deletes the elements that are somebody's.
+func withdraw(names []string, own func(element) bool) error {
+	return undisturbed(func() error { return tryWithdraw(names, own) })
+}
+
+// undisturbed changes rules, once more where others have changed some meanwhile.
+func undisturbed(change func() error) (err error) {
 	for range netlink.Patience {
-		if err = tryWithdraw(names, own); !errors.Is(err, unix.ERESTART) {
+		if err = change(); !errors.Is(err, unix.ERESTART) {
 			return err
 		}
 	}
-	return fmt.Errorf("nft delete element inet %s: the rules of this host change all the time: %w", table, err)
+	return fmt.Errorf("nft delete in inet %s: the rules of this host change all the time: %w", table, err)
 }
 
 func tryWithdraw(names []string, own func(element) bool) error {
