@@ -102,8 +102,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 
 	// The counter is read while the container is still there: its first process
-	// outlives the one that is killed. The kernel takes the one that
-	// holds most, and the shell holds 15 MB, of which 8 are its program's file.
+	// outlives the one that is killed. The kernel kills the one that holds most, and
+	// the shell holds 15 MB, of which 8 are its program's file.
 	c := h.start(t, "run", "-m", "40m", "tiny", "sh", "-c", "burn-mem; echo status $?; sleep 60")
 	eventually(t, "the kernel kills a process", func() bool { return c.stats(t).Memory.OOMKills > 0 })
 	s := c.stats(t).Memory
