@@ -134,7 +134,7 @@ func TestProgramForks(t *testing.T) {
 	if err := os.WriteFile(exe, elf, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ws, err := run(t, parted("/bin/sh", "-c", exe+" > "+out+"; sleep 0.1"), nil)
+	ws, err := run(t, parted("/bin/sh", "-c", exe+" > "+out+"; until [ $(wc -l <"+out+") = 2 ]; do sleep 0.01; done"), nil)
 	if text, _ := os.ReadFile(out); err != nil || ws != 0 || string(text) != "on\non\n" {
 		t.Errorf("status %#x, error %v, output %q", int(ws), err, text)
 	}

@@ -109,7 +109,7 @@ var hooks = []must{
 			_, _, _, err := withHooks(b, func(h *specs.Hooks, _ string) {
 				h.StartContainer = []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo hook >>/order"}, Env: []string{"PATH=/bin"}}}
 			}, "echo program >>/order; touch /up; sleep 1000")
-			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 				if text, _ := os.ReadFile(b.dir + "/rootfs/order"); string(text) == "hook\nprogram\n" || string(text) == "hook\n" {
 					return err
 				}
@@ -123,7 +123,7 @@ var hooks = []must{
 			_, started, _, err := withHooks(b, func(h *specs.Hooks, file string) {
 				h.Poststart = []specs.Hook{{Path: "/bin/sh", Args: []string{
 					"sh", "-c",
-					`i=0; while [ $i -lt 50 ] && ! [ -e ` + b.dir + `/rootfs/begun ]; do sleep 0.02; i=$((i+1)); done; [ -e ` + b.dir + `/rootfs/begun ] && echo after >>` + file + `; true`,
+					`i=0; while [ $i -lt 1000 ] && ! [ -e ` + b.dir + `/rootfs/begun ]; do sleep 0.02; i=$((i+1)); done; [ -e ` + b.dir + `/rootfs/begun ] && echo after >>` + file + `; true`,
 				}}}
 			}, "touch /begun; sleep 1000")
 			if started != "after\n" {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // newEngine is a host with a place of its own for containers that stay.
@@ -131,8 +133,8 @@ func TestStatusKept(t *testing.T) {
 		t.Errorf("input and its end: %v", r)
 	}
 	h.must(t, "rm", "cat")
-	for range 3 {
-		brief := h.detached(t, "--rm", "tiny", "sh", "-c", "sleep 0.2; exit 5")
+	for range 3 { // of one that is gone there is nothing to tell, so wait has two seconds to begin
+		brief := h.detached(t, "--rm", "tiny", "sh", "-c", "sleep 2; exit 5")
 		if out := h.must(t, "wait", brief); out != "5\n" {
 			t.Errorf("wait of one that is removed printed %q", out)
 		}
@@ -199,16 +201,11 @@ func TestMonitorKilled(t *testing.T) {
 	h := newEngine(t)
 	id := h.detached(t, "--name", "orphan", "tiny", "sleep", "1000")
 	pid := h.pid(t, id)
-	monitor := int(h.status(t, id)["Monitor"].(float64))
-	if err := syscall.Kill(monitor, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	h.killMonitor(t, id)
 	eventually(t, "the kernel ends the container", func() bool { return syscall.Kill(pid, 0) != nil || isZombie(pid) })
-	// The lock goes with the last of the monitor's threads, which may be later.
-	eventually(t, "a command tells of it", func() bool {
-		r := h.minictr(t, "ps", "-a")
-		return r.status == 0 && strings.Contains(r.stderr, "container orphan has ended: its monitor")
-	})
+	if r := h.minictr(t, "ps", "-a"); r.status != 0 || !strings.Contains(r.stderr, "container orphan has ended: its monitor") {
+		t.Errorf("the next command: %v", r)
+	}
 	if s := h.status(t, id); s["Phase"] != "exited" || s["ExitCode"] != 137.0 {
 		t.Errorf("its status: %v", s)
 	}
@@ -217,6 +214,30 @@ func TestMonitorKilled(t *testing.T) {
 	}
 	h.must(t, "start", "orphan")
 	h.must(t, "rm", "-f", "orphan")
+}
+
+// killMonitor ends the monitor of a container.
+func (h host) killMonitor(t *testing.T, id string) {
+	t.Helper()
+	end(t, int(h.status(t, id)["Monitor"].(float64)))
+}
+
+// end kills a process that need not be a child, and waits for the end of the last
+// of its threads: with that one its descriptors go, and its locks.
+func end(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it ends", func() bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n == 1 && err == nil
+	})
 }
 
 func isZombie(pid int) bool {

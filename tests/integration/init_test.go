@@ -78,7 +78,8 @@ func (r *replay) stay(number int, child string, calls []traced) error {
 // TestInitIsWhatIsPrinted has process 1 get signals and orphans under strace.
 func TestInitIsWhatIsPrinted(t *testing.T) {
 	h := newHost(t)
-	const script = `trap "echo caught" USR1; orphan > /dev/null; orphan > /dev/null; kill -USR1 1; sleep 1.5; kill -CHLD 1; kill -TERM 1; sleep 10`
+	const script = `trap "echo caught; on=1" USR1; orphan > /dev/null; orphan > /dev/null; kill -USR1 1; until test $on; do sleep 0.05; done
+		while ps | grep -q "orphan]*$"; do sleep 0.05; done; kill -CHLD 1; kill -TERM 1; while true; do sleep 1; done`
 	args := []string{"--init", "tiny", "sh", "-c", script}
 	p := h.printedPlan(t, args...)
 	tr, r := h.straceAny(t, append([]string{"run"}, args...)...)

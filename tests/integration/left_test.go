@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestMonitorHoldsNothing has a caller with a descriptor and a directory of its
@@ -76,9 +74,7 @@ func TestKilledWithVolume(t *testing.T) {
 func TestStatusTorn(t *testing.T) {
 	h := newEngine(t)
 	torn, other := h.detached(t, "tiny", "sleep", "1000"), h.detached(t, "tiny", "sleep", "1000")
-	if err := unix.Kill(int(h.status(t, torn)["Monitor"].(float64)), unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	h.killMonitor(t, torn)
 	files, _ := filepath.Glob(filepath.Join(h.root, "containers", "*-"+torn, "status.json"))
 	if err := os.WriteFile(files[0], nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -107,9 +107,7 @@ func TestUserMonitor(t *testing.T) {
 	end := func(id string) {
 		t.Helper()
 		pid := u.pid(t, id)
-		if err := syscall.Kill(int(u.status(t, id)["Monitor"].(float64)), syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		u.killMonitor(t, id)
 		eventually(t, "the kernel ends the container", func() bool { return syscall.Kill(pid, 0) != nil || isZombie(pid) })
 	}
 	end(orphan)

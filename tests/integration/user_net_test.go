@@ -189,13 +189,11 @@ func TestUserNetworkKilled(t *testing.T) {
 	beyond(t)
 	id := u.stays(t, append([]string{"--name", "web", "-p", "8080:80"}, serves("hello")...)...)
 	eventually(t, "the server answers", func() bool { return fetch("127.0.0.1:8080") == "hello" })
-	monitor := int(u.status(t, id)["Monitor"].(float64))
-	for _, pid := range []int{u.router(t), monitor} {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+	end(t, u.router(t))
+	u.killMonitor(t, id)
+	if got := fetch("127.0.0.1:8080"); !strings.Contains(got, "refused") {
+		t.Errorf("the port of one without a monitor: %q", got)
 	}
-	eventually(t, "the port is free", func() bool { return strings.Contains(fetch("127.0.0.1:8080"), "refused") })
 	if r := u.minictr(t, "ps", "-a"); r.status != 0 || !strings.Contains(r.stderr, "has ended: its monitor") {
 		t.Errorf("the next command: %v", r)
 	}

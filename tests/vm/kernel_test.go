@@ -61,9 +61,10 @@ func TestArm64(t *testing.T) {
 	}
 	r := finish(t, command(t, booted("--kernel", kernel, "--init", program, "-m", "1g", "arm64", "sh", "-c",
 		`/bin/minictr run tiny sh -c 'uname -m; echo $$; id -u; grep Seccomp: /proc/self/status'
-		/bin/minictr run --init tiny sh -c 'trap "echo caught" USR1; echo $$; orphan; sleep 2; ps | grep -c "Z .*\[orphan\]"; kill -USR1 1; sleep 1; kill -TERM 1; sleep 9'
+		/bin/minictr run --init tiny sh -c 'trap "echo caught; on=1" USR1; echo $$; orphan; while ps | grep -q "orphan]*$"; do sleep 0.1; done; echo reaped
+			kill -USR1 1; until test $on; do sleep 0.1; done; kill -TERM 1; while true; do sleep 1; done'
 		echo $?`)...))
-	if r.status != 0 || strings.Join(strings.Fields(r.stdout), " ") != "aarch64 1 0 Seccomp: 2 2 0 caught 143" {
+	if r.status != 0 || strings.Join(strings.Fields(r.stdout), " ") != "aarch64 1 0 Seccomp: 2 2 reaped caught 143" {
 		t.Error(r)
 	}
 }
