@@ -96,7 +96,7 @@ func vm(s *suite) {
 		commands[i] = slices.Concat(global, []string{
 			"vm", "--accel", "tcg", "--cpus", "2", "-m", "2g", "-v", minictr + ":/minictr", "-e", "MINICTR=/minictr",
 		}, modules(), m.flags)
-		execute := "-exec=" + strings.Join(append(commands[i][:len(commands[i]):len(commands[i])], "--timeout", "15m", "--exec", m.image), " ")
+		execute := "-exec=" + strings.Join(append(commands[i][:len(commands[i]):len(commands[i])], "--timeout", limit, "--exec", m.image), " ")
 		for _, args := range m.tests {
 			if s.pattern != "" {
 				args[0] = "-run=" + s.pattern

@@ -102,10 +102,14 @@ func (s *suite) check(what string, args ...string) {
 // test runs the tests of packages here.
 func (s *suite) test(as user, cgo string, args []string) { s.testAt("", as, cgo, args) }
 
+// limit is how long the tests of a package may take: the longest take seven
+// minutes, and twice that where other machines have the processors too.
+const limit = "30m"
+
 // testAt runs the tests of packages, never from the cache, and returns whether
 // all is well.
 func (s *suite) testAt(where string, as user, cgo string, args []string, env ...string) bool {
-	words := slices.Concat([]string{"env", cgo}, env, []string{"go", "test", "-json", "-count=1", "-timeout=15m"}, args)
+	words := slices.Concat([]string{"env", cgo}, env, []string{"go", "test", "-json", "-count=1", "-timeout=" + limit}, args)
 	cmd := s.command(as, words...)
 	events, out := io.Pipe()
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
