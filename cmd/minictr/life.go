@@ -292,7 +292,8 @@ func (c *call) begins(e *engine.Engine, ref string) bool {
 	return err != nil
 }
 
-// startAll starts those that are not running, if they meet all filters.
+// startAll starts those that are not running, if they meet all filters: also one
+// whose monitor is just about to end.
 func (c *call) startAll(e *engine.Engine, filters []string) error {
 	if err := e.Sweep(); err != nil {
 		return err
@@ -303,7 +304,7 @@ func (c *call) startAll(e *engine.Engine, filters []string) error {
 		if err != nil {
 			return err
 		}
-		if !meets || ctr.Monitored() {
+		if !meets || !ctr.Rests() {
 			continue
 		}
 		if err := e.Start(ctr); err != nil {

@@ -214,7 +214,8 @@ func (e *Engine) stopLone(c *Container, sig unix.Signal, wait time.Duration) err
 }
 
 // Kill sends a signal to a container's first process. If it is one that ends
-// it, no policy starts it again.
+// it, no policy starts it again. SIGKILL ends it: Kill returns when its end is
+// written down.
 func (e *Engine) Kill(c *Container, sig unix.Signal, all bool) error {
 	s, err := c.State()
 	if errors.Is(err, container.ErrNotExist) {
@@ -232,7 +233,17 @@ func (e *Engine) Kill(c *Container, sig unix.Signal, all bool) error {
 		return err
 	}
 	e.event(c, "kill", map[string]string{"signal": strconv.Itoa(int(sig))})
-	return nil
+	if sig != unix.SIGKILL {
+		return nil
+	}
+	ended, err := s.Await(patience)
+	if err == nil && !ended {
+		err = fmt.Errorf("container %s is killed, but does not end within %v", c.Title(), patience)
+	}
+	if err == nil && c.lone == nil {
+		_, err = e.Wait(c)
+	}
+	return err
 }
 
 // Remove removes a container, one that runs only by force.
@@ -264,7 +275,7 @@ func (e *Engine) seize(c *Container, force bool) error {
 		}
 		// Who only looks holds the lock for a moment, and a monitor that is about
 		// to end, or to begin, for some more.
-		if !force && (s.Phase == Running || s.Phase == Restarting) && c.Monitored() {
+		if !force && c.goesOn(s.Phase) && c.Monitored() {
 			return fmt.Errorf("%w: %s", container.ErrRunning, c.Title())
 		}
 		if time.Now().After(end) {
@@ -288,6 +299,16 @@ func (e *Engine) seize(c *Container, force bool) error {
 			_ = unix.Close(fd)
 		}
 	}
+}
+
+// goesOn says whether a container runs, or will again. The phase that its monitor
+// has written stays Running for a moment after the end.
+func (c *Container) goesOn(written Phase) bool {
+	if written != Running {
+		return written == Restarting
+	}
+	v, err := c.View()
+	return err != nil || v.Process != nil
 }
 
 // Discard removes a container whose lock is ours, and what is left of its
@@ -438,6 +459,13 @@ func (e *Engine) rename(c *Container, name string) (err error) {
 	}
 	e.event(c, "rename", map[string]string{"oldName": old})
 	return e.freeName(old, c.ID)
+}
+
+// Rests says whether a container is one that Start starts: it neither runs nor will
+// by itself.
+func (c *Container) Rests() bool {
+	s, err := c.Status()
+	return c.lone == nil && err == nil && !c.goesOn(s.Phase)
 }
 
 // AtBoot says whether a container is to be started when the host has booted: one

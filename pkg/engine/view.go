@@ -43,7 +43,7 @@ func (c *Container) View() (v View, err error) {
 		return v, err
 	}
 	status, err := s.Status()
-	if err != nil || status == specs.StateStopped {
+	if err != nil || status == specs.StateStopped || s.PID == 0 { // there is none yet, or no more
 		return v, err
 	}
 	v.Process = s

@@ -195,6 +195,31 @@ func TestStopPaused(t *testing.T) {
 	}
 }
 
+// TestKillStart starts a container as soon as it was killed, or has ended by itself:
+// it runs again.
+func TestKillStart(t *testing.T) {
+	h := newEngine(t)
+	id := h.detached(t, "--restart", "always", "tiny", "sleep", "1000")
+	for range 5 {
+		h.must(t, "kill", id)
+		if out := h.must(t, "ps", "-q"); out != "" {
+			t.Errorf("after kill there run %q", out)
+		}
+		h.must(t, "start", id)
+		if out := h.must(t, "ps", "-q"); out != id+"\n" {
+			t.Errorf("after start there run %q", out)
+		}
+	}
+	h.must(t, "update", "--restart", "no", id)
+	for _, command := range [][]string{{"start", id}, {"start", "--all"}} {
+		for range 5 {
+			end(t, h.pid(t, id))
+			h.must(t, command...)
+			h.must(t, "exec", id, "true")
+		}
+	}
+}
+
 // TestMonitorKilled is that a container ends with its monitor, and that the next
 // command says so.
 func TestMonitorKilled(t *testing.T) {

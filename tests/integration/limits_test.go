@@ -97,7 +97,7 @@ func TestMemoryLimit(t *testing.T) {
 	if !strings.HasPrefix(r.stderr, "minictr: ") || !strings.Contains(r.stderr, "memory") {
 		t.Errorf("nobody says why: %v", r)
 	}
-	if r := h.minictr(t, "run", "-m", "120m", "tiny", "sh", "-c", "cd /tmp; burn-mem >took & until grep '^80 MB' took; do sleep 0.1; done; echo alive"); r.status != 0 || r.stdout != "80 MB\nalive\n" || r.stderr != "" {
+	if r := h.minictr(t, "run", "-m", "120m", "tiny", "sh", "-c", "cd /tmp; touch took; burn-mem >took & until grep '^80 MB' took; do sleep 0.1; done; echo alive"); r.status != 0 || r.stdout != "80 MB\nalive\n" || r.stderr != "" {
 		t.Errorf("120 MB are enough for it: %v", r)
 	}
 
