@@ -225,9 +225,7 @@ func TestKillStart(t *testing.T) {
 func TestMonitorKilled(t *testing.T) {
 	h := newEngine(t)
 	id := h.detached(t, "--name", "orphan", "tiny", "sleep", "1000")
-	pid := h.pid(t, id)
 	h.killMonitor(t, id)
-	eventually(t, "the kernel ends the container", func() bool { return syscall.Kill(pid, 0) != nil || isZombie(pid) })
 	if r := h.minictr(t, "ps", "-a"); r.status != 0 || !strings.Contains(r.stderr, "container orphan has ended: its monitor") {
 		t.Errorf("the next command: %v", r)
 	}
@@ -241,10 +239,13 @@ func TestMonitorKilled(t *testing.T) {
 	h.must(t, "rm", "-f", "orphan")
 }
 
-// killMonitor ends the monitor of a container.
+// killMonitor ends the monitor of a container, with which the kernel ends the
+// container.
 func (h host) killMonitor(t *testing.T, id string) {
 	t.Helper()
+	pid := h.pid(t, id)
 	end(t, int(h.status(t, id)["Monitor"].(float64)))
+	eventually(t, "the kernel ends the container", func() bool { return syscall.Kill(pid, 0) != nil || isZombie(pid) })
 }
 
 // end kills a process that need not be a child, and waits for the end of the last

@@ -134,6 +134,9 @@ func TestPidsLimit(t *testing.T) {
 		now = c.stats(t).Pids
 		return now.Refused > 0 && now.Current == 20 && now.Limit == 20
 	})
+	if pids, err := c.group.Procs(); len(pids) > 20 || err != nil {
+		t.Errorf("%d processes, %v", len(pids), err)
+	}
 	if out, err := exec.Command("echo", "unharmed").Output(); string(out) != "unharmed\n" {
 		t.Errorf("the host can't fork: %s %v", out, err)
 	}

@@ -104,19 +104,13 @@ func TestUserMonitor(t *testing.T) {
 	if out := u.must(t, "exec", orphan, "readlink", "/proc/self/ns/user"); out != inside {
 		t.Errorf("they are in %q and %q", inside, out)
 	}
-	end := func(id string) {
-		t.Helper()
-		pid := u.pid(t, id)
-		u.killMonitor(t, id)
-		eventually(t, "the kernel ends the container", func() bool { return syscall.Kill(pid, 0) != nil || isZombie(pid) })
-	}
-	end(orphan)
+	u.killMonitor(t, orphan)
 	if r := u.minictr(t, "ps", "-a"); r.status != 0 || !strings.Contains(r.stderr, "container orphan has ended: its monitor") {
 		t.Errorf("the next command: %v", r)
 	}
 	u.must(t, "start", "orphan")
-	end(orphan)
-	end(always) // and with it the namespace
+	u.killMonitor(t, orphan)
+	u.killMonitor(t, always) // and with it the namespace
 	if r := u.minictr(t, "ps", "-a"); r.status != 0 || strings.Count(r.stderr, "has ended: its monitor") != 2 {
 		t.Errorf("the next command, in a new namespace: %v", r)
 	}
